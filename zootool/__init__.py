@@ -1,0 +1,1 @@
+"""zootool: populations of trained networks as data. Build, collect, convert, load, share."""

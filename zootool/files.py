@@ -1,0 +1,138 @@
+"""Writing files so that a reader sees the whole of one or nothing, whenever the writer is killed.
+
+Every file and folder that zootool leaves behind goes through here: a temporary name beside the final one, fsync,
+rename, fsync of the folder.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9]+\.tmp$")
+_BLOCK_BYTES = 1 << 20
+
+
+def temporary_path(path: Path) -> Path:
+    """The hidden name beside `path` that this process writes to before the rename."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a temporary file, then put it in the place of `path` durably.
+
+    On an error the temporary file is removed and `path` stays as it was.
+    """
+    temporary = temporary_path(path)
+    try:
+        with temporary.open("wb") as sink:
+            write(sink)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """`write_atomic` for content that is already in memory."""
+    write_atomic(path, lambda sink: _write_all(sink, content))
+
+
+def write_json_atomic(path: Path, value: object) -> None:
+    """`write_atomic` of `canonical_json`."""
+    write_bytes_atomic(path, canonical_json(value))
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys, no spaces and ASCII only: equal values give equal bytes.
+
+    Raises ValueError for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+@contextmanager
+def folder_atomic(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name `path` when the block ends without an error.
+
+    `path` must not exist then. Every file inside is flushed to the disk first.
+    """
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        fsync_tree(temporary)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files and folders that a killed process left in `folder`; returns what was removed.
+
+    Leftovers of a process that is still alive stay.
+    """
+    removed = []
+    for path in sorted(folder.iterdir()):
+        if _TEMPORARY.match(path.name) and not _is_alive(int(path.name.split(".")[-2])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            removed.append(path)
+    return removed
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` has the name of an unfinished file or folder."""
+    return _TEMPORARY.match(path.name) is not None
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's content in lowercase hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while block := source.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Make every file and name below `folder` durable."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            fsync_folder(Path(parent) / name)
+        fsync_folder(Path(parent))
+
+
+def _write_all(sink: BinaryIO, content: bytes) -> None:
+    sink.write(content)
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
