@@ -30,9 +30,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_leftovers(tmp_path: Path) -> 
 
 
 def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), folder_atomic(tmp_path / "x.zoo") as folder:
-        (folder / "half").write_bytes(b"1")
-        raise RuntimeError
+    def fail() -> None:
+        with folder_atomic(tmp_path / "x.zoo") as folder:
+            (folder / "half").write_bytes(b"1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert os.listdir(tmp_path) == []
 
 
