@@ -1,0 +1,57 @@
+"""What every command shares for talking to people and machines: consoles, progress bars, errors, JSON."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from zootool.errors import ZooError, printable
+from zootool.progress import Reporter
+
+output = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
+
+
+def show_error(error: ZooError) -> None:
+    """Print an error for a person: what is wrong, then what to do."""
+    errors.print(f"[red]error:[/] {escape(printable(error.message, 2000))}", soft_wrap=True)
+    if error.hint:
+        errors.print(f"[cyan]next:[/]  {escape(printable(error.hint, 2000))}", soft_wrap=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+
+
+def say(text: str) -> None:
+    """Print a line of rich markup; text from files must have gone through `shown`."""
+    output.print(text, soft_wrap=True)
+
+
+def shown(text: object) -> str:
+    """Text from outside, safe inside rich markup: control characters and brackets are escaped."""
+    return escape(printable(text))
+
+
+@contextmanager
+def progress_bars() -> Iterator[Reporter]:
+    """A reporter that draws one bar per stage on a terminal and nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield report
