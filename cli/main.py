@@ -4,15 +4,14 @@ Command files import typer and rich at their top and everything heavy inside the
 `zoo --help` doesn't wait for torch.
 """
 
-import sys
 import traceback
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
 from cli.console import errors, show_error
+from cli.doctor import doctor
 from zootool.errors import ZooError
 
 EXIT_BUG = 1
@@ -20,26 +19,35 @@ EXIT_INTERRUPTED = 130
 
 
 class ZooGroup(TyperGroup):
-    """The root command: runs a command and turns what it raises into a message and an exit code."""
+    """The root command: turns what a command raises into a message and an exit code.
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run `zoo`; exits with 0 done, 1 our bug, 2 wrong usage, 3 bad data, 4 something missing, 130 interrupted."""
-        kwargs["standalone_mode"] = False
+    0 done, 1 our bug, 2 wrong usage, 3 bad or untrusted data, 4 something is missing, 130 interrupted.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that `ctx` names."""
         try:
-            sys.exit(super().main(*args, **kwargs) or 0)
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
+            return super().invoke(ctx)
         except ZooError as error:
             show_error(error)
-            sys.exit(error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
             errors.print("[yellow]interrupted[/]: what is finished is kept; the same command goes on from there")
-            sys.exit(EXIT_INTERRUPTED)
-        except Exception:
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if is_usage_error(error):
+                raise
             traceback.print_exc()
             errors.print("[red]this is a bug in zootool[/]: please report it with the lines above")
-            sys.exit(EXIT_BUG)
+            raise typer.Exit(EXIT_BUG) from error
+
+
+def is_usage_error(error: Exception) -> bool:
+    """Whether Typer itself raised `error` about the command line, and will show it better than we could."""
+    # Typer's releases differ in where the class lives (click, or a copy of it inside typer); its name is the same.
+    return any(base.__name__ == "ClickException" for base in type(error).__mro__)
 
 
 app = typer.Typer(
@@ -47,15 +55,11 @@ app = typer.Typer(
     cls=ZooGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=True,
     help="Build, convert, share and learn from populations of trained networks.",
 )
 
-
-def main() -> None:
-    """Run `zoo` as a module: `python -m cli.main`."""
-    app()
+app.command()(doctor)
 
 
 if __name__ == "__main__":
-    main()
+    app()
