@@ -1,0 +1,85 @@
+"""Heads: classifiers of latent maps and of memories (method, section 4)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_DROPOUT_BETWEEN_BLOCKS = 0.2
+_DROPOUT_IN_MLP = 0.5
+
+
+class LatentClassifier(nn.Module):
+    """Classifies INRs from their frozen latent maps, each view on its own; the views' logits are summed.
+
+    The blocks depend on the latent side alone. Even (32 x 32 images, side 8): conv3, conv3, conv1. Odd (28 x 28,
+    side 7): conv3 with stride 2, conv1. Each is followed by BatchNorm, ReLU and 2 x 2 pooling while the side is
+    above 1; what is left is averaged and goes through an MLP of three layers.
+    """
+
+    def __init__(self, latent_dim: int, latent_side: int, num_classes: int, dim: int = 256) -> None:
+        super().__init__()
+        layers = _even_blocks(latent_dim, dim) if latent_side % 2 == 0 else _odd_blocks(latent_dim, dim)
+        self.blocks = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.mlp = mlp_head(dim, dim, num_classes)
+
+    def forward(self, latents: Float[Tensor, "batch views latent side side"]) -> Float[Tensor, "batch views classes"]:
+        features = self.blocks(latents.flatten(0, 1))
+        return self.mlp(features).unflatten(0, latents.shape[:2])
+
+    def loss(self, latents: Float[Tensor, "batch views latent side side"], labels: Tensor) -> Tensor:
+        """Cross-entropy with the label repeated for every view."""
+        logits = self(latents)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
+
+    def predict(self, latents: Float[Tensor, "batch views latent side side"]) -> Tensor:
+        """The class of every network, from the sum of its views' logits."""
+        return self(latents).sum(dim=1).argmax(dim=-1)
+
+
+def mlp_head(in_dim: int, hidden_dim: int, out_dim: int, dropout: float = _DROPOUT_IN_MLP) -> nn.Sequential:
+    """A three-layer ReLU MLP with dropout behind each hidden layer."""
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden_dim, out_dim),
+    )
+
+
+class _PoolWhileAboveOne(nn.Module):
+    """2 x 2 max pooling that leaves a map of side 1 alone."""
+
+    def forward(self, x: Float[Tensor, "batch channels side side"]) -> Tensor:
+        return nn.functional.max_pool2d(x, 2) if x.shape[-1] > 1 else x
+
+
+def _even_blocks(in_dim: int, dim: int) -> list[nn.Module]:
+    return [
+        *_block(in_dim, dim, kernel=3),
+        nn.Dropout(_DROPOUT_BETWEEN_BLOCKS),
+        *_block(dim, dim, kernel=3),
+        nn.Dropout(_DROPOUT_BETWEEN_BLOCKS),
+        *_block(dim, dim, kernel=1),
+    ]
+
+
+def _odd_blocks(in_dim: int, dim: int) -> list[nn.Module]:
+    return [*_block(in_dim, dim, kernel=3, stride=2), nn.Dropout(_DROPOUT_BETWEEN_BLOCKS), *_block(dim, dim, kernel=1)]
+
+
+def _block(in_dim: int, out_dim: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(in_dim, out_dim, kernel, stride=stride, padding=kernel // 2)
+    return [convolution, nn.BatchNorm2d(out_dim), nn.ReLU(), _PoolWhileAboveOne()]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def non_finite_parameter(module: nn.Module) -> str | None:
+    """The name of a parameter that left the finite numbers, or None."""
+    return next((name for name, p in module.named_parameters() if not torch.isfinite(p).all()), None)

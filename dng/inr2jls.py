@@ -1,0 +1,109 @@
+"""INR2JLS: from an INR's weights to latent maps that a small decoder turns back into images (paper, section 6).
+
+The last memories of the DNG-Encoder carry what the INR computes but not where; learnable spatial vectors say where.
+One latent map per view of the image is made from the same memories.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dng.encoder import DNGEncoder, EncoderConfig
+from dng.graph import DynamicGraph
+from dng.views import NUM_VIEWS, six_views
+from zootool.architecture import Architecture
+from zootool.errors import UsageError
+
+
+@dataclass(frozen=True)
+class INR2JLSConfig:
+    """The images' side and channels, the number of views (1 or 6) and the widths.
+
+    `latent_side` is the side of a latent map: a quarter of the image's, since the decoder doubles it twice.
+    """
+
+    image_side: int
+    image_channels: int
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    num_views: int = NUM_VIEWS
+    latent_dim: int = 128
+    hidden_dim: int = 1024
+    decoder_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if self.image_side < 4 or self.image_side % 4:
+            raise ValueError(f"the image side must be a multiple of 4 for two doublings, got {self.image_side}")
+        if self.num_views not in (1, NUM_VIEWS):
+            raise ValueError(f"num_views must be 1 or {NUM_VIEWS}, got {self.num_views}")
+
+    @property
+    def latent_side(self) -> int:
+        """h_s = w_s."""
+        return self.image_side // 4
+
+
+class LatentGenerator(nn.Module):
+    """F^n = MLP([theta^n, s]) for N = views x h_s x w_s learnable spatial vectors theta^n of the memories' width."""
+
+    def __init__(self, memory_dim: int, config: INR2JLSConfig) -> None:
+        super().__init__()
+        self.shape = (config.num_views, config.latent_side, config.latent_side)
+        spatial_dim = config.encoder.dim
+        self.spatial = nn.Parameter(torch.randn(config.num_views * config.latent_side**2, spatial_dim))
+        self.hidden = nn.Linear(spatial_dim + memory_dim, config.hidden_dim)
+        self.out = nn.Linear(config.hidden_dim, config.latent_dim)
+
+    def forward(self, memory: Float[Tensor, "batch memory"]) -> Float[Tensor, "batch views latent side side"]:
+        # The first layer of [theta^n, s] is a part that depends on n plus a part that depends on the network:
+        # computed apart, the matrix product over all pairs (n, network) is never needed.
+        spatial_weight, memory_weight = self.hidden.weight.split([self.spatial.shape[1], memory.shape[1]], dim=1)
+        from_spatial = self.spatial @ spatial_weight.T + self.hidden.bias
+        from_memory = memory @ memory_weight.T
+        latents = self.out(torch.relu(from_spatial + from_memory[:, None]))
+        return latents.unflatten(1, self.shape).movedim(-1, 2)
+
+
+class INR2JLS(nn.Module):
+    """DNG-Encoder, latent generator and the decoder shared by the views.
+
+    `encode` gives the latents (B, views, latent_dim, h_s, w_s), `forward` the reconstructed views
+    (B, views, C, H, W) in [-1, 1] as far as the training has come; there is no output non-linearity.
+    """
+
+    def __init__(self, architecture: Architecture, config: INR2JLSConfig) -> None:
+        super().__init__()
+        outputs = architecture.node_counts[-1]
+        if outputs != config.image_channels:
+            raise UsageError(
+                f"the INRs have {outputs} output channels, the images {config.image_channels}",
+                hint="give the image set that the zoo was built from",
+            )
+        self.config = config
+        self.encoder = DNGEncoder(architecture, config.encoder)
+        self.generator = LatentGenerator(self.encoder.out_dim, config)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(config.latent_dim, config.decoder_dim, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(config.decoder_dim, config.image_channels, kernel_size=4, stride=2, padding=1),
+        )
+
+    def encode(self, graph: DynamicGraph) -> Float[Tensor, "batch views latent side side"]:
+        """The latent maps of the networks, one per view."""
+        return self.generator(self.encoder(graph).flatten(1))
+
+    def decode(
+        self, latents: Float[Tensor, "batch views latent side side"]
+    ) -> Float[Tensor, "batch views channels height width"]:
+        """The images that latent maps stand for."""
+        return self.decoder(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+
+    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch views channels height width"]:
+        return self.decode(self.encode(graph))
+
+    def target_views(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch views channels height width"]:
+        """What `forward` should give for the source images in [-1, 1]."""
+        return six_views(images) if self.config.num_views == NUM_VIEWS else images[:, None]

@@ -1,0 +1,61 @@
+import torch
+from torch import nn
+
+from dng.message import MultiEdgeMessage, SingleEdgeMessage
+
+
+class Identity(nn.Module):
+    """g(x) = [x], so that a message can be computed by hand."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., None]
+
+
+def fill(linear: nn.Module, weight: list, bias: list) -> None:
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor(weight))
+        linear.bias.copy_(torch.tensor(bias))
+
+
+def test_single_edge_message_by_hand() -> None:
+    message = SingleEdgeMessage(Identity(), feature_dim=1, dim=1)
+    fill(message.edge, [[2.0]], [1.0])
+    fill(message.source, [[3.0]], [-1.0])
+    edges = torch.tensor([0.5, -1.0]).view(1, 1, 2, 1)
+    sources = torch.tensor([1.0, 2.0]).view(1, 2, 1)
+    # (2 * 0.5 + 1)(3 * 1 - 1) + (2 * -1 + 1)(3 * 2 - 1) = 4 - 5
+    assert message(edges, sources).item() == -1.0
+
+
+def test_multi_edge_message_by_hand() -> None:
+    message = MultiEdgeMessage(Identity(), feature_dim=1, dim=1, head_dim=1, num_edges=2)
+    fill(message.edge, [[2.0]], [1.0])
+    fill(message.source, [[3.0], [1.0]], [-1.0, 0.0])
+    fill(message.merge[0], [[1.0, 1.0]], [0.0])
+    fill(message.merge[2], [[10.0]], [0.5])
+    edges = torch.tensor([[0.5, 1.0], [-2.0, 0.0]]).view(1, 1, 2, 2)
+    sources = torch.tensor([1.0, 2.0]).view(1, 2, 1)
+    # source 1: heads (2*.5+1)(3*1-1) = 4 and (2*1+1)(1) = 3 -> relu(7)*10 + .5 = 70.5
+    # source 2: heads (2*-2+1)(3*2-1) = -15 and (2*0+1)(2) = 2 -> relu(-13)*10 + .5 = .5
+    assert message(edges, sources).item() == 71.0
+
+
+def test_padded_edges_send_nothing() -> None:
+    message = MultiEdgeMessage(Identity(), feature_dim=1, dim=4, head_dim=3, num_edges=3)
+    edges, sources = torch.randn(2, 5, 4, 3), torch.randn(2, 4, 4)
+    mask = torch.ones(2, 5, 4, 3, dtype=torch.bool)
+    mask[..., 2] = False
+    mask[:, :, 3] = False
+    changed = torch.where(mask, edges, torch.tensor(7.0))
+    torch.testing.assert_close(message(changed, sources, mask), message(edges, sources, mask))
+    without_last_source = message(edges[:, :, :3], sources[:, :3], mask[:, :, :3])
+    torch.testing.assert_close(message(edges, sources, mask), without_last_source)
+
+
+def test_masked_single_edges_send_nothing() -> None:
+    message = SingleEdgeMessage(Identity(), feature_dim=1, dim=4)
+    edges, sources = torch.randn(2, 5, 4, 1), torch.randn(2, 4, 4)
+    mask = torch.ones(2, 5, 4, 1, dtype=torch.bool)
+    mask[:, :, 3] = False
+    torch.testing.assert_close(message(edges, sources, mask), message(edges[:, :, :3], sources[:, :3]))
