@@ -1,0 +1,67 @@
+"""SVHN's cropped digits: the published MATLAB files, and a prefix kept as an .npz."""
+
+import io
+import math
+import zipfile
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from zootool.errors import FormatError, printable
+
+SHAPE = (32, 32, 3)
+_DIGIT_ZERO = 10  # the publisher numbers the classes 1..10, and 10 is the digit 0
+
+SvhnPixels = UInt8[np.ndarray, "images 32 32 3"]
+SvhnLabels = Int64[np.ndarray, " images"]
+
+
+def read_svhn_mat(content: bytes, shown: str, max_images: int) -> tuple[SvhnPixels, SvhnLabels]:
+    """Pixels and labels 0..9 of a published .mat: X (32, 32, 3, N) uint8, y (N, 1) of 1..10. Raises FormatError."""
+    from scipy.io import loadmat, whosmat
+
+    try:
+        # The axes are read first: a small compressed file could unpack to anything.
+        axes = {name: shape for name, shape, _ in whosmat(io.BytesIO(content))}
+        _check_axes(axes.get("X"), axes.get("y"), shown, max_images)
+        variables = loadmat(io.BytesIO(content), variable_names=["X", "y"])
+    except FormatError:
+        raise
+    # scipy raises nearly anything on a damaged file; whatever it is, the file is what's wrong.
+    except Exception as error:
+        raise FormatError(f"{shown} is not a readable .mat: {printable(error)}", hint="get the file again") from error
+    pixels, labels = variables["X"], variables["y"]
+    if pixels.dtype != np.uint8 or labels.dtype.kind not in "ui":
+        raise FormatError(f"{shown}: X must be uint8 and y integers, got {pixels.dtype} and {labels.dtype}")
+    classes = labels.reshape(-1).astype(np.int64)
+    if classes.min() < 1 or classes.max() > _DIGIT_ZERO:
+        raise FormatError(f"{shown}: y must be 1..{_DIGIT_ZERO}, got {classes.min()}..{classes.max()}")
+    return np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), classes % _DIGIT_ZERO
+
+
+def read_svhn_head(content: bytes, shown: str, max_images: int) -> tuple[SvhnPixels, SvhnLabels]:
+    """Pixels and labels 0..9 of a prefix: `train_images` (N, 32, 32, 3) and `train_labels` (N,). Raises FormatError."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            unpacked = sum(entry.file_size for entry in packed.infolist())
+        if unpacked > 2 * max_images * math.prod(SHAPE):
+            raise FormatError(f"{shown} unpacks to {unpacked} bytes, too many for {max_images} images")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            pixels, labels = arrays["train_images"], arrays["train_labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FormatError(
+            f"{shown} is not an .npz of train_images and train_labels: {printable(error)}", hint="get the file again"
+        ) from error
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != SHAPE or labels.shape != (len(pixels),):
+        raise FormatError(
+            f"{shown}: train_images must be uint8 (N, 32, 32, 3) and train_labels (N,), "
+            f"got {pixels.dtype} {pixels.shape} and {labels.shape}"
+        )
+    return pixels, labels.astype(np.int64)
+
+
+def _check_axes(x: tuple[int, ...] | None, y: tuple[int, ...] | None, shown: str, max_images: int) -> None:
+    if x is None or y is None or x[:3] != SHAPE or len(x) != 4 or y != (x[3], 1):
+        raise FormatError(f"{shown}: X must be (32, 32, 3, N) and y (N, 1), got {x} and {y}")
+    if not 0 < x[3] <= max_images:
+        raise FormatError(f"{shown} holds {x[3]} images, at most {max_images} were published")
