@@ -1,5 +1,7 @@
 """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn: real images without a download."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int64, UInt8
 
@@ -10,6 +12,6 @@ def read_digits() -> tuple[UInt8[np.ndarray, "images 8 8 1"], Int64[np.ndarray, 
     """Pixels and labels. The set's 0..16 become 0..255 by round(value * 255 / 16), halves to even."""
     from sklearn.datasets import load_digits
 
-    values, labels = load_digits(return_X_y=True)
-    pixels = np.rint(values * 255 / _LARGEST_VALUE).astype(np.uint8)
-    return pixels.reshape(-1, 8, 8, 1), labels.astype(np.int64)
+    digits: Any = load_digits()  # declared as a union of a tuple and a bunch
+    pixels = np.rint(digits.images * 255 / _LARGEST_VALUE).astype(np.uint8)
+    return pixels[..., None], digits.target.astype(np.int64)

@@ -110,7 +110,7 @@ def _missing(
     for file in image_set.forms[0].files:
         lines.append(f"  {file.path} from {' or '.join(file.urls) or image_set.homepage}, {file.checksum}")
     into = folders[0].path
-    hint = f"put these files into {into} as they are (packed or unpacked), or let them be downloaded"
+    hint = f"put these files into {into} as they are (packed or unpacked), or add --download"
     if incomplete is not None:
         hint += ", or accept the part that is there with --partial"
     return MissingError("\n".join(lines), hint=hint)

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from zootool.catalog import FormatName, ImageSet, Part, PublishedForm
+from zootool.checksums import check_digest, check_file
 from zootool.errors import FormatError, IntegrityError
 from zootool.images.cifar import read_cifar_pickle, read_cifar_records
 from zootool.images.idx import read_idx_pair
-from zootool.images.packed import Located, check_digest, check_file, read_contents
+from zootool.images.packed import Located, read_contents
 from zootool.images.svhn import read_svhn_head, read_svhn_mat
 
 Pixels = UInt8[np.ndarray, "images height width channels"]
