@@ -4,6 +4,7 @@ Every file and folder that zootool leaves behind goes through here: a temporary 
 rename, fsync of the folder.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -89,6 +90,16 @@ def remove_leftovers(folder: Path) -> list[Path]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             removed.append(path)
     return removed
+
+
+def remove_temporaries_of(path: Path) -> None:
+    """Remove every temporary file or folder of `path`, whoever wrote it.
+
+    For callers who hold a lock on `path`, which says more than a process number: that one may belong to another host.
+    """
+    for candidate in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if is_temporary(candidate):
+            shutil.rmtree(candidate) if candidate.is_dir() else candidate.unlink()
 
 
 def is_temporary(path: Path) -> bool:

@@ -1,0 +1,55 @@
+"""Who builds what, among processes that share a folder: locks that the kernel takes back when their holder dies.
+
+All locks are single bytes of one file, so that nothing is left to clean up; on network file systems byte locks hold
+between machines. A lock belongs to the process: two threads of one process don't exclude each other.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CLAIMS_NAME = ".claims"
+RECIPE_BYTE = 0
+
+
+class Claims:
+    """The claims on a folder's units and its recipe. Close it, or use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        # POSIX drops a process's locks on a file when any of its descriptors for it is closed: one per process.
+        self._descriptor = os.open(folder / CLAIMS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back."""
+        os.close(self._descriptor)
+
+    @contextmanager
+    def recipe(self) -> Iterator[None]:
+        """Hold the folder's recipe; waits for whoever holds it."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, RECIPE_BYTE)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, RECIPE_BYTE)
+
+    @contextmanager
+    def unit(self, number: int) -> Iterator[bool]:
+        """Hold a unit for the block; False, without holding it, where another process does."""
+        position = RECIPE_BYTE + 1 + number
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, position)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, position)

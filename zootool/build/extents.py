@@ -1,0 +1,131 @@
+"""Which networks a folder holds, and in which units.
+
+An extent is a request: the first so many images of each split, and how many copies. A folder keeps its extents in the
+order in which they were asked for. Each contributes the networks that it has beyond the one before it, by copy and
+then by place in the image set, cut into units; the units of all extents are numbered through. So units that were built
+for an earlier request stay what they are, and the list follows from recipe.yaml and the splits alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from pydantic import Field
+
+from zootool.errors import UsageError
+from zootool.validation import Entry
+
+SPLIT_KEYS = ("train", "validation", "test", "unsplit")
+
+Count = Annotated[int, Field(ge=0)]
+Limit = int | tuple[int, int, int] | None
+
+
+class Extent(Entry):
+    """The first images of every split ("unsplit": those in none), and copies beyond the first of training images."""
+
+    train: Count
+    validation: Count
+    test: Count
+    unsplit: Count
+    copies: Count
+
+    @property
+    def num_images(self) -> int:
+        """Images that have a network."""
+        return self.train + self.validation + self.test + self.unsplit
+
+    @property
+    def num_networks(self) -> int:
+        """One network per image and the copies."""
+        return self.num_images + self.copies * self.train
+
+
+@dataclass(frozen=True)
+class UnitNetworks:
+    """The networks of one unit: the position of each one's image in the image set, and its copy number."""
+
+    number: int
+    positions: Int64[np.ndarray, " networks"]
+    copies: Int64[np.ndarray, " networks"]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def extent_of(split: np.ndarray, limit: Limit, copies: int) -> Extent:
+    """The extent of `--limit`: None is all images, N the first N, (a, b, c) the first of train, validation and test.
+
+    `split` holds the split of every image. Raises UsageError for a negative limit.
+    """
+    names = np.where(split == "", "unsplit", split)
+    if limit is None:
+        chosen = names
+    elif isinstance(limit, int):
+        chosen = names[: _checked(limit)]
+    else:
+        counts = [min(_checked(n), int((names == key).sum())) for key, n in zip(SPLIT_KEYS, limit, strict=False)]
+        return Extent(train=counts[0], validation=counts[1], test=counts[2], unsplit=0, copies=copies)
+    return Extent(**{key: int((chosen == key).sum()) for key in SPLIT_KEYS}, copies=copies)
+
+
+def parse_limit(text: str | None) -> Limit:
+    """`--limit`'s text: "64" or "3000,500,500". Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(map(int, text.split(",")))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise UsageError(
+            f"--limit {text!r} is neither one number nor three", hint="such as --limit 64 or --limit 3000,500,500"
+        )
+    for number in numbers:
+        _checked(number)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def first_smaller_key(old: Extent, new: Extent) -> str | None:
+    """A key in which `new` asks for less than `old` has, if there is one."""
+    return next((key for key in (*SPLIT_KEYS, "copies") if getattr(new, key) < getattr(old, key)), None)
+
+
+def units_of(split: np.ndarray, extents: Sequence[Extent], unit_size: int) -> list[UnitNetworks]:
+    """The units of all extents in the order of their numbers."""
+    units: list[UnitNetworks] = []
+    before: Extent | None = None
+    for extent in extents:
+        positions, copies = _added(split, before, extent)
+        for start in range(0, len(positions), unit_size):
+            part = slice(start, start + unit_size)
+            units.append(UnitNetworks(len(units), positions[part], copies[part]))
+        before = extent
+    return units
+
+
+def _added(split: np.ndarray, before: Extent | None, extent: Extent) -> tuple[np.ndarray, np.ndarray]:
+    positions, copies = [], []
+    for copy in range(extent.copies + 1):
+        new = _members(split, extent, copy)
+        if before is not None and copy <= before.copies:
+            new &= ~_members(split, before, copy)
+        positions.append(np.flatnonzero(new))
+        copies.append(np.full(len(positions[-1]), copy, np.int64))
+    return np.concatenate(positions), np.concatenate(copies)
+
+
+def _members(split: np.ndarray, extent: Extent, copy: int) -> Bool[np.ndarray, " images"]:
+    members = np.zeros(len(split), bool)
+    for key in SPLIT_KEYS if copy == 0 else SPLIT_KEYS[:1]:
+        of_split = split == ("" if key == "unsplit" else key)
+        members |= of_split & (np.cumsum(of_split) <= getattr(extent, key))
+    return members
+
+
+def _checked(number: int) -> int:
+    if number < 0:
+        raise UsageError(f"--limit must not be negative, got {number}", hint="give 0 or more, or leave it out for all")
+    return number

@@ -1,0 +1,54 @@
+"""Which backend fits a network: the fused kernel of the device where it can, batched torch for everything else."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from zootool.build.siren.settings import FitSettings
+from zootool.errors import MissingError, UsageError
+
+MAX_FUSED_HIDDEN = 4
+FUSED_WIDTH_STEP = 8
+
+
+class Backend(Protocol):
+    """Fits networks from `initial` to `targets`: the trained parameters and the mean squared errors at them."""
+
+    def __call__(
+        self,
+        initial: Float32[np.ndarray, "networks parameters"],
+        targets: Float32[np.ndarray, "networks pixels channels"],
+        settings: FitSettings,
+        *,
+        advance: Callable[[int], None] = ...,
+    ) -> tuple[Float32[np.ndarray, "networks parameters"], Float32[np.ndarray, " networks"]]: ...
+
+
+def choose_backend(settings: FitSettings, device: str = "cpu", threads: int = 1) -> tuple[str, Backend]:
+    """The name and the backend for `device` ("cpu", "cuda", "cuda:1"): raises UsageError and MissingError."""
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {device!r}", hint="choose cpu, cuda or cuda:N")
+    if kind == "cuda":
+        _require_cuda(device)
+    elif _is_fused_shape(settings):
+        from zootool.build.siren.cpu import fit_on_cpu
+
+        return "cpu kernel", partial(fit_on_cpu, threads=threads)
+    from zootool.build.siren.reference import fit_by_batches
+
+    return "batched torch", partial(fit_by_batches, device=device)
+
+
+def _is_fused_shape(settings: FitSettings) -> bool:
+    return len(settings.hidden) <= MAX_FUSED_HIDDEN and all(width % FUSED_WIDTH_STEP == 0 for width in settings.hidden)
+
+
+def _require_cuda(device: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MissingError(f"there is no CUDA device for --device {device}", hint="leave --device out to use the CPU")

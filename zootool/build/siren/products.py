@@ -1,0 +1,114 @@
+"""The kernel's inner loops: products of small matrices in register tiles, weighted sums, sine and cosine.
+
+Matrices are row-major stretches of flat float32 arrays; their rows have a multiple of 16 columns, which lie along the
+lanes. Numbers are added in one fixed order: rising sum index for products, eight interleaved sums for weighted sums.
+"""
+
+import numpy as np
+from numba import njit
+
+from zootool.build.siren.lanes import (
+    NUM_LANES,
+    TILE_ROWS,
+    add_up,
+    fma,
+    fma_outer,
+    fma_weighted_rows,
+    load,
+    load_tile,
+    negate_where_odd,
+    splat,
+    store,
+    store_tile,
+)
+
+jit = njit(nogil=True, error_model="numpy")
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
+# Minimax on [-1/2, 1/2] by iteratively reweighted least squares in float64: sin(pi r) = r P(r^2) within 3.3e-9 and
+# cos(pi r) = 1 + r^2 Q(r^2) within 5.3e-8, before rounding.
+_S0, _S1, _S2, _S3, _S4 = map(np.float32, (3.1415925, -5.167707, 2.5500314, -0.59804517, 0.07722013))
+_C1, _C2, _C3, _C4 = map(np.float32, (-4.9347954, 4.0584512, -1.3320938, 0.22008064))
+
+# Adding 1.5 * 2^23 rounds to an integer and leaves its parity in the lowest bit.
+_ROUNDER = np.float32(1.5 * 2**23)
+
+
+@jit
+def sine_cosine(z, high, low):
+    """sin and cos of omega z, where high + low = omega / pi: z high + z low half turns, the whole ones taken off.
+
+    Within 2e-7 for |omega z| < 1e5, by one range reduction for both.
+    """
+    shifted = fma(z, high, splat(_ROUNDER))
+    turns = shifted - splat(_ROUNDER)
+    rest = fma(z, low, fma(z, high, splat(ZERO) - turns))
+    square = rest * rest
+    sine = fma(square, splat(_S4), splat(_S3))
+    cosine = fma(square, splat(_C4), splat(_C3))
+    sine = fma(square, sine, splat(_S2))
+    cosine = fma(square, cosine, splat(_C2))
+    sine = fma(square, sine, splat(_S1))
+    cosine = fma(square, cosine, splat(_C1))
+    sine = fma(square, sine, splat(_S0)) * rest
+    cosine = fma(square, cosine, splat(ONE))
+    return negate_where_odd(sine, shifted), negate_where_odd(cosine, shifted)
+
+
+@jit
+def multiply(out, initial, left, right, rows, columns, count):
+    """out[r, c] = initial[r, c] + sum over k < count of left[r, k] right[k, c].
+
+    `out`, `initial` and `right` are (array, start, row stride), `left` is (array, start, row stride, sum stride): a
+    transposed matrix has its strides swapped, and a vector added to every row the stride 0. `rows` is a multiple of 8.
+    """
+    for column in range(0, columns - NUM_LANES, 2 * NUM_LANES):
+        for row in range(0, rows, TILE_ROWS):
+            _multiply_wide(out, initial, left, right, row, column, count)
+    if columns % (2 * NUM_LANES):
+        for row in range(0, rows, TILE_ROWS):
+            _multiply_narrow(out, initial, left, right, row, columns - NUM_LANES, count)
+
+
+@jit
+def _multiply_wide(out, initial, left, right, row, column, count):
+    a, a_start, row_step, sum_step = left
+    b, b_start, b_step = right
+    a_start += row * row_step
+    b_start += column
+    z = splat(ZERO)
+    tile = (z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z)
+    tile = load_tile(tile, initial[0], initial[1] + row * initial[2] + column, initial[2])
+    for _ in range(count):
+        tile = fma_outer(tile, a, a_start, row_step, (load(b, b_start), load(b, b_start + NUM_LANES)))
+        a_start += sum_step
+        b_start += b_step
+    store_tile(tile, out[0], out[1] + row * out[2] + column, out[2])
+
+
+@jit
+def _multiply_narrow(out, initial, left, right, row, column, count):
+    a, a_start, row_step, sum_step = left
+    b, b_start, b_step = right
+    a_start += row * row_step
+    b_start += column
+    z = splat(ZERO)
+    tile = (z, z, z, z, z, z, z, z)
+    tile = load_tile(tile, initial[0], initial[1] + row * initial[2] + column, initial[2])
+    for _ in range(count):
+        tile = fma_outer(tile, a, a_start, row_step, (load(b, b_start),))
+        a_start += sum_step
+        b_start += b_step
+    store_tile(tile, out[0], out[1] + row * out[2] + column, out[2])
+
+
+@jit
+def add_weighted_rows(out, out_start, weights, first, rows, start, columns, count):
+    """out[c] += sum over p < count of weights[first + p] rows[start + p columns + c]; `count` is a multiple of 8."""
+    z = splat(ZERO)
+    for column in range(0, columns, NUM_LANES):
+        tile = (z, z, z, z, z, z, z, z)
+        for p in range(0, count, TILE_ROWS):
+            tile = fma_weighted_rows(tile, rows, start + p * columns + column, columns, weights, first + p)
+        store(out, out_start + column, load(out, out_start + column) + add_up(tile))

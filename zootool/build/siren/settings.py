@@ -1,0 +1,61 @@
+"""What every fitting backend is told: the network's shape, the grid of pixels and the optimiser."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+from jaxtyping import Float32
+
+NUM_INPUTS = 2
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """One SIREN per image of `grid` = (height, width), trained on all pixels by `steps` full-batch steps of Adam.
+
+    A network's parameters are flat here: weight (targets, sources) then bias of each layer, from input to output.
+    """
+
+    grid: tuple[int, int]
+    num_channels: int
+    hidden: tuple[int, ...] = (32, 32)
+    omega_0: float = 30.0
+    steps: int = 5000
+    lr: float = 5e-5
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons of every layer, from the two coordinates to the channels."""
+        return (NUM_INPUTS, *self.hidden, self.num_channels)
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of one image."""
+        return prod(self.grid)
+
+    @property
+    def parameter_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of weight and bias of each layer, in the order of the flat parameters."""
+        return tuple(shape for a, b in pairwise(self.widths) for shape in ((b, a), (b,)))
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of one network."""
+        return sum(map(prod, self.parameter_shapes))
+
+    def coordinates(self) -> Float32[np.ndarray, "pixels 2"]:
+        """(row, column) of every pixel in row-major order, each axis linspace(-1, 1)."""
+        axes = [np.linspace(-1, 1, size).astype(np.float32) for size in self.grid]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, NUM_INPUTS)
+
+    def split(self, parameters: Float32[np.ndarray, "networks parameters"]) -> list[np.ndarray]:
+        """The layers' weights and biases, each with the leading network axis, as views of the flat parameters."""
+        pieces, start = [], 0
+        for shape in self.parameter_shapes:
+            pieces.append(parameters[:, start : start + prod(shape)].reshape(-1, *shape))
+            start += prod(shape)
+        return pieces

@@ -1,0 +1,216 @@
+"""The folder that `zoo build` leaves behind, a folder of units, and the one place that knows its layout.
+
+recipe.yaml               what the folder is to hold, every default written out
+units/00000.safetensors   the unit's networks: state_dict keys, with a leading axis for the network
+units/00000.parquet       a row per network
+units/00000.json          the receipt, written last: without it the unit does not exist
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from zootool.build.claims import CLAIMS_NAME
+from zootool.build.extents import Count, Extent
+from zootool.build.recipe import SirenRecipe
+from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
+from zootool.files import is_temporary, remove_temporaries_of, sha256_file, write_bytes_atomic, write_json_atomic
+from zootool.records import from_plain, to_plain
+from zootool.validation import Entry, read_yaml, validate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RECIPE_NAME = "recipe.yaml"
+UNITS_NAME = "units"
+FORMAT_VERSION = 1
+WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX = ".safetensors", ".parquet", ".json"
+
+
+def tool_version() -> str:
+    """The version of zootool that is running."""
+    return version("zootool")
+
+
+class ImageSetRecord(Entry):
+    """The image set that a folder's networks were fitted to; `digest` is the SHA-256 of its shape and pixels."""
+
+    name: str
+    digest: str
+    shape: tuple[int, int, int]
+    num_images: Count
+    num_classes: Count
+    is_partial: bool
+    source_terms: str
+
+
+class BuildRecord(Entry):
+    """recipe.yaml: what a folder of units is to hold."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    tool_version: str = Field(default_factory=tool_version)
+    recipe: SirenRecipe
+    image_set: ImageSetRecord
+    extents: Annotated[tuple[Extent, ...], Field(min_length=1)]
+
+    @property
+    def extent(self) -> Extent:
+        """What was asked for last, which holds everything that was asked for before."""
+        return self.extents[-1]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """units/NNNNN.json: digests and sizes of a unit's two files, counts, and how and where it was made."""
+
+    unit: int
+    num_networks: int
+    num_refitted: int
+    num_diverged: int
+    weights_sha256: str
+    weights_size: int
+    table_sha256: str
+    table_size: int
+    seconds: float
+    threads: int
+    device: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A finished unit: a receipt lies beside the files. `check` compares them with it."""
+
+    folder: Path
+    number: int
+
+    @property
+    def weights_path(self) -> Path:
+        """The safetensors file."""
+        return unit_path(self.folder, self.number, WEIGHTS_SUFFIX)
+
+    @property
+    def table_path(self) -> Path:
+        """The Parquet file."""
+        return unit_path(self.folder, self.number, TABLE_SUFFIX)
+
+    @property
+    def receipt_path(self) -> Path:
+        """The JSON file."""
+        return unit_path(self.folder, self.number, RECEIPT_SUFFIX)
+
+    @cached_property
+    def receipt(self) -> Receipt:
+        """The receipt. Raises FormatError."""
+        try:
+            value = json.loads(self.receipt_path.read_bytes())
+        except ValueError as error:
+            raise FormatError(f"{self.receipt_path} is not readable JSON", hint="run `zoo build` again") from error
+        return from_plain(Receipt, value, str(self.receipt_path))
+
+    @property
+    def num_networks(self) -> int:
+        """Networks in this unit."""
+        return self.receipt.num_networks
+
+    def check(self) -> None:
+        """Raise IntegrityError where a file is not the one that the receipt is about."""
+        wanted = self.receipt
+        for path, size, digest in (
+            (self.weights_path, wanted.weights_size, wanted.weights_sha256),
+            (self.table_path, wanted.table_size, wanted.table_sha256),
+        ):
+            if not path.is_file():
+                raise IntegrityError(f"{path} is missing, though its receipt is there", hint="run `zoo build` again")
+            if path.stat().st_size != size or sha256_file(path) != digest:
+                raise IntegrityError(f"{path} differs from its receipt", hint="run `zoo build` again")
+
+
+def is_unit_folder(folder: Path) -> bool:
+    """Whether `folder` is one that `zoo build` has begun."""
+    return (folder / RECIPE_NAME).is_file()
+
+
+def read_recipe(folder: Path) -> BuildRecord:
+    """recipe.yaml of a folder of units. Raises MissingError and FormatError."""
+    path = folder / RECIPE_NAME
+    if not path.is_file():
+        raise MissingError(f"{folder} has no {RECIPE_NAME}", hint="give a folder that `zoo build` has made")
+    return validate(BuildRecord, read_yaml(path), str(path))
+
+
+def finished_units(folder: Path) -> list[Unit]:
+    """The units that have a receipt, in the order of their numbers; their files are not checked."""
+    paths = (folder / UNITS_NAME).glob(f"*{RECEIPT_SUFFIX}")
+    numbers = sorted(int(path.stem) for path in paths if path.stem.isdigit() and not is_temporary(path))
+    return [Unit(folder, number) for number in numbers]
+
+
+def unit_path(folder: Path, number: int, suffix: str) -> Path:
+    """The path of one of a unit's files."""
+    return folder / UNITS_NAME / f"{number:05d}{suffix}"
+
+
+def write_record(folder: Path, record: BuildRecord) -> None:
+    """Write recipe.yaml; hold the recipe's claim."""
+    remove_temporaries_of(folder / RECIPE_NAME)
+    text = yaml.safe_dump(record.model_dump(mode="json"), sort_keys=False, allow_unicode=False, width=120)
+    write_bytes_atomic(folder / RECIPE_NAME, text.encode("ascii"))
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Raise UsageError where `folder` holds anything that is not ours to add to."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="give another --out")
+    known = {CLAIMS_NAME, RECIPE_NAME, UNITS_NAME}
+    strangers = (
+        [] if not folder.exists() else [p.name for p in folder.iterdir() if p.name not in known and not is_temporary(p)]
+    )
+    if strangers and not is_unit_folder(folder):
+        raise UsageError(f"{folder} holds something else ({min(strangers)})", hint="give an empty or a new --out")
+
+
+def write_unit(
+    folder: Path, number: int, tensors: Mapping[str, np.ndarray], table: "pa.Table", details: Mapping[str, Any]
+) -> Receipt:
+    """Write a unit's weights and table, then its receipt; hold the unit's claim."""
+    paths = [unit_path(folder, number, suffix) for suffix in (WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX)]
+    for path in paths:
+        remove_temporaries_of(path)
+    # An old receipt must not vouch for new files, nor for half of them.
+    paths[2].unlink(missing_ok=True)
+    write_bytes_atomic(paths[0], _safetensors_bytes(tensors))
+    write_bytes_atomic(paths[1], _parquet_bytes(table))
+    receipt = Receipt(
+        unit=number,
+        weights_sha256=sha256_file(paths[0]),
+        weights_size=paths[0].stat().st_size,
+        table_sha256=sha256_file(paths[1]),
+        table_size=paths[1].stat().st_size,
+        **details,
+    )
+    write_json_atomic(paths[2], to_plain(receipt))
+    return receipt
+
+
+def _safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({key: np.ascontiguousarray(value) for key, value in tensors.items()})
+
+
+def _parquet_bytes(table: "pa.Table") -> bytes:
+    import pyarrow.parquet as pq
+
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
