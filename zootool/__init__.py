@@ -1,1 +1,30 @@
 """zootool: populations of trained networks as data. Build, collect, convert, load, share."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from zootool.architecture import Architecture
+    from zootool.convert import convert
+    from zootool.images import load_images
+    from zootool.zoo import Zoo, open_zoo, verify
+
+_HOMES = {
+    "Architecture": "zootool.architecture",
+    "Zoo": "zootool.zoo",
+    "convert": "zootool.convert",
+    "load_images": "zootool.images",
+    "open_zoo": "zootool.zoo",
+    "verify": "zootool.zoo",
+}
+
+__all__ = ["Architecture", "Zoo", "__version__", "convert", "load_images", "open_zoo", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when they are used, so that `import zootool` and `zoo --help` don't wait for torch or pandas.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zootool' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -4,6 +4,7 @@ A record read from somebody else's file is hostile until it has been through `fr
 finite, nothing is converted, and the error names the place.
 """
 
+import json
 import math
 import types
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -12,6 +13,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from zootool.errors import FormatError, printable
 
 Record = TypeVar("Record")
+
+_MAX_JSON_BYTES = 1 << 28
 
 _JSON_NAMES: dict[type, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
@@ -22,6 +25,8 @@ def to_plain(value: Any) -> Any:
         return {f.name: to_plain(getattr(value, f.name)) for f in fields(value) if not _is_default(value, f)}
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
     return value
 
 
@@ -45,6 +50,16 @@ def from_plain(kind: type[Record], value: Any, where: str = "record") -> Record:
         raise FormatError(f"{where}: {error}") from error
 
 
+def parse_json(content: bytes, where: str) -> Any:
+    """The value of a JSON file without duplicate keys, NaN, or absurd depth. Raises FormatError."""
+    if len(content) > _MAX_JSON_BYTES:
+        raise FormatError(f"{where} has {len(content)} bytes, more than {_MAX_JSON_BYTES}")
+    try:
+        return json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} isn't readable JSON ({printable(error, 120)})") from error
+
+
 def _parse(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -53,6 +68,10 @@ def _parse(hint: Any, value: Any, where: str) -> Any:
         return _parse_literal(arguments, value, where)
     if origin is tuple:
         return _parse_tuple(arguments, value, where)
+    if origin is dict:
+        return _parse_dict(arguments[1], value, where)
+    if hint is Any:
+        return value
     if is_dataclass(hint):
         return from_plain(hint, value, where)  # type: ignore[arg-type]
     return _parse_scalar(hint, value, where)
@@ -86,6 +105,12 @@ def _parse_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[An
     )
 
 
+def _parse_dict(hint: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{where} must be an object, got {_shown(value)}")
+    return {key: _parse(hint, item, f"{where}.{printable(key, 60)}") for key, item in value.items()}
+
+
 def _is_default(record: Any, field: Field[Any]) -> bool:
     value = getattr(record, field.name)
     if field.default_factory is not MISSING:
@@ -95,3 +120,14 @@ def _is_default(record: Any, field: Field[Any]) -> bool:
 
 def _shown(value: Any) -> str:
     return f"{printable(value, 60)} ({type(value).__name__})"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} isn't JSON")

@@ -1,0 +1,72 @@
+"""`zoo info`: what a store holds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import JsonOption, output, print_json, shown
+
+if TYPE_CHECKING:
+    from zootool.zoo import Zoo
+
+
+def info(
+    store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
+    json: JsonOption = False,
+) -> None:
+    """Show what a store holds: networks, architectures, columns, images, recipe.
+
+    Example: zoo info digits.zoo
+    """
+    from zootool.zoo import open_zoo
+
+    zoo = open_zoo(store)
+    summary = summarise(zoo)
+    if json:
+        print_json(summary)
+    else:
+        _print(summary)
+
+
+def summarise(zoo: "Zoo") -> dict[str, Any]:
+    """The store as plain JSON values."""
+    size = sum(entry.size for entry in zoo.store.manifest.files.values())
+    return zoo.info.to_dict() | {
+        "id": zoo.id,
+        "path": zoo.store.storage.name,
+        "bytes": size,
+        "columns": list(zoo.nets.columns),
+        "splits": _counts(zoo, "split"),
+        "architectures": {
+            signature: {"family": a.family, "node_counts": list(a.node_counts), "num_edges": a.num_edges}
+            for signature, a in zoo.architectures.items()
+        },
+    }
+
+
+def _counts(zoo: "Zoo", column: str) -> dict[str, int]:
+    if column not in zoo.nets:
+        return {}
+    return {str(key): int(count) for key, count in zoo.nets[column].value_counts().items()}
+
+
+def _print(summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("name", shown(summary["name"]))
+    table.add_row("id", summary["id"])
+    table.add_row("format", f"{summary['format_version']}, {Path(summary['path']).name and shown(summary['path'])}")
+    table.add_row("networks", f"{summary['num_networks']:,} ({summary['bytes'] / 1e6:,.1f} MB)")
+    for signature, architecture in summary["architectures"].items():
+        widths = "-".join(map(str, architecture["node_counts"]))
+        table.add_row("architecture", shown(f"{signature}: {architecture['family']} {widths}"))
+    if summary["splits"]:
+        table.add_row("splits", shown(", ".join(f"{name} {count:,}" for name, count in summary["splits"].items())))
+    for source in summary.get("sources", ()):
+        table.add_row("images", shown(f"{source['name']} ({source.get('terms') or 'terms unknown'})"))
+    table.add_row("columns", shown(", ".join(summary["columns"])))
+    for key, value in summary.get("recipe", {}).items():
+        table.add_row(f"recipe.{shown(key)}", shown(value))
+    output.print(table)

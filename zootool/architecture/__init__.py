@@ -1,0 +1,21 @@
+"""A network family as a dynamic graph: the noun that building, storing and encoding share. Stdlib only."""
+
+from zootool.architecture.family import Architecture, signature_of
+from zootool.architecture.layers import Activation, LayerKind, Norm, Pooling, Residual, Timestamp
+from zootool.architecture.slots import ARRAYS, DTYPE_BYTES, ArrayName, ParameterSlot, Role
+
+__all__ = [
+    "ARRAYS",
+    "DTYPE_BYTES",
+    "Activation",
+    "Architecture",
+    "ArrayName",
+    "LayerKind",
+    "Norm",
+    "ParameterSlot",
+    "Pooling",
+    "Residual",
+    "Role",
+    "Timestamp",
+    "signature_of",
+]

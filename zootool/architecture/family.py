@@ -1,0 +1,123 @@
+"""A network family as a dynamic graph: the noun that building, storing and encoding share.
+
+A network's inference is a walk over timestamps t = 0..L (paper, section 4). The inputs v^0 are there at t = 0; the
+event at t = l adds the nodes v^l of layer l and the edges e^l that lead to them from v^(l-1), and for l > 1 deletes
+v^(l-2) and e^(l-1). An `Architecture` says how many nodes and edges each event adds and what the layer computes, and
+which slice of a network's stored numbers each parameter is.
+
+This package needs the standard library alone, so that models can use it without zarr, pandas or torch.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from zootool.architecture.layers import Timestamp
+from zootool.architecture.slots import ARRAYS, ArrayName, ParameterSlot
+from zootool.errors import FormatError, printable
+from zootool.records import from_plain, to_plain
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family of networks with the same layers: the timestamps t = 1..L and the slot of every state_dict entry.
+
+    `output_offset` is added to the network's output (0.5 for SIRENs that were fitted to images in [0, 1]).
+    `family` is a word for people ("siren", "cnn", "vit"); nothing depends on it.
+    """
+
+    num_inputs: int
+    timestamps: tuple[Timestamp, ...]
+    slots: tuple[ParameterSlot, ...] = ()
+    family: str = "mlp"
+    output_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.timestamps:
+            raise ValueError("an architecture needs at least one timestamp")
+        counts = self.node_counts
+        for index, timestamp in enumerate(self.timestamps, start=1):
+            if timestamp.num_sources != counts[index - 1]:
+                raise ValueError(
+                    f"layer {index} has {timestamp.num_sources} sources, but {counts[index - 1]} nodes precede it"
+                )
+            for residual in timestamp.residuals:
+                if not 0 <= residual.source < index:
+                    raise ValueError(f"layer {index} adds the nodes of layer {residual.source}, which isn't before it")
+
+    @property
+    def num_layers(self) -> int:
+        """L, the last timestamp."""
+        return len(self.timestamps)
+
+    @property
+    def node_counts(self) -> tuple[int, ...]:
+        """(n_0, ..., n_L)."""
+        return (self.num_inputs, *(t.num_nodes for t in self.timestamps))
+
+    @property
+    def edges_per_pair(self) -> tuple[int, ...]:
+        """k of every timestamp 1..L."""
+        return tuple(t.edges_per_pair for t in self.timestamps)
+
+    @property
+    def num_edges(self) -> int:
+        """Stored edges of one network."""
+        return sum(t.num_edges for t in self.timestamps)
+
+    @property
+    def num_nodes(self) -> int:
+        """Stored node features of one network."""
+        return sum(t.num_stored_nodes for t in self.timestamps)
+
+    def array_length(self, array: ArrayName) -> int:
+        """Elements (bytes in `exact`) that one network takes in an array."""
+        if array == "edges":
+            return self.num_edges
+        if array == "nodes":
+            return self.num_nodes
+        return sum(slot.length for slot in self.slots if slot.array == array and slot.alias_of is None)
+
+    def stored_slots(self, array: ArrayName) -> tuple[ParameterSlot, ...]:
+        """The slots that have their own elements in an array, in the order of their elements."""
+        return tuple(sorted((s for s in self.slots if s.array == array and s.alias_of is None), key=lambda s: s.start))
+
+    def check_slots(self) -> None:
+        """Raise FormatError unless the slots cover every array without gap or overlap, and aliases name a slot."""
+        for array in ARRAYS:
+            end = 0
+            for slot in self.stored_slots(array):
+                if slot.start != end:
+                    raise FormatError(f"slot {printable(slot.key)!r} starts at {slot.start} of {array}, but the slots "
+                                      f"before it end at {end}")  # fmt: skip
+                end += slot.length
+            if end != self.array_length(array):
+                raise FormatError(f"the slots cover {end} of {self.array_length(array)} elements of {array}")
+        keys = {slot.key for slot in self.slots if slot.alias_of is None}
+        for slot in self.slots:
+            if slot.alias_of is not None and slot.alias_of not in keys:
+                raise FormatError(
+                    f"slot {printable(slot.key)!r} is tied to {printable(slot.alias_of)!r}, which isn't stored"
+                )
+
+    @cached_property
+    def signature(self) -> str:
+        """16 hex digits that name this architecture: the head of the SHA-256 of its canonical JSON."""
+        return signature_of(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; what is at its default is left out."""
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, value: Any, where: str = "architecture") -> "Architecture":
+        """The inverse of `to_dict`, with everything checked. Raises FormatError."""
+        return from_plain(cls, value, where)
+
+
+def signature_of(plain: dict[str, Any]) -> str:
+    """The signature of what `Architecture.to_dict` gave, or of a later version's with keys that this one ignores."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

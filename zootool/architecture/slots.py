@@ -1,0 +1,59 @@
+"""Which slice of a network's stored numbers each state_dict entry is. Stdlib only."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+ArrayName = Literal["edges", "nodes", "extras", "exact"]
+Role = Literal[
+    "weight",
+    "bias",
+    "scale",
+    "shift",
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+    "position",
+    "token",
+    "other",
+]
+
+ARRAYS: tuple[ArrayName, ...] = ("edges", "nodes", "extras", "exact")
+
+DTYPE_BYTES: dict[str, int] = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ParameterSlot:
+    """Where the state_dict entry `key` lies in one network's part of an array.
+
+    `start` counts elements (bytes in `exact`). The stored elements are the tensor of `shape` with its axes in `order`
+    (torch's own order by default), flattened; `dtype` is the checkpoint's. `alias_of` names the key whose storage a
+    tied tensor shares. `timestamp` is the layer, 1..L, that the entry belongs to.
+    """
+
+    key: str
+    array: ArrayName
+    start: int
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    role: Role = "weight"
+    timestamp: int | None = None
+    order: tuple[int, ...] | None = None
+    alias_of: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or any(size < 0 for size in self.shape):
+            raise ValueError(f"slot {self.key!r} has a negative start or size: {self.start}, {self.shape}")
+        if self.dtype not in DTYPE_BYTES:
+            raise ValueError(f"slot {self.key!r} has the dtype {self.dtype!r}, known are {', '.join(DTYPE_BYTES)}")
+        if self.order is not None and sorted(self.order) != list(range(len(self.shape))):
+            raise ValueError(f"slot {self.key!r}: order {self.order} is no permutation of its {len(self.shape)} axes")
+
+    @property
+    def length(self) -> int:
+        """Elements taken in the array; bytes in `exact`."""
+        return prod(self.shape) * (DTYPE_BYTES[self.dtype] if self.array == "exact" else 1)

@@ -1,0 +1,144 @@
+"""From rows of the flat arrays to a GraphBatch. Networks of one architecture become views, without a copy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from zootool.architecture import Architecture, ArrayName
+from zootool.loader.batch import BatchResidual, GraphBatch
+
+NODE_FEATURES = ("bias", "scale", "shift", "running_mean", "running_var")
+"""The roles of parameters that are features of nodes, in the order in which they appear."""
+
+_NEUTRAL = {"scale": 1.0, "running_var": 1.0}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The networks of one architecture in a batch: their places in it, and their part of each array."""
+
+    architecture: Architecture
+    places: Tensor
+    arrays: Mapping[ArrayName, Tensor]
+
+
+def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
+    """The batch of all groups' networks. Their architectures have the same node counts."""
+    first = groups[0].architecture
+    timestamps = range(1, first.num_layers + 1)
+    names = tuple(_names_at([group.architecture for group in groups], t) for t in timestamps)
+    if len(groups) == 1:
+        index = torch.zeros(len(rows), dtype=torch.int64)
+        edges = tuple(_edges(groups[0], t) for t in timestamps)
+        masks: tuple[Tensor | None, ...] = (None,) * first.num_layers
+        nodes = tuple(_nodes(groups[0], t, names[t - 1]) for t in timestamps)
+    else:
+        index = _scatter([torch.full((len(g.places),), i) for i, g in enumerate(groups)], groups, len(rows))
+        padded = [_padded_edges(groups, t, len(rows)) for t in timestamps]
+        edges, masks = tuple(pair[0] for pair in padded), tuple(pair[1] for pair in padded)
+        nodes = tuple(
+            _scatter([_nodes(group, t, names[t - 1]) for group in groups], groups, len(rows)) for t in timestamps
+        )
+    return GraphBatch(
+        architecture=first,
+        rows=rows,
+        edges=edges,
+        edge_masks=masks,
+        nodes=nodes,
+        node_names=names,
+        architectures=tuple(group.architecture for group in groups),
+        architecture_index=index,
+        residuals=_residuals(groups, len(rows)),
+    )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the parts of one architecture begin in a network's row of each array."""
+
+    edges: tuple[int, ...]
+    features: tuple[Mapping[str, tuple[ArrayName, int]], ...]
+
+
+@lru_cache(maxsize=4096)
+def _places(architecture: Architecture) -> _Places:
+    features: list[dict[str, tuple[ArrayName, int]]] = [{} for _ in architecture.timestamps]
+    edges, edge_start, node_start = [], 0, 0
+    for timestamp, found in zip(architecture.timestamps, features, strict=True):
+        edges.append(edge_start)
+        edge_start += timestamp.num_edges
+        if timestamp.has_bias:
+            found["bias"] = "nodes", node_start
+        node_start += timestamp.num_stored_nodes
+    for slot in architecture.slots:
+        if slot.role in NODE_FEATURES[1:] and slot.timestamp and slot.array != "exact":
+            features[slot.timestamp - 1][slot.role] = slot.array, slot.start
+    return _Places(tuple(edges), tuple(features))
+
+
+def _names_at(architectures: Sequence[Architecture], t: int) -> tuple[str, ...]:
+    found = set().union(*(_places(architecture).features[t - 1] for architecture in architectures))
+    return tuple(name for name in NODE_FEATURES if name == "bias" or name in found)
+
+
+def _edges(group: Group, t: int) -> Float[Tensor, "batch targets sources k"]:
+    timestamp = group.architecture.timestamps[t - 1]
+    start = _places(group.architecture).edges[t - 1]
+    flat = group.arrays["edges"][:, start : start + timestamp.num_edges]
+    return flat.unflatten(1, (timestamp.num_nodes, timestamp.num_sources, timestamp.edges_per_pair))
+
+
+def _nodes(group: Group, t: int, names: tuple[str, ...]) -> Float[Tensor, "batch targets features"]:
+    found = _places(group.architecture).features[t - 1]
+    num_nodes = group.architecture.timestamps[t - 1].num_nodes
+    columns = []
+    for name in names:
+        if name in found:
+            array, start = found[name]
+            columns.append(group.arrays[array][:, start : start + num_nodes])
+        else:
+            columns.append(torch.full((len(group.places), num_nodes), _NEUTRAL.get(name, 0.0)))
+    return columns[0].unsqueeze(-1) if len(columns) == 1 else torch.stack(columns, dim=-1)
+
+
+def _padded_edges(groups: Sequence[Group], t: int, count: int) -> tuple[Tensor, Tensor | None]:
+    timestamps = [group.architecture.timestamps[t - 1] for group in groups]
+    largest = max(timestamp.edges_per_pair for timestamp in timestamps)
+    edges = torch.zeros(count, timestamps[0].num_nodes, timestamps[0].num_sources, largest)
+    for group, timestamp in zip(groups, timestamps, strict=True):
+        edges[group.places, ..., : timestamp.edges_per_pair] = _edges(group, t)
+    if all(timestamp.edges_per_pair == largest for timestamp in timestamps):
+        return edges, None
+    per_network = _scatter(
+        [torch.full((len(g.places),), s.edges_per_pair) for g, s in zip(groups, timestamps, strict=True)], groups, count
+    )
+    mask = torch.arange(largest) < per_network[:, None, None, None]
+    return edges, mask.expand(edges.shape)
+
+
+def _scatter(parts: Sequence[Tensor], groups: Sequence[Group], count: int) -> Tensor:
+    out = parts[0].new_empty((count, *parts[0].shape[1:]))
+    for part, group in zip(parts, groups, strict=True):
+        out[group.places] = part
+    return out
+
+
+def _residuals(groups: Sequence[Group], count: int) -> tuple[BatchResidual, ...]:
+    owners: dict[tuple[int, object], list[Group]] = {}
+    for group in groups:
+        for target, timestamp in enumerate(group.architecture.timestamps, start=1):
+            for residual in timestamp.residuals:
+                owners.setdefault((target, residual), []).append(group)
+    found = []
+    for (target, residual), with_it in owners.items():
+        networks = None
+        if len(with_it) < len(groups):
+            networks = torch.zeros(count, dtype=torch.bool)
+            for group in with_it:
+                networks[group.places] = True
+        found.append(BatchResidual(target, residual, networks))  # type: ignore[arg-type]
+    return tuple(found)

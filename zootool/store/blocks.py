@@ -1,0 +1,67 @@
+"""What a store is written from: blocks of networks of one architecture, planned before they are read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from zootool.architecture import Architecture
+from zootool.store.schema import ImageSource
+
+
+@dataclass(frozen=True)
+class PlannedBlock:
+    """`count` networks of one architecture that will be read together."""
+
+    architecture: Architecture
+    count: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Networks of one architecture: state_dict key -> (networks, *shape), and a table with a row for each.
+
+    bfloat16 tensors are uint16 arrays of their bytes. The table has at least the column net_id.
+    """
+
+    architecture: Architecture
+    tensors: Mapping[str, np.ndarray]
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What zoo.json says about where networks come from; the fields are those of `ZooInfo`."""
+
+    name: str
+    kind: str = "mlp"
+    sources: tuple[ImageSource, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+    citation: str | None = None
+    parent: str | None = None
+
+
+class BlockSource(Protocol):
+    """Anything that a store can be written from.
+
+    The plan fixes order and offsets, so blocks may be read in any order and by several threads at once; a block that
+    doesn't keep to its plan is refused.
+    """
+
+    @property
+    def info(self) -> SourceInfo:
+        """Where the networks come from."""
+        ...
+
+    @property
+    def plan(self) -> Sequence[PlannedBlock]:
+        """The blocks in the order of the store."""
+        ...
+
+    def read(self, index: int) -> Block:
+        """Block `index` of the plan."""
+        ...

@@ -1,0 +1,108 @@
+"""Tensors of many networks of one architecture <-> rows of the store's flat arrays, bit for bit."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from zootool.architecture import ARRAYS, Architecture, ArrayName, ParameterSlot
+from zootool.errors import FormatError, printable
+from zootool.store.safetensors_file import raw_dtype
+
+Tensors = Mapping[str, np.ndarray]
+"""state_dict key -> array of (networks, *shape) in the dtype that `raw_dtype` gives."""
+
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The rows that some networks take in each array: (networks, array_length) float32, uint8 in `exact`."""
+
+    rows: Mapping[ArrayName, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.rows["edges"])
+
+    def digests(self) -> UInt8[np.ndarray, "networks 32"]:
+        """SHA-256 of each network's edges, nodes, extras and exact bytes, in that order."""
+        parts = [np.ascontiguousarray(rows).view(np.uint8) for rows in self.rows.values() if rows.shape[1]]
+        out = bytearray()
+        for network in zip(*parts, strict=True):
+            digest = hashlib.sha256(network[0])
+            for part in network[1:]:
+                digest.update(part)
+            out += digest.digest()
+        return np.frombuffer(out, dtype=np.uint8).reshape(len(self), DIGEST_BYTES)
+
+    def finite(self) -> Bool[np.ndarray, " networks"]:
+        """Which networks hold finite numbers alone."""
+        finite = np.ones(len(self), dtype=bool)
+        for array in ("edges", "nodes", "extras"):
+            rows = self.rows[array]
+            with np.errstate(over="ignore", invalid="ignore"):
+                suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
+            # A sum of finite numbers may overflow, so only the rows that it points at are looked at closely.
+            finite[suspects] &= np.isfinite(rows[suspects]).all(axis=1)
+        return finite
+
+
+def pack(architecture: Architecture, tensors: Tensors) -> Packed:
+    """Lay the networks' tensors out as the architecture's slots say. Raises FormatError for a wrong key or shape."""
+    _check_tensors(architecture, tensors)
+    count = len(next(iter(tensors.values())))
+    return Packed({array: _pack_array(architecture, array, tensors, count) for array in ARRAYS})
+
+
+def unpack(architecture: Architecture, rows: Mapping[ArrayName, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of `pack`: every state_dict entry as (networks, *shape), tied entries included, in slot order."""
+    tensors = {}
+    for slot in architecture.slots:
+        stored = rows[slot.array][:, slot.start : slot.start + slot.length]
+        tensors[slot.key] = _narrow(slot, stored)
+    return tensors
+
+
+def _pack_array(architecture: Architecture, array: ArrayName, tensors: Tensors, count: int) -> np.ndarray:
+    dtype = np.uint8 if array == "exact" else np.float32
+    out = np.empty((count, architecture.array_length(array)), dtype=dtype)
+    for slot in architecture.stored_slots(array):
+        out[:, slot.start : slot.start + slot.length] = _widen(slot, tensors[slot.key])
+    return out
+
+
+def _widen(slot: ParameterSlot, tensor: np.ndarray) -> np.ndarray:
+    if slot.order is not None:
+        tensor = tensor.transpose(0, *(axis + 1 for axis in slot.order))
+    flat = tensor.reshape(len(tensor), -1)
+    if slot.array == "exact":
+        return np.ascontiguousarray(flat).view(np.uint8).reshape(len(tensor), -1)
+    return flat
+
+
+def _narrow(slot: ParameterSlot, stored: np.ndarray) -> np.ndarray:
+    if slot.array == "exact":
+        stored = np.ascontiguousarray(stored).view(raw_dtype(slot.dtype))
+    order = slot.order or tuple(range(len(slot.shape)))
+    ordered = stored.reshape(len(stored), *(slot.shape[axis] for axis in order))
+    back = np.argsort(order).tolist()
+    return ordered.transpose(0, *(axis + 1 for axis in back))
+
+
+def _check_tensors(architecture: Architecture, tensors: Tensors) -> None:
+    wanted = {slot.key: slot for slot in architecture.slots}
+    if wanted.keys() != tensors.keys():
+        odd = sorted(wanted.keys() ^ tensors.keys())[0]
+        state = "is missing" if odd in wanted else "isn't in the architecture"
+        raise FormatError(f"the tensor {printable(odd)!r} {state}")
+    counts = {len(tensor) for tensor in tensors.values()}
+    if len(counts) != 1:
+        raise FormatError(f"the tensors are of {sorted(counts)} networks: every one must have the same leading axis")
+    for key, slot in wanted.items():
+        if tensors[key].shape[1:] != slot.shape or tensors[key].dtype != raw_dtype(slot.dtype):
+            raise FormatError(
+                f"{printable(key)!r} is {tensors[key].dtype} {tensors[key].shape[1:]}, "
+                f"the architecture says {slot.dtype} {slot.shape}"
+            )

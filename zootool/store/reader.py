@@ -1,0 +1,189 @@
+"""Opening a store: its small files checked, its arrays and table at hand, its networks by row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from zootool.architecture import ARRAYS, Architecture, ArrayName
+from zootool.errors import FormatError, IntegrityError, printable
+from zootool.store.arrays import FlatArray
+from zootool.store.layout import parse_layout
+from zootool.store.manifest import Manifest, entry_of, parse_manifest
+from zootool.store.schema import (
+    ARCHITECTURES_JSON,
+    IMAGES,
+    MANIFEST_JSON,
+    NETS_PARQUET,
+    ZARR_JSON,
+    ZOO_JSON,
+    array_lengths,
+    parse_architectures,
+    parse_info,
+    parse_json,
+)
+from zootool.store.storage import Storage, open_storage
+from zootool.store.table import NetsFile
+
+
+@dataclass(frozen=True)
+class SegmentSpan:
+    """A segment with its place: networks [first_row, first_row + count), beginning at `offsets` of the arrays."""
+
+    architecture: Architecture
+    first_row: int
+    count: int
+    offsets: Mapping[ArrayName, int]
+
+
+class Store:
+    """One store, read-only: `info`, `architectures`, `arrays`, `nets` and the segments that tie them together."""
+
+    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+        self.storage = storage
+        self.manifest = manifest
+        self.info = parse_info(self._covered(ZOO_JSON), self._place(ZOO_JSON))
+        self.architectures = parse_architectures(self._covered(ARCHITECTURES_JSON), self._place(ARCHITECTURES_JSON))
+        self._lengths = array_lengths(self.info, self.architectures, self._place(ZOO_JSON))
+        self.arrays: dict[ArrayName, FlatArray] = {}
+        for name, length in self._lengths.items():
+            if length or name != "exact":
+                self.arrays[name] = self._open_array(name, length)
+        self._resident: dict[tuple[str, int], np.ndarray] = {}
+        self._check_files()
+
+    def __len__(self) -> int:
+        return self.info.num_networks
+
+    @property
+    def zoo_id(self) -> str:
+        """SHA-256 of manifest.json."""
+        return self.manifest.zoo_id
+
+    @cached_property
+    def nets(self) -> NetsFile:
+        """nets.parquet. Raises FormatError when it doesn't have a store's columns or one row per network."""
+        nets = NetsFile(self.storage)
+        if nets.num_rows != len(self):
+            raise FormatError(f"{nets.name} has {nets.num_rows} rows for {len(self)} networks")
+        return nets
+
+    @cached_property
+    def images(self) -> FlatArray | None:
+        """The source images, where the store carries them: row i belongs to the i-th value of its `source_index`."""
+        if f"{IMAGES}/{ZARR_JSON}" not in self.manifest.files:
+            return None
+        return self._open_array(IMAGES, None)
+
+    @cached_property
+    def spans(self) -> tuple[SegmentSpan, ...]:
+        """The segments with their places."""
+        spans, row = [], 0
+        offsets: dict[ArrayName, int] = dict.fromkeys(ARRAYS, 0)
+        for segment in self.info.segments:
+            architecture = self.architectures[segment.architecture]
+            spans.append(SegmentSpan(architecture, row, segment.count, dict(offsets)))
+            row += segment.count
+            for name in ARRAYS:
+                offsets[name] += segment.count * architecture.array_length(name)
+        return tuple(spans)
+
+    @cached_property
+    def _first_rows(self) -> np.ndarray:
+        return np.array([span.first_row for span in self.spans], dtype=np.int64)
+
+    def segment_of(self, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
+        """The number of the segment that holds each row."""
+        return np.searchsorted(self._first_rows, rows, side="right") - 1
+
+    def gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
+        """The part of an array that belongs to each of `rows`, all of one segment: (networks, array_length)."""
+        length = span.architecture.array_length(name)
+        if length == 0:
+            return np.empty((len(rows), 0), dtype=np.uint8 if name == "exact" else np.float32)
+        return self.arrays[name].gather(span.offsets[name] + (rows - span.first_row) * length, length)
+
+    def resident_segment(self, name: ArrayName, span: SegmentSpan) -> np.ndarray:
+        """A whole segment as (count, array_length), read once and kept in memory. Not to be written to."""
+        key = name, span.first_row
+        if key not in self._resident:
+            length = span.architecture.array_length(name)
+            start = span.offsets[name]
+            flat = self.arrays[name].read(start, start + span.count * length)
+            self._resident[key] = flat.reshape(span.count, length)
+        return self._resident[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_resident": {}}
+
+    def _open_array(self, name: str, length: int | None) -> FlatArray:
+        path = f"{name}/{ZARR_JSON}"
+        layout = parse_layout(parse_json(self._covered(path), self._place(path)), self._place(path))
+        wanted_dtype = "uint8" if name in ("exact", IMAGES) else "float32"
+        if layout.dtype != wanted_dtype or (length is not None and (layout.length, layout.item_shape) != (length, ())):
+            raise FormatError(
+                f"{self._place(path)} says {layout.dtype} {(layout.length, *layout.item_shape)}, "
+                f"the networks need {wanted_dtype} ({length},)"
+            )
+        for shard in range(layout.num_shards):
+            if f"{name}/{layout.shard_path(shard)}" not in self.manifest.files:
+                raise FormatError(f"{self._place(MANIFEST_JSON)} lacks {name}/{layout.shard_path(shard)}")
+        return FlatArray(self.storage, name, layout)
+
+    def _covered(self, path: str) -> bytes:
+        """A small file's content, its digest compared with the manifest's."""
+        entry = self.manifest.files.get(path)
+        if entry is None:
+            raise FormatError(
+                f"{self._place(MANIFEST_JSON)} doesn't list {path}", hint="convert or fetch the zoo again"
+            )
+        try:
+            content = self.storage.read(path)
+        except OSError as error:
+            raise IntegrityError(f"{self._place(path)} is missing", hint="convert or fetch the zoo again") from error
+        if entry_of(content) != entry:
+            raise IntegrityError(f"{self._place(path)} isn't what the manifest lists", hint="convert or fetch it again")
+        return content
+
+    def _check_files(self) -> None:
+        for path, entry in self.manifest.files.items():
+            size = self.storage.size(path)
+            if size != entry.size:
+                state = "is missing" if size is None else f"has {size} bytes, the manifest says {entry.size}"
+                raise IntegrityError(f"{self._place(path)} {state}", hint="convert or fetch the zoo again")
+        if NETS_PARQUET not in self.manifest.files:
+            raise FormatError(f"{self._place(MANIFEST_JSON)} doesn't list {NETS_PARQUET}")
+
+    def _place(self, path: str) -> str:
+        return f"{self.storage.name}/{path}"
+
+
+def open_store(path_or_url: str | Path) -> Store:
+    """Open a store, checking its manifest, its small files' digests and every file's size.
+
+    Raises MissingError when nothing is there, FormatError for what isn't a zoo or is of a newer format, and
+    IntegrityError for a store with damaged, missing or resized files.
+    """
+    storage = open_storage(path_or_url)
+    try:
+        content: Any = storage.read(MANIFEST_JSON)
+    except OSError as error:
+        raise _no_manifest(storage) from error
+    return Store(storage, parse_manifest(content, f"{storage.name}/{MANIFEST_JSON}"))
+
+
+def _no_manifest(storage: Storage) -> Exception:
+    if storage.size(ZOO_JSON) is not None or storage.size(NETS_PARQUET) is not None:
+        return IntegrityError(
+            f"{storage.name} has no {MANIFEST_JSON}: it was never finished, or lost it",
+            hint="convert or fetch the zoo again",
+        )
+    if storage.size("recipe.yaml") is not None:
+        return FormatError(
+            f"{storage.name} is a folder of units, not a zoo", hint=f"run `zoo convert {storage.name} NAME.zoo`"
+        )
+    return FormatError(f"{printable(storage.name)} isn't a zoo", hint="give a folder that `zoo convert` wrote")

@@ -1,0 +1,158 @@
+"""What a store's JSON files say: names, versions, records. `docs/format.md` is the prose of this module."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from zootool.architecture import ARRAYS, Architecture, ArrayName, signature_of
+from zootool.errors import FormatError, printable
+from zootool.records import from_plain, parse_json, to_plain
+
+FORMAT_NAME = "zoo"
+FORMAT_MAJOR = 1
+FORMAT_MINOR = 0
+FORMAT_VERSION = f"{FORMAT_MAJOR}.{FORMAT_MINOR}"
+
+ZOO_JSON = "zoo.json"
+ARCHITECTURES_JSON = "architectures.json"
+MANIFEST_JSON = "manifest.json"
+NETS_PARQUET = "nets.parquet"
+ZARR_JSON = "zarr.json"
+IMAGES = "images"
+
+DERIVED_FILES = ("README.md", "croissant.json", "view.html")
+"""Regenerable from the rest, so outside the manifest and the zoo's id."""
+
+STORE_COLUMNS = (
+    "net_id", "architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest",
+)  # fmt: skip
+"""The columns of nets.parquet that every store has, in this order, before those of the source."""
+
+OFFSET_COLUMNS: dict[ArrayName, str] = {
+    "edges": "edge_offset",
+    "nodes": "node_offset",
+    "extras": "extra_offset",
+    "exact": "exact_offset",
+}
+
+MAX_NETWORKS = 1 << 40
+MAX_ELEMENTS = 1 << 53
+
+_VERSION = re.compile(r"^(\d{1,6})\.(\d{1,6})$")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The images that networks were fitted to or trained on, and the conventions that make their weights readable.
+
+    `digest` is the SHA-256 of the image set's shape and pixels, `shape` height, width and channels. `grid` is the
+    coordinates' convention in the recipe's words (`"linspace(-1, 1), ij"`); `target` is what the pixel values 0 and
+    255 stand for. `terms` are the images' terms of use, not the weights'.
+    """
+
+    name: str
+    digest: str | None = None
+    shape: tuple[int, ...] = ()
+    num_images: int | None = None
+    num_classes: int | None = None
+    is_partial: bool = False
+    grid: str | None = None
+    target: tuple[float, float] | None = None
+    terms: str | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`count` networks of one architecture, one behind the other."""
+
+    architecture: str
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"a segment needs networks, got {self.count}")
+
+
+@dataclass(frozen=True)
+class ZooInfo:
+    """zoo.json: what the zoo is and where it comes from.
+
+    `segments` lie one behind the other in the arrays and in nets.parquet, without gaps, so every offset follows from
+    them. `sources` are the image sets; the column `source` of nets.parquet counts through them (all zero where the
+    column is missing). `recipe` and `provenance` are the building tool's own records.
+    """
+
+    name: str
+    num_networks: int
+    segments: tuple[Segment, ...]
+    format: str = FORMAT_NAME
+    format_version: str = FORMAT_VERSION
+    kind: str = "mlp"
+    counts: dict[str, int] = field(default_factory=dict)
+    sources: tuple[ImageSource, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+    citation: str | None = None
+    parent: str | None = None
+
+    def __post_init__(self) -> None:
+        total = sum(segment.count for segment in self.segments)
+        if total != self.num_networks or not 0 < total <= MAX_NETWORKS:
+            raise ValueError(f"num_networks is {self.num_networks}, but the segments hold {total}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the format's name and version always present."""
+        return to_plain(self) | {"format": self.format, "format_version": self.format_version}
+
+
+def parse_info(content: bytes, where: str) -> ZooInfo:
+    """zoo.json. Raises FormatError, also for a store of a newer major version."""
+    value = parse_json(content, where)
+    check_version(value, where)
+    return from_plain(ZooInfo, value, where)
+
+
+def check_version(value: Any, where: str) -> None:
+    """Refuse what isn't a store, or one whose major version is newer than this reader."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT_NAME:
+        raise FormatError(f"{where} doesn't say that this is a zoo", hint="give a folder that `zoo convert` wrote")
+    version = value.get("format_version")
+    match = _VERSION.match(version) if isinstance(version, str) else None
+    if match is None:
+        raise FormatError(f"{where}: format_version must be like '{FORMAT_VERSION}', got {printable(version, 40)}")
+    if int(match[1]) > FORMAT_MAJOR:
+        raise FormatError(
+            f"{where} is of format {version}, this zootool reads up to {FORMAT_MAJOR}.x", hint="upgrade zootool"
+        )
+
+
+def parse_architectures(content: bytes, where: str) -> dict[str, Architecture]:
+    """architectures.json: signature -> Architecture, every signature recomputed. Raises FormatError."""
+    value = parse_json(content, where)
+    if not isinstance(value, dict):
+        raise FormatError(f"{where} must be an object")
+    architectures = {}
+    for signature, plain in value.items():
+        place = f"{where}[{printable(signature, 40)}]"
+        architecture = Architecture.from_dict(plain, place)
+        architecture.check_slots()
+        if signature_of(plain) != signature:
+            raise FormatError(f"{place} is filed under the wrong signature")
+        architectures[signature] = architecture
+    return architectures
+
+
+def array_lengths(info: ZooInfo, architectures: dict[str, Architecture], where: str) -> dict[ArrayName, int]:
+    """How many elements each array holds, from the segments. Raises FormatError for a segment without architecture."""
+    totals: dict[ArrayName, int] = dict.fromkeys(ARRAYS, 0)
+    for segment in info.segments:
+        architecture = architectures.get(segment.architecture)
+        if architecture is None:
+            raise FormatError(f"{where}: a segment has the architecture {printable(segment.architecture, 40)}, "
+                              f"which {ARCHITECTURES_JSON} lacks")  # fmt: skip
+        for array in ARRAYS:
+            totals[array] += segment.count * architecture.array_length(array)
+    if max(totals.values()) > MAX_ELEMENTS:
+        raise FormatError(f"{where}: the arrays would hold {max(totals.values())} elements")
+    return totals

@@ -1,0 +1,128 @@
+"""Writing an array of a store, shard by shard, in one pass and in constant memory."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from numcodecs import get_codec
+
+from zootool.store.layout import CRC_BYTES, MISSING, ArrayLayout
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file's size in bytes and its SHA-256 in lowercase hex, as the manifest has them."""
+
+    size: int
+    sha256: str
+
+
+class ArrayWriter:
+    """Writes an array from its first item to its last. The only writer of each of its shards.
+
+    Items are appended in pieces of any size; `close` pads the last chunk and returns the entry of every file by its
+    path below the array's folder. `folder` must be empty or missing.
+    """
+
+    def __init__(self, folder: Path, layout: ArrayLayout) -> None:
+        self._folder = folder
+        self._layout = layout
+        self._chunk = bytearray()
+        self._length = 0
+        self._shard: _OpenShard | None = None
+        self._num_shards = 0
+        self.entries: dict[str, FileEntry] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_metadata()
+
+    def append(self, items: np.ndarray) -> None:
+        """Append items of the layout's dtype, in C order."""
+        dtype = np.dtype(self._layout.dtype).newbyteorder("<")
+        piece = np.ascontiguousarray(items, dtype=dtype).reshape(-1).data.cast("B")
+        self._length += len(piece) // self._layout.item_bytes
+        chunk_bytes = self._layout.chunk_bytes
+        while piece:
+            room = chunk_bytes - len(self._chunk)
+            if room == chunk_bytes and len(piece) >= chunk_bytes:
+                self._put_chunk(piece[:chunk_bytes])
+            else:
+                self._chunk += piece[:room]
+                if len(self._chunk) == chunk_bytes:
+                    self._put_chunk(memoryview(self._chunk))
+                    self._chunk = bytearray()
+            piece = piece[room:]
+
+    def close(self) -> dict[str, FileEntry]:
+        """Finish the last shard. Raises ValueError when fewer or more items came than the layout says."""
+        if self._length != self._layout.length:
+            raise ValueError(f"{self._folder.name} got {self._length} of {self._layout.length} items")
+        if self._chunk:
+            missing = self._layout.chunk - len(self._chunk) // self._layout.item_bytes
+            self._put_chunk(memoryview(bytes(self._chunk) + self._layout.fill_bytes * missing))
+            self._chunk = bytearray()
+        self._finish_shard()
+        return self.entries
+
+    def _put_chunk(self, chunk: memoryview) -> None:
+        if self._shard is None:
+            path = self._folder / self._layout.shard_path(self._num_shards)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._shard = _OpenShard(path.open("xb"), self._layout)
+        self._shard.put(chunk)
+        if self._shard.is_full:
+            self._finish_shard()
+
+    def _finish_shard(self) -> None:
+        if self._shard is not None:
+            self.entries[self._layout.shard_path(self._num_shards)] = self._shard.finish()
+            self._shard = None
+            self._num_shards += 1
+
+    def _write_metadata(self) -> None:
+        content = self._layout.to_zarr_json()
+        (self._folder / "zarr.json").write_bytes(content)
+        self.entries["zarr.json"] = FileEntry(len(content), hashlib.sha256(content).hexdigest())
+
+
+class _OpenShard:
+    """A shard in the making: its file, its running digest and its index."""
+
+    def __init__(self, sink: BinaryIO, layout: ArrayLayout) -> None:
+        self._sink = sink
+        self._compressor = None if layout.zstd_level is None else get_codec({"id": "zstd", "level": layout.zstd_level})
+        self._digest = hashlib.sha256()
+        self._index = np.full((layout.chunks_per_shard, 2), MISSING, dtype="<u8")
+        self._offset = 0
+        self._num_chunks = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._num_chunks == len(self._index)
+
+    def put(self, chunk: memoryview) -> None:
+        stored: Any = chunk if self._compressor is None else self._compressor.encode(chunk)
+        self._index[self._num_chunks] = self._offset, len(stored) + CRC_BYTES
+        self._num_chunks += 1
+        self._write(stored)
+        self._write(crc32c(stored))
+
+    def finish(self) -> FileEntry:
+        index = self._index.tobytes()
+        self._write(index)
+        self._write(crc32c(index))
+        self._sink.close()
+        return FileEntry(self._offset, self._digest.hexdigest())
+
+    def _write(self, content: Any) -> None:
+        self._digest.update(content)
+        self._sink.write(content)
+        self._offset += len(content)
+
+
+def crc32c(content: memoryview | bytes | np.ndarray) -> bytes:
+    """The CRC32C of some bytes, as the four little-endian bytes that Zarr's codec stores."""
+    # google_crc32c refuses memoryviews, but takes arrays without copying them.
+    return google_crc32c.value(np.frombuffer(content, dtype=np.uint8)).to_bytes(CRC_BYTES, "little")

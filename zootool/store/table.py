@@ -1,0 +1,196 @@
+"""nets.parquet: a row per network, written in row groups and read by the column."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zootool.architecture import ARRAYS, Architecture
+from zootool.errors import FormatError, IntegrityError, UsageError, did_you_mean, printable
+from zootool.store.pack import DIGEST_BYTES
+from zootool.store.schema import NETS_PARQUET, OFFSET_COLUMNS, STORE_COLUMNS
+from zootool.store.storage import Storage
+
+ROW_GROUP = 1 << 16
+
+_STORE_TYPES: dict[str, pa.DataType] = {
+    "architecture": pa.dictionary(pa.int32(), pa.string()),
+    **dict.fromkeys(OFFSET_COLUMNS.values(), pa.int64()),
+    "digest": pa.binary(DIGEST_BYTES),
+}
+
+
+class TableWriter:
+    """Writes nets.parquet from blocks of rows, whatever their sizes, in row groups of 65,536."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+
+    def append(self, rows: pa.Table) -> None:
+        """Append rows; the first block's columns and types are the table's. Raises FormatError for others."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path, rows.schema, compression="zstd", write_page_checksum=True, version="2.6"
+            )
+        self._waiting.append(_as_schema(rows, self._writer.schema))
+        while sum(len(table) for table in self._waiting) >= ROW_GROUP:
+            joined = pa.concat_tables(self._waiting)
+            self._write(joined[:ROW_GROUP])
+            self._waiting = [joined[ROW_GROUP:]]
+
+    def close(self) -> None:
+        """Write what is left. Without it the file has no footer and is no Parquet file."""
+        if self._writer is not None:
+            rest = pa.concat_tables(self._waiting)
+            if len(rest):
+                self._write(rest)
+            self._writer.close()
+
+    def _write(self, rows: pa.Table) -> None:
+        assert self._writer is not None
+        self._writer.write_table(rows.unify_dictionaries().combine_chunks(), row_group_size=ROW_GROUP)
+
+
+def store_rows(architecture: Architecture, offsets: dict[str, int], digests: np.ndarray, source: pa.Table) -> pa.Table:
+    """The rows of nets.parquet for networks of one architecture that begin at `offsets` of the arrays.
+
+    `source` is the unit's or reader's own table. Raises FormatError where it lacks net_id or has a store's column.
+    """
+    clashes = sorted(set(source.column_names) & set(_STORE_TYPES))
+    if "net_id" not in source.column_names or clashes or len(set(source.column_names)) != source.num_columns:
+        problem = f"has the column {clashes[0]!r}, which the store fills" if clashes else "needs one column net_id"
+        raise FormatError(f"the table of the networks {problem}")
+    count = len(source)
+    names = pa.array([architecture.signature], pa.string())
+    columns: dict[str, Any] = {
+        "net_id": source["net_id"],
+        "architecture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), names),
+    }
+    for array in ARRAYS:
+        length = architecture.array_length(array)
+        columns[OFFSET_COLUMNS[array]] = offsets[array] + np.arange(count, dtype=np.int64) * length
+    columns["digest"] = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(DIGEST_BYTES), count, [None, pa.py_buffer(np.ascontiguousarray(digests))]
+    )
+    columns |= {name: source[name] for name in source.column_names if name != "net_id"}
+    return pa.table(columns)
+
+
+class NetsTable:
+    """A zoo's networks as a table whose columns are read when they are used.
+
+    `table["label"]` is a pandas Series, `table[["label", "psnr"]]` a DataFrame; any other attribute is that of
+    the whole DataFrame, which is then read. Rows are those of the selection, numbered from 0.
+    """
+
+    def __init__(self, file: "NetsFile", rows: np.ndarray | None = None) -> None:
+        self._file = file
+        self._rows = rows
+
+    @property
+    def columns(self) -> pd.Index:
+        return pd.Index(self._file.column_names)
+
+    def __len__(self) -> int:
+        return self._file.num_rows if self._rows is None else len(self._rows)
+
+    def __contains__(self, column: object) -> bool:
+        return column in self._file.column_names
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self.to_pandas([key])[key]
+        if isinstance(key, list):
+            return self.to_pandas(key)
+        return self.to_pandas()[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._file.column_names:
+            return self[name]
+        return getattr(self.to_pandas(), name)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} networks, columns {', '.join(self._file.column_names)}>"
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of the selection. Raises UsageError for a column that isn't there."""
+        table = self._file.read(self._file.column_names if columns is None else list(columns))
+        return table if self._rows is None else table.take(pa.array(self._rows))
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The rows of the selection as a DataFrame."""
+        return self.to_arrow(columns).to_pandas()
+
+
+class NetsFile:
+    """nets.parquet of one store, opened by its footer alone. Columns are kept once they were read."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.name = f"{storage.name}/{NETS_PARQUET}"
+        self._columns: dict[str, pa.ChunkedArray] = {}
+        self.num_rows = int(self._parquet.metadata.num_rows)
+        self.column_names: list[str] = list(self._parquet.schema_arrow.names)
+        self._check_schema()
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """These columns of every row. Raises UsageError for an unknown one, IntegrityError for damaged pages."""
+        for column in columns:
+            if column not in self.column_names:
+                raise UsageError(
+                    f"the networks of {self._storage.name} have no column {printable(column, 60)!r}",
+                    hint=did_you_mean(column, self.column_names),
+                )
+        wanted = [column for column in columns if column not in self._columns]
+        if wanted:
+            try:
+                table = self._parquet.read(columns=wanted)
+            except (pa.ArrowException, OSError) as error:
+                raise IntegrityError(
+                    f"{self.name} can't be read ({printable(error, 120)})",
+                    hint=f"run `zoo verify {self._storage.name}`",
+                ) from error
+            self._columns |= dict(zip(table.column_names, table.columns, strict=True))
+        return pa.table({column: self._columns[column] for column in columns})
+
+    @cached_property
+    def _parquet(self) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(self._storage.open(NETS_PARQUET), page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise FormatError(f"{self.name} isn't a Parquet file ({printable(error, 120)})") from error
+
+    def _check_schema(self) -> None:
+        schema = self._parquet.schema_arrow
+        for column in STORE_COLUMNS:
+            if column not in schema.names:
+                raise FormatError(f"{self.name} lacks the column {column!r}")
+            wanted = _STORE_TYPES.get(column)
+            if wanted is not None and schema.field(column).type != wanted:
+                raise FormatError(f"{self.name}: {column!r} is {schema.field(column).type}, a store has {wanted}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"_columns": {}}
+        state.pop("_parquet", None)
+        return state
+
+
+def _as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    if rows.schema == schema:
+        return rows
+    odd: Iterable[str] = sorted(set(rows.column_names) ^ set(schema.names))
+    if odd := list(odd):
+        raise FormatError(f"the column {printable(odd[0])!r} is in some blocks of networks and not in others")
+    try:
+        return rows.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise FormatError(f"the columns' types differ between blocks of networks ({printable(error, 120)})") from error

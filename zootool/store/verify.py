@@ -1,0 +1,139 @@
+"""Is a store what its manifest says, and are its networks what its table says?"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from zootool.architecture import ARRAYS
+from zootool.errors import BadDataError, IntegrityError
+from zootool.files import sha256_file
+from zootool.progress import Reporter, silent
+from zootool.store.pack import Packed
+from zootool.store.reader import SegmentSpan, Store
+from zootool.store.schema import DERIVED_FILES, MANIFEST_JSON, OFFSET_COLUMNS
+from zootool.store.storage import LocalStorage
+
+_ROWS = 1 << 14
+
+
+@dataclass
+class Verification:
+    """What was checked. `problems` name file and fault; `skipped` says which part couldn't be checked, and why."""
+
+    zoo_id: str
+    num_networks: int
+    checked: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no problem was found."""
+        return not self.problems
+
+    def raise_problems(self, name: str) -> None:
+        """Raise IntegrityError with every problem, where there is one."""
+        if self.problems:
+            shown = "\n  ".join(self.problems[:20])
+            count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+            raise IntegrityError(f"{name} has {count}:\n  {shown}", hint="convert or fetch the zoo again")
+
+
+def check_names(store: Store, result: Verification) -> None:
+    """Quick: opening has compared the listed files' sizes, this looks for files that aren't listed."""
+    _run(result, "file names", lambda: _unexpected_files(store))
+
+
+def check_contents(store: Store, result: Verification, report: Reporter = silent) -> None:
+    """Deep: every file's digest, every chunk's checksum, the offsets, and every network's digest."""
+    _run(result, "file digests", lambda: _wrong_digests(store, report))
+    _run(result, "chunk checksums", lambda: _damaged_shards(store, report))
+    _run(result, "offsets", lambda: _wrong_offsets(store))
+    if result.passed:
+        _run(result, "network digests", lambda: _wrong_networks(store, report))
+
+
+def _run(result: Verification, what: str, check: Callable[[], Iterator[str]]) -> None:
+    try:
+        result.problems += list(check())
+    except BadDataError as error:
+        result.problems.append(error.message)
+    result.checked.append(what)
+
+
+def _unexpected_files(store: Store) -> Iterator[str]:
+    """Opening has compared the listed files' sizes; here is what lies in the folder beside them."""
+    if not isinstance(store.storage, LocalStorage):
+        return
+    known = {*store.manifest.files, MANIFEST_JSON, *DERIVED_FILES}
+    folder = store.storage.folder
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = (Path(parent) / name).relative_to(folder).as_posix()
+            if path not in known:
+                yield f"{path} isn't in the manifest"
+
+
+def _wrong_digests(store: Store, report: Reporter) -> Iterator[str]:
+    if not isinstance(store.storage, LocalStorage):
+        return
+    files = store.manifest.files
+    for done, (path, entry) in enumerate(sorted(files.items())):
+        report("checking files", done, len(files))
+        if sha256_file(store.storage.folder / path) != entry.sha256:
+            yield f"{path} differs from its digest in the manifest"
+    report("checking files", len(files), len(files))
+
+
+def _damaged_shards(store: Store, report: Reporter) -> Iterator[str]:
+    arrays = [*store.arrays.values(), *([store.images] if store.images is not None else [])]
+    todo = [(array, number) for array in arrays for number in range(array.layout.num_shards)]
+    for done, (array, number) in enumerate(todo):
+        report("checking chunks", done, len(todo))
+        try:
+            array.check_shard(number)
+        except IntegrityError as error:
+            yield error.message
+    report("checking chunks", len(todo), len(todo))
+
+
+def _wrong_offsets(store: Store) -> Iterator[str]:
+    """The table's architecture and offset columns against the segments of zoo.json, which the arrays' lengths match."""
+    signatures = store.nets.read(["architecture"])["architecture"].to_pandas().astype(str).to_numpy()
+    for span in store.spans:
+        rows = slice(span.first_row, span.first_row + span.count)
+        if np.any(signatures[rows] != span.architecture.signature):
+            yield f"nets.parquet has another architecture than zoo.json in rows {rows.start} to {rows.stop - 1}"
+        for name in ARRAYS:
+            column = OFFSET_COLUMNS[name]
+            offsets = store.nets.read([column])[column].slice(span.first_row, span.count).to_numpy()
+            wanted = span.offsets[name] + np.arange(span.count) * span.architecture.array_length(name)
+            if not np.array_equal(offsets, wanted):
+                row = span.first_row + int(np.flatnonzero(offsets != wanted)[0])
+                found = offsets[row - span.first_row]
+                yield f"nets.parquet: {column} of row {row} is {found}, its array has the network elsewhere"
+    net_ids = store.nets.read(["net_id"])["net_id"]
+    if len(net_ids.unique()) != len(store):
+        yield f"nets.parquet: {len(store) - len(net_ids.unique())} networks share their net_id with another"
+
+
+def _wrong_networks(store: Store, report: Reporter) -> Iterator[str]:
+    digests = store.nets.read(["digest"])["digest"]
+    for span in store.spans:
+        for start in range(0, span.count, _ROWS):
+            rows = span.first_row + np.arange(start, min(start + _ROWS, span.count))
+            report("checking networks", int(rows[0]), len(store))
+            found = packed_rows(store, span, rows).digests()
+            recorded = digests.slice(int(rows[0]), len(rows)).to_pylist()
+            for row, digest, wanted in zip(rows.tolist(), found, recorded, strict=True):
+                if digest.tobytes() != wanted:
+                    yield f"network {row} differs from its digest in nets.parquet"
+    report("checking networks", len(store), len(store))
+
+
+def packed_rows(store: Store, span: SegmentSpan, rows: np.ndarray) -> Packed:
+    """Some networks of one segment, as the writer packed them."""
+    return Packed({name: store.gather(name, span, rows) for name in ARRAYS})

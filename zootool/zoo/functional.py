@@ -1,0 +1,74 @@
+"""Rebuilding a sample of a zoo's networks, and comparing what they compute with what was recorded about them."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from zootool.errors import MissingError, ZooError
+from zootool.loader.images import one_source
+from zootool.progress import Reporter
+from zootool.store.reader import Store
+from zootool.store.schema import ImageSource
+from zootool.store.verify import Verification
+from zootool.zoo.zoo import Zoo
+
+PSNR_TOLERANCE = 0.01
+"""Decibels. The fit's last loss was computed in another order of sums, and by other sine and cosine polynomials."""
+
+_PLAIN_GRID = "linspace(-1, 1), ij"
+
+
+def check_metrics(store: Store, result: Verification, sample: int, seed: int, report: Reporter) -> None:
+    """Add the differences between recorded and recomputed metrics of `sample` networks to `result`."""
+    try:
+        if "psnr" not in store.nets.column_names or "source_index" not in store.nets.column_names:
+            raise MissingError("the table records no PSNR of a source image")
+        found = _check_psnr(Zoo(store), sample, seed, report)
+    except ZooError as error:
+        # Not having the images is no fault of the store.
+        result.skipped.append(f"rendering: {error.message}")
+        return
+    result.problems += found
+    result.checked.append(f"PSNR of {min(sample, len(store))} rendered networks")
+
+
+def render(module: torch.nn.Module, height: int, width: int) -> Float[np.ndarray, "height width channels"]:
+    """The image that a network of coordinates computes on the grid linspace(-1, 1) in ij order."""
+    axes = [torch.linspace(-1, 1, size) for size in (height, width)]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    with torch.no_grad():
+        return module(grid).numpy()
+
+
+def psnr(rendered: np.ndarray, pixels: np.ndarray, target: tuple[float, float]) -> float:
+    """Peak signal-to-noise ratio in decibels of an image against uint8 pixels, whose 0..255 stand for `target`."""
+    span = target[1] - target[0]
+    wanted = pixels / 255 * span + target[0]
+    mse = float(np.mean((rendered.astype(np.float64) - wanted) ** 2))
+    return float("inf") if mse == 0 else 10 * float(np.log10(span**2 / mse))
+
+
+def _check_psnr(zoo: Zoo, sample: int, seed: int, report: Reporter) -> list[str]:
+    from zootool.loader.images import ImageJoin
+
+    source = one_source(zoo.store)
+    target = _target_of(source)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(zoo), min(sample, len(zoo)), replace=False))
+    recorded = zoo.nets["psnr"].to_numpy()[chosen]
+    images = ImageJoin(zoo.store, chosen).images(torch.arange(len(chosen))).numpy()
+    problems = []
+    for done, (position, pixels) in enumerate(zip(chosen.tolist(), images, strict=True)):
+        report("rendering networks", done, len(chosen))
+        value = psnr(render(zoo.module(position), *pixels.shape[:2]), pixels, target)
+        if not abs(value - recorded[done]) <= PSNR_TOLERANCE:
+            problems.append(
+                f"network {position} renders its image at {value:.3f} dB, recorded are {recorded[done]:.3f} dB"
+            )
+    report("rendering networks", len(chosen), len(chosen))
+    return problems
+
+
+def _target_of(source: ImageSource) -> tuple[float, float]:
+    if source.grid != _PLAIN_GRID or source.target is None:
+        raise MissingError(f"zoo.json doesn't say how images of {source.name} become coordinates and targets")
+    return source.target

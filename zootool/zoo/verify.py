@@ -1,0 +1,33 @@
+"""`zoo verify`: is a zoo complete, undamaged, and what its table says?"""
+
+from pathlib import Path
+from typing import Literal
+
+from zootool.progress import Reporter, silent
+from zootool.store.reader import open_store
+from zootool.store.verify import Verification, check_contents, check_names
+
+Level = Literal["quick", "deep", "functional"]
+
+
+def verify(
+    path: str | Path, level: Level = "functional", *, sample: int = 16, seed: int = 0, report: Reporter = silent
+) -> Verification:
+    """Check the store at `path`; the result lists the problems.
+
+    quick: manifest, names and sizes of the files, digests of the small ones. deep: also the digest of every file,
+    every chunk's checksum, offsets and the networks' own digests. functional: also rebuilds `sample` networks and
+    compares what they compute with the recorded metrics.
+
+    Raises what `open_zoo` raises for a store that can't be opened at all.
+    """
+    store = open_store(path)
+    result = Verification(store.zoo_id, len(store))
+    check_names(store, result)
+    if level != "quick":
+        check_contents(store, result, report)
+    if level == "functional" and result.passed:
+        from zootool.zoo.functional import check_metrics
+
+        check_metrics(store, result, sample, seed, report)
+    return result

@@ -1,0 +1,175 @@
+"""A zoo as people use it: its table, its selections, its networks, its loader."""
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int64
+
+from zootool.architecture import ARRAYS, Architecture
+from zootool.errors import UsageError
+from zootool.store.pack import unpack
+from zootool.store.reader import Store, open_store
+from zootool.store.schema import ZooInfo
+from zootool.store.table import NetsTable
+
+if TYPE_CHECKING:
+    import torch
+
+    from zootool.loader import GraphBatch, Loader
+    from zootool.loader.weights import Mode
+
+
+class Zoo:
+    """The networks of a store, or a selection of them. Weights are read when they are asked for.
+
+    `zoo[i]`-like access (`graph`, `state_dict`, `module`) counts within the selection; `rows` are the places in the
+    store.
+    """
+
+    def __init__(self, store: Store, rows: Int64[np.ndarray, " networks"] | None = None) -> None:
+        self.store = store
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self.store) if self._rows is None else len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<Zoo {self.info.name}: {len(self)} of {len(self.store)} networks, id {self.id[:16]}>"
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of manifest.json: names the whole zoo, whatever is selected."""
+        return self.store.zoo_id
+
+    @property
+    def info(self) -> ZooInfo:
+        """What zoo.json says."""
+        return self.store.info
+
+    @property
+    def architectures(self) -> dict[str, Architecture]:
+        """Signature -> Architecture, of the whole zoo."""
+        return self.store.architectures
+
+    @cached_property
+    def nets(self) -> NetsTable:
+        """The table of the selected networks; columns are read when they are used."""
+        return NetsTable(self.store.nets, self._rows)
+
+    @cached_property
+    def rows(self) -> Int64[np.ndarray, " networks"]:
+        """The selected networks' rows in the store, ascending."""
+        return np.arange(len(self.store), dtype=np.int64) if self._rows is None else self._rows
+
+    def select(self, **conditions: Any) -> "Zoo":
+        """The networks whose columns have these values: `select(split="train", label=[3, 5])`.
+
+        A list, tuple, set or range means any of its members; None means missing. No weight is read. Raises UsageError
+        for a column that isn't there or a value of the wrong type.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        for column, wanted in conditions.items():
+            keep &= _matches(self.nets.to_arrow([column])[column], column, wanted)
+        return Zoo(self.store, self.rows[keep])
+
+    def take(self, positions: Int64[np.ndarray, " networks"]) -> "Zoo":
+        """The networks at these positions of the selection. They keep the store's order."""
+        return Zoo(self.store, np.unique(self.rows[positions]))
+
+    def graph(self, index: int) -> "GraphBatch":
+        """Network `index` as a batch of one."""
+        from zootool.loader.weights import MappedWeights, read_batch
+
+        return read_batch(self.store, MappedWeights(self.store), self._row(index))
+
+    def state_dict(self, index: int) -> "dict[str, torch.Tensor]":
+        """Network `index` as the state_dict that it came from, bit for bit. Tied entries share their storage."""
+        from zootool.store.tensors import as_torch
+
+        architecture, tensors = self._tensors(index)
+        return as_torch(architecture, {key: tensor[0] for key, tensor in tensors.items()})
+
+    def module(self, index: int) -> "torch.nn.Module":
+        """Network `index` as a live module in evaluation mode, whose state_dict has the stored keys."""
+        from zootool.nets.network import Network
+
+        architecture, _ = self._tensors(index)
+        module = Network(architecture)
+        module.load_state_dict(self.state_dict(index))
+        return module.eval()
+
+    def architecture_of(self, index: int) -> Architecture:
+        """The architecture of network `index`."""
+        return self.store.spans[int(self.store.segment_of(self._row(index))[0])].architecture
+
+    def loader(
+        self,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: "torch.device | str | None" = None,
+        images: bool = False,
+        targets: Sequence[str] | None = None,
+        drop_last: bool = False,
+        mode: "Mode | None" = None,
+    ) -> "Loader":
+        """Batches of the selected networks, see `zootool.loader.Loader`.
+
+        `targets` are numeric columns that travel with the batches: the label where the table has one, if None.
+        `images=True` adds the source images. `mode` is chosen by the store's size.
+        """
+        from zootool.loader import Loader, OrderConfig
+        from zootool.loader.images import ImageJoin
+        from zootool.loader.weights import weight_source
+
+        if targets is None:
+            targets = ["label"] if "label" in self.nets else []
+        return Loader(
+            self.store,
+            weight_source(self.store, mode),
+            self.rows,
+            OrderConfig(batch_size, shuffle, seed, rank, world_size, drop_last),
+            targets,
+            ImageJoin(self.store, self.rows) if images else None,
+            device,
+        )
+
+    def _row(self, index: int) -> np.ndarray:
+        if not -len(self) <= index < len(self):
+            raise UsageError(f"there is no network {index}: the selection has {len(self)}")
+        return self.rows[[index]]
+
+    def _tensors(self, index: int) -> tuple[Architecture, dict[str, np.ndarray]]:
+        row = self._row(index)
+        span = self.store.spans[int(self.store.segment_of(row)[0])]
+        rows = {name: self.store.gather(name, span, row) for name in ARRAYS}
+        return span.architecture, unpack(span.architecture, rows)
+
+
+def open_zoo(path_or_url: str | Path) -> Zoo:
+    """Open the store at a path or URL.
+
+    Raises MissingError when nothing is there, FormatError for what isn't a zoo or is of a newer format, and
+    IntegrityError for a damaged one.
+    """
+    return Zoo(open_store(path_or_url))
+
+
+def _matches(column: pa.ChunkedArray, name: str, wanted: Any) -> np.ndarray:
+    if wanted is None:
+        return column.is_null().to_numpy()
+    several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes)
+    values = list(wanted) if several else [wanted]
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    try:
+        members = pa.array(values, kind)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise UsageError(f"the column {name!r} holds {kind}, can't compare it with {wanted!r}") from error
+    return pc.call_function("is_in", [column], pc.SetLookupOptions(members)).to_numpy()
