@@ -196,7 +196,7 @@ def catalog_path() -> Path:
     """Where zootool's own datasets.yaml lies: in the checkout, or where the installed wheel has put it."""
     for candidate in _candidates():
         if candidate.is_file():
-            return candidate
+            return candidate.resolve()
     raise MissingError(f"{CATALOG_NAME} is not beside zootool", hint="install zootool again")
 
 

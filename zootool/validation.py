@@ -52,27 +52,18 @@ def _known_keys(model: type[BaseModel], steps: Iterable[int | str]) -> list[str]
     """The keys of the model at the end of `steps`, which name fields, mapping keys and list positions."""
     current: Any = model
     for step in steps:
-        if _is_model(current) and step in current.model_fields:
-            current = current.model_fields[step].annotation
-        elif not _is_model(current):
-            current = _model_within(current)
-        if not _is_model(current) and isinstance(step, int):
-            current = _model_within(current)
-    found = current if _is_model(current) else _model_within(current)
+        inner = _model_within(current)
+        # What isn't a field is a mapping's key or a list's position, and the model within stays the one in question.
+        current = inner.model_fields[step].annotation if inner and step in inner.model_fields else inner
+    found = _model_within(current)
     return list(found.model_fields) if found is not None else []
 
 
-def _model_within(annotation: Any) -> Any:
-    for argument in get_args(annotation):
-        if _is_model(argument):
-            return argument
-        if (inner := _model_within(argument)) is not None:
-            return inner
-    return None
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    """The first model in a type such as `dict[str, tuple[Model, ...]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _model_within(argument))), None)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zootool.catalog import PublishedFile
-from zootool.checksums import check_file
+from zootool.collect.checksums import check_file
 from zootool.collect.part_file import Origin, PartFile, open_part
 from zootool.collect.sources import Answer, Resume, SourceError, open_source
 from zootool.errors import IntegrityError, MissingError

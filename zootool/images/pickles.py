@@ -7,11 +7,12 @@ records, and the arrays are built from those afterwards.
 import io
 import math
 import pickle
+import pickletools
 from typing import Any, ClassVar
 
 import numpy as np
 
-from zootool.errors import FormatError, UntrustedError, printable
+from zootool.errors import BadDataError, FormatError, UntrustedError, printable
 
 _NUMERIC = frozenset({"u1", "i1", "i2", "i4", "i8", "f4", "f8"})
 _BYTE_ORDERS = frozenset("|<>")
@@ -24,6 +25,7 @@ def load_plain_pickle(content: bytes, shown: str) -> Any:
     function, before it is looked up, and FormatError for a broken pickle.
     """
     try:
+        _check_memo(content)
         value = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
         return _with_arrays(value, shown)
     except _ForbiddenName as error:
@@ -31,11 +33,18 @@ def load_plain_pickle(content: bytes, shown: str) -> Any:
             f"{shown} asks for {printable(error, 80)!r}, which a file of images never needs",
             hint="don't use this file: get it from its publisher",
         ) from error
-    except FormatError:
+    except BadDataError:
         raise
     # A damaged pickle makes the unpickler raise nearly anything; whatever it is, the file is what's wrong.
-    except (Exception, RecursionError) as error:
+    except Exception as error:
         raise FormatError(f"{shown} is not a readable pickle: {printable(error)}", hint="get the file again") from error
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuse a memo index beyond the file's length: the unpickler makes room for every index up to it."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and argument is not None and argument > len(content):
+            raise ValueError(f"it numbers an object {argument}")
 
 
 class _ForbiddenName(Exception):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from zootool.catalog import FormatName, ImageSet, Part, PublishedForm
-from zootool.checksums import check_digest, check_file
+from zootool.collect.checksums import check_digest, check_file
 from zootool.errors import FormatError, IntegrityError
 from zootool.images.cifar import read_cifar_pickle, read_cifar_records
 from zootool.images.idx import read_idx_pair

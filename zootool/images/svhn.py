@@ -48,14 +48,17 @@ def read_svhn_head(content: bytes, shown: str, max_images: int) -> tuple[SvhnPix
             raise FormatError(f"{shown} unpacks to {unpacked} bytes, too many for {max_images} images")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             pixels, labels = arrays["train_images"], arrays["train_labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except FormatError:
+        raise
+    except Exception as error:
         raise FormatError(
             f"{shown} is not an .npz of train_images and train_labels: {printable(error)}", hint="get the file again"
         ) from error
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != SHAPE or labels.shape != (len(pixels),):
+    are_images = pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[1:] == SHAPE
+    if not are_images or labels.dtype.kind not in "ui" or labels.shape != pixels.shape[:1]:
         raise FormatError(
-            f"{shown}: train_images must be uint8 (N, 32, 32, 3) and train_labels (N,), "
-            f"got {pixels.dtype} {pixels.shape} and {labels.shape}"
+            f"{shown}: train_images must be uint8 (N, 32, 32, 3) and train_labels integers (N,), "
+            f"got {pixels.dtype} {pixels.shape} and {labels.dtype} {labels.shape}"
         )
     return pixels, labels.astype(np.int64)
 
