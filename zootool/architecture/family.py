@@ -12,11 +12,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
-from zootool.architecture.layers import Timestamp
-from zootool.architecture.slots import ARRAYS, ArrayName, ParameterSlot
-from zootool.errors import FormatError, printable
+from zootool.architecture.layers import Timestamp, Tokens
+from zootool.architecture.slots import ArrayName, ParameterSlot
 from zootool.records import from_plain, to_plain
 
 
@@ -24,8 +24,9 @@ from zootool.records import from_plain, to_plain
 class Architecture:
     """A family of networks with the same layers: the timestamps t = 1..L and the slot of every state_dict entry.
 
-    `output_offset` is added to the network's output (0.5 for SIRENs that were fitted to images in [0, 1]).
-    `family` is a word for people ("siren", "cnn", "vit"); nothing depends on it.
+    `output_offset` is added to the network's output (0.5 for SIRENs that were fitted to images in [0, 1]). `tokens`
+    says how a transformer makes tokens of its input. `family` is a word for people ("siren", "cnn", "vit"): nothing
+    depends on it.
     """
 
     num_inputs: int
@@ -33,8 +34,10 @@ class Architecture:
     slots: tuple[ParameterSlot, ...] = ()
     family: str = "mlp"
     output_offset: float = 0.0
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output_offset", float(self.output_offset))
         if not self.timestamps:
             raise ValueError("an architecture needs at least one timestamp")
         counts = self.node_counts
@@ -46,6 +49,9 @@ class Architecture:
             for residual in timestamp.residuals:
                 if not 0 <= residual.source < index:
                     raise ValueError(f"layer {index} adds the nodes of layer {residual.source}, which isn't before it")
+
+    def __hash__(self) -> int:
+        return hash(self.signature)
 
     @property
     def num_layers(self) -> int:
@@ -72,35 +78,31 @@ class Architecture:
         """Stored node features of one network."""
         return sum(t.num_stored_nodes for t in self.timestamps)
 
+    @cached_property
+    def edge_starts(self) -> tuple[int, ...]:
+        """Where the edges of timestamps 1..L begin in a network's row of `edges`, and where the last ones end."""
+        return tuple(accumulate((t.num_edges for t in self.timestamps), initial=0))
+
+    @cached_property
+    def node_starts(self) -> tuple[int, ...]:
+        """The same for the biases in `nodes`."""
+        return tuple(accumulate((t.num_stored_nodes for t in self.timestamps), initial=0))
+
     def array_length(self, array: ArrayName) -> int:
         """Elements (bytes in `exact`) that one network takes in an array."""
         if array == "edges":
             return self.num_edges
         if array == "nodes":
             return self.num_nodes
-        return sum(slot.length for slot in self.slots if slot.array == array and slot.alias_of is None)
+        return sum(slot.length for slot in self.stored_slots(array))
 
     def stored_slots(self, array: ArrayName) -> tuple[ParameterSlot, ...]:
-        """The slots that have their own elements in an array, in the order of their elements."""
-        return tuple(sorted((s for s in self.slots if s.array == array and s.alias_of is None), key=lambda s: s.start))
-
-    def check_slots(self) -> None:
-        """Raise FormatError unless the slots cover every array without gap or overlap, and aliases name a slot."""
-        for array in ARRAYS:
-            end = 0
-            for slot in self.stored_slots(array):
-                if slot.start != end:
-                    raise FormatError(f"slot {printable(slot.key)!r} starts at {slot.start} of {array}, but the slots "
-                                      f"before it end at {end}")  # fmt: skip
-                end += slot.length
-            if end != self.array_length(array):
-                raise FormatError(f"the slots cover {end} of {self.array_length(array)} elements of {array}")
-        keys = {slot.key for slot in self.slots if slot.alias_of is None}
+        """The slots with elements of their own in an array, in their order; a tied tensor may share another's."""
+        stored: dict[int, ParameterSlot] = {}
         for slot in self.slots:
-            if slot.alias_of is not None and slot.alias_of not in keys:
-                raise FormatError(
-                    f"slot {printable(slot.key)!r} is tied to {printable(slot.alias_of)!r}, which isn't stored"
-                )
+            if slot.array == array and slot.length and (slot.alias_of is None or slot.start not in stored):
+                stored[slot.start] = slot
+        return tuple(stored[start] for start in sorted(stored))
 
     @cached_property
     def signature(self) -> str:

@@ -12,6 +12,10 @@ Role = Literal[
     "shift",
     "running_mean",
     "running_var",
+    "source_scale",
+    "source_shift",
+    "source_running_mean",
+    "source_running_var",
     "num_batches_tracked",
     "position",
     "token",
@@ -25,14 +29,20 @@ DTYPE_BYTES: dict[str, int] = {
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
 }  # fmt: skip
 
+WIDENED_DTYPES = ("float32", "float16", "bfloat16")
+"""What float32 holds without loss, so that it may lie in edges, nodes and extras."""
+
 
 @dataclass(frozen=True)
 class ParameterSlot:
     """Where the state_dict entry `key` lies in one network's part of an array.
 
     `start` counts elements (bytes in `exact`). The stored elements are the tensor of `shape` with its axes in `order`
-    (torch's own order by default), flattened; `dtype` is the checkpoint's. `alias_of` names the key whose storage a
-    tied tensor shares. `timestamp` is the layer, 1..L, that the entry belongs to.
+    (torch's own order by default), flattened; `dtype` is the checkpoint's. A tied tensor names in `alias_of` the key
+    whose storage it shares. `timestamp` is the layer, 1..L, that the entry belongs to, None where it belongs to none.
+
+    A tensor that float32 can't hold has its bytes in `exact`; where it is a weight, bias or norm, edges, nodes or
+    extras hold its rounded numbers too, in a slot with the same key that is `rounded`.
     """
 
     key: str
@@ -44,12 +54,15 @@ class ParameterSlot:
     timestamp: int | None = None
     order: tuple[int, ...] | None = None
     alias_of: str | None = None
+    rounded: bool = False
 
     def __post_init__(self) -> None:
         if self.start < 0 or any(size < 0 for size in self.shape):
             raise ValueError(f"slot {self.key!r} has a negative start or size: {self.start}, {self.shape}")
         if self.dtype not in DTYPE_BYTES:
             raise ValueError(f"slot {self.key!r} has the dtype {self.dtype!r}, known are {', '.join(DTYPE_BYTES)}")
+        if self.array != "exact" and not self.rounded and self.dtype not in WIDENED_DTYPES:
+            raise ValueError(f"slot {self.key!r}: {self.array} can't hold {self.dtype} without loss")
         if self.order is not None and sorted(self.order) != list(range(len(self.shape))):
             raise ValueError(f"slot {self.key!r}: order {self.order} is no permutation of its {len(self.shape)} axes")
 
@@ -57,3 +70,8 @@ class ParameterSlot:
     def length(self) -> int:
         """Elements taken in the array; bytes in `exact`."""
         return prod(self.shape) * (DTYPE_BYTES[self.dtype] if self.array == "exact" else 1)
+
+    @property
+    def place(self) -> tuple[ArrayName, int]:
+        """The array and the first element."""
+        return self.array, self.start

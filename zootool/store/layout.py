@@ -198,7 +198,9 @@ def plan_layout(
     if item * itemsize > 4 * CHUNK_BYTES:
         item = 1
     chunk = max(1, min(CHUNK_BYTES // (item * itemsize), -(-length // item))) * item
-    return ArrayLayout(length, chunk, max(1, min(SHARD_BYTES // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level)
+    return ArrayLayout(
+        length, chunk, max(1, min(SHARD_BYTES // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level
+    )
 
 
 def _parse_codecs(sharding: _Sharding, where: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from zootool.architecture import ARRAYS, Architecture, ArrayName
+from zootool.architecture import ARRAYS, Architecture, ArrayName, check_slots
 from zootool.errors import FormatError, MissingError, NumericalError, UsageError
 from zootool.files import canonical_json, folder_atomic, sha256_file
 from zootool.progress import Reporter, silent
@@ -74,7 +74,7 @@ class _StoreWriting:
         self._options = options
         self._architectures = {block.architecture.signature: block.architecture for block in source.plan}
         for architecture in self._architectures.values():
-            architecture.check_slots()
+            check_slots(architecture)
         self._info = _zoo_info(source)
         lengths = array_lengths(self._info, self._architectures, str(folder))
         self._arrays = {
