@@ -10,8 +10,14 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from cli import bench, build, recipe
 from cli.console import errors, show_error
+from cli.convert import convert
+from cli.demo import demo
 from cli.doctor import doctor
+from cli.info import info
+from cli.report import report
+from cli.verify import verify
 from zootool.errors import ZooError
 
 EXIT_BUG = 1
@@ -58,6 +64,14 @@ app = typer.Typer(
     help="Build, convert, share and learn from populations of trained networks.",
 )
 
+app.command()(demo)
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(build.app, name="build")
+app.command()(convert)
+app.command()(info)
+app.command()(verify)
+app.add_typer(bench.app, name="bench")
+app.command()(report)
 app.command()(doctor)
 
 

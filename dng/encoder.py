@@ -20,12 +20,17 @@ from zootool.errors import UsageError
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """`dim` is the memories' width d; `head_dim` the width of a head where a pair has several edges."""
+    """`dim` is the memories' width d; `head_dim` the width of a head where a pair has several edges.
+
+    `expansion_range` bounds the weights for which the features are computed by polynomials (see `dng.features`);
+    with 0 every feature is computed as it is written.
+    """
 
     dim: int = 512
     num_frequencies: int = 128
     sigma: float = 3.0
     head_dim: int = 32
+    expansion_range: float = 1.0
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.head_dim < 1:
@@ -44,7 +49,7 @@ class DNGEncoder(nn.Module):
         self.architecture = architecture
         self.config = config
         self.inputs = nn.Parameter(torch.randn(architecture.num_inputs, config.dim))
-        self.features = FourierFeatures(config.num_frequencies, config.sigma)
+        self.features = FourierFeatures(config.num_frequencies, config.sigma, config.expansion_range)
         self.messages = nn.ModuleList(self._message(k) for k in architecture.edges_per_pair)
         self.node_inputs = nn.ModuleList(
             nn.Linear(self.features.out_dim, config.dim) for _ in range(architecture.num_layers)
@@ -65,15 +70,15 @@ class DNGEncoder(nn.Module):
         return memory
 
     def _step(self, graph: DynamicGraph, layer: int, sources: Tensor) -> Tensor:
-        messages = self.messages[layer - 1](graph.edges[layer - 1], sources, graph.mask(layer))
-        node_inputs = self.node_inputs[layer - 1](self.features(graph.nodes[layer - 1][..., 0]))
-        return self.norms[layer - 1](self.update(node_inputs, messages))
+        edges, mask = graph.edges[layer - 1], graph.mask(layer)
+        messages = self.messages[layer - 1](self.features, edges, sources, mask)
+        biases = graph.nodes[layer - 1][..., 0]
+        return self.norms[layer - 1](self.update(self.features, self.node_inputs[layer - 1], biases, messages))
 
     def _message(self, num_edges: int) -> nn.Module:
-        feature_dim, dim = self.features.out_dim, self.config.dim
         if num_edges == 1:
-            return SingleEdgeMessage(self.features, feature_dim, dim)
-        return MultiEdgeMessage(self.features, feature_dim, dim, self.config.head_dim, num_edges)
+            return SingleEdgeMessage(self.features.out_dim, self.config.dim)
+        return MultiEdgeMessage(self.features.out_dim, self.config.dim, self.config.head_dim, num_edges)
 
     def _check(self, graph: DynamicGraph) -> None:
         built, given = self.architecture, graph.architecture

@@ -1,39 +1,43 @@
 """Message functions: what the sources of a layer send along its edges (paper, equations 4 and 5)."""
 
-from typing import Protocol
+from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from dng.features import FourierFeatures
+
+# Edge scales of this many numbers exist at a time in the fused product: about a core's share of the cache.
+_CHUNK_NUMBERS = 1 << 19
 
 Edges = Float[Tensor, "batch targets sources k"]
 Mask = Bool[Tensor, "batch targets sources k"] | None
 
 
-class Message(Protocol):
-    """A message function maps edge scalars and source memories to one message per target, (B, n_l, d)."""
-
-    def __call__(self, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask) -> Tensor: ...
-
-
 class SingleEdgeMessage(nn.Module):
     """m_i = sum_j A g(w_ij) * B s_j, for one edge per pair (equation 4).
 
-    `features` is g, shared by the whole encoder; A and B are linear with bias, of width `dim`.
+    A and B are linear with bias, of width `dim`; g is given on every call, since the whole encoder shares it.
     """
 
-    def __init__(self, features: nn.Module, feature_dim: int, dim: int) -> None:
+    def __init__(self, feature_dim: int, dim: int) -> None:
         super().__init__()
-        self.features = features
         self.edge = nn.Linear(feature_dim, dim)
         self.source = nn.Linear(dim, dim)
 
     def forward(
-        self, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
+        self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
     ) -> Float[Tensor, "batch targets dim"]:
-        scale = self.edge(self.features(edges.squeeze(-1)))
+        weights, sent = edges.squeeze(-1), self.source(sources)
+        if not features.can_expand(weights):
+            scales = self.edge(features(weights))
+            return (scales * sent[:, None] if mask is None else scales * mask * sent[:, None]).sum(dim=2)
+        basis = features.basis(weights)
         if mask is not None:
-            scale = scale * mask
-        return (scale * self.source(sources)[:, None]).sum(dim=2)
+            basis = basis * mask.squeeze(-1)
+        return ScaledSum.apply(basis, features.expanded_weight(self.edge), sent)
 
 
 class MultiEdgeMessage(nn.Module):
@@ -44,19 +48,65 @@ class MultiEdgeMessage(nn.Module):
     send nothing: padding must not let phi's or A's bias through.
     """
 
-    def __init__(self, features: nn.Module, feature_dim: int, dim: int, head_dim: int, num_edges: int) -> None:
+    def __init__(self, feature_dim: int, dim: int, head_dim: int, num_edges: int) -> None:
         super().__init__()
-        self.features = features
         self.num_edges = num_edges
         self.edge = nn.Linear(feature_dim, head_dim)
         self.source = nn.Linear(dim, num_edges * head_dim)
         self.merge = nn.Sequential(nn.Linear(num_edges * head_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(
-        self, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
+        self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
     ) -> Float[Tensor, "batch targets dim"]:
-        heads = self.edge(self.features(edges)) * self.source(sources).unflatten(-1, (self.num_edges, -1))[:, None]
+        sent = self.source(sources).unflatten(-1, (self.num_edges, -1))
+        heads = features.project(edges, self.edge) * sent[:, None]
         if mask is None:
             return self.merge(heads.flatten(-2)).sum(dim=2)
         messages = self.merge((heads * mask[..., None]).flatten(-2))
         return (messages * mask.any(dim=-1, keepdim=True)).sum(dim=2)
+
+
+class ScaledSum(torch.autograd.Function):
+    """sum_j (P T(w_ij)) * u_j without ever holding a scale per edge and channel of the whole batch.
+
+    `basis` is T (K, batch, targets, sources), `weight` is P (dim, K), `sent` is u (batch, sources, dim); the result
+    is (batch, targets, dim). The scales are made a few networks at a time, in forward and again in backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, basis: Tensor, weight: Tensor, sent: Tensor) -> Tensor:
+        """The messages; saves its arguments alone."""
+        ctx.save_for_backward(basis, weight, sent)
+        out = sent.new_empty(sent.shape[0], basis.shape[2], weight.shape[0])
+        for rows in _chunks(basis, weight):
+            scales = _scales(basis[:, rows], weight)
+            torch.sum(scales.mul_(sent[rows, None]), dim=2, out=out[rows])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Gradients of basis (where it is asked for), weight and sent."""
+        (basis, weight, sent), (grad,) = ctx.saved_tensors, grad_outputs
+        grad_basis = torch.empty_like(basis) if ctx.needs_input_grad[0] else None
+        grad_weight, grad_sent = torch.zeros_like(weight), torch.empty_like(sent)
+        for rows in _chunks(basis, weight):
+            scales = _scales(basis[:, rows], weight)
+            torch.sum(scales.mul_(grad[rows, :, None]), dim=1, out=grad_sent[rows])
+            torch.mul(grad[rows, :, None], sent[rows, None], out=scales)
+            grad_scales = scales.flatten(0, 2)
+            grad_weight.addmm_(grad_scales.T, basis[:, rows].flatten(1).T)
+            if grad_basis is not None:
+                grad_basis[:, rows] = (weight.T @ grad_scales.T).view_as(grad_basis[:, rows])
+        return grad_basis, grad_weight, grad_sent
+
+
+def _chunks(basis: Tensor, weight: Tensor) -> list[slice]:
+    per_network = basis.shape[2] * basis.shape[3] * weight.shape[0]
+    size = max(1, _CHUNK_NUMBERS // per_network)
+    return [slice(start, start + size) for start in range(0, basis.shape[1], size)]
+
+
+def _scales(basis: Float[Tensor, "degrees batch targets sources"], weight: Float[Tensor, "dim degrees"]) -> Tensor:
+    """P T(w), (batch, targets, sources, dim)."""
+    return (basis.flatten(1).T @ weight.T).unflatten(0, basis.shape[1:])

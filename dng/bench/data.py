@@ -1,13 +1,21 @@
-"""The bridge from a zoo's loader to the models: the only file of dng that knows zootool's loader."""
+"""The bridge from zoos to the models: the only file of dng that knows zootool's stores and loaders."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
-from zootool.loader import GraphBatch, Loader
 
 from dng.graph import DynamicGraph
+from zootool.errors import ZooError
+from zootool.images import load_images
+from zootool.loader import GraphBatch, Loader
+from zootool.zoo import Zoo
+from zootool.zoo.functional import render
+
+__all__ = ["EndlessBatches", "LabelledGraphs", "Loader", "Zoo", "class_names", "render_network", "to_graphs"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +53,21 @@ class EndlessBatches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where `state_dict` was taken."""
         self.loader.load_state_dict(state)
+
+
+def render_network(zoo: Zoo, index: int, side: int) -> Float[np.ndarray, "side side channels"]:
+    """The image that network `index` of a zoo of INRs computes, in its own range of values."""
+    return render(zoo.module(index), side, side)
+
+
+def class_names(zoo: Zoo, num_classes: int) -> tuple[str, ...]:
+    """What the labels mean, as the zoo's image set says, else the labels themselves."""
+    names = tuple(map(str, range(num_classes)))
+    if len(zoo.info.sources) != 1:
+        return names
+    try:
+        known = load_images(zoo.info.sources[0].name).class_names
+    except ZooError:
+        # The names are a kindness: a report without the image set at hand still has its numbers.
+        return names
+    return known if len(known) >= num_classes else names

@@ -1,11 +1,19 @@
 import torch
 from torch import nn
 
+from dng.features import FourierFeatures
 from dng.message import MultiEdgeMessage, SingleEdgeMessage
 
 
-class Identity(nn.Module):
+class Identity(FourierFeatures):
     """g(x) = [x], so that a message can be computed by hand."""
+
+    def __init__(self) -> None:
+        super().__init__(1, sigma=1.0, expansion_range=0.0)
+
+    @property
+    def out_dim(self) -> int:
+        return 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[..., None]
@@ -19,17 +27,17 @@ def fill(linear: nn.Module, weight: list, bias: list) -> None:
 
 
 def test_single_edge_message_by_hand() -> None:
-    message = SingleEdgeMessage(Identity(), feature_dim=1, dim=1)
+    message = SingleEdgeMessage(feature_dim=1, dim=1)
     fill(message.edge, [[2.0]], [1.0])
     fill(message.source, [[3.0]], [-1.0])
     edges = torch.tensor([0.5, -1.0]).view(1, 1, 2, 1)
     sources = torch.tensor([1.0, 2.0]).view(1, 2, 1)
     # (2 * 0.5 + 1)(3 * 1 - 1) + (2 * -1 + 1)(3 * 2 - 1) = 4 - 5
-    assert message(edges, sources).item() == -1.0
+    assert message(Identity(), edges, sources).item() == -1.0
 
 
 def test_multi_edge_message_by_hand() -> None:
-    message = MultiEdgeMessage(Identity(), feature_dim=1, dim=1, head_dim=1, num_edges=2)
+    message = MultiEdgeMessage(feature_dim=1, dim=1, head_dim=1, num_edges=2)
     fill(message.edge, [[2.0]], [1.0])
     fill(message.source, [[3.0], [1.0]], [-1.0, 0.0])
     fill(message.merge[0], [[1.0, 1.0]], [0.0])
@@ -38,24 +46,26 @@ def test_multi_edge_message_by_hand() -> None:
     sources = torch.tensor([1.0, 2.0]).view(1, 2, 1)
     # source 1: heads (2*.5+1)(3*1-1) = 4 and (2*1+1)(1) = 3 -> relu(7)*10 + .5 = 70.5
     # source 2: heads (2*-2+1)(3*2-1) = -15 and (2*0+1)(2) = 2 -> relu(-13)*10 + .5 = .5
-    assert message(edges, sources).item() == 71.0
+    assert message(Identity(), edges, sources).item() == 71.0
 
 
 def test_padded_edges_send_nothing() -> None:
-    message = MultiEdgeMessage(Identity(), feature_dim=1, dim=4, head_dim=3, num_edges=3)
+    message = MultiEdgeMessage(feature_dim=1, dim=4, head_dim=3, num_edges=3)
     edges, sources = torch.randn(2, 5, 4, 3), torch.randn(2, 4, 4)
     mask = torch.ones(2, 5, 4, 3, dtype=torch.bool)
     mask[..., 2] = False
     mask[:, :, 3] = False
     changed = torch.where(mask, edges, torch.tensor(7.0))
-    torch.testing.assert_close(message(changed, sources, mask), message(edges, sources, mask))
-    without_last_source = message(edges[:, :, :3], sources[:, :3], mask[:, :, :3])
-    torch.testing.assert_close(message(edges, sources, mask), without_last_source)
+    torch.testing.assert_close(message(Identity(), changed, sources, mask), message(Identity(), edges, sources, mask))
+    without_last_source = message(Identity(), edges[:, :, :3], sources[:, :3], mask[:, :, :3])
+    torch.testing.assert_close(message(Identity(), edges, sources, mask), without_last_source)
 
 
 def test_masked_single_edges_send_nothing() -> None:
-    message = SingleEdgeMessage(Identity(), feature_dim=1, dim=4)
+    message = SingleEdgeMessage(feature_dim=1, dim=4)
     edges, sources = torch.randn(2, 5, 4, 1), torch.randn(2, 4, 4)
     mask = torch.ones(2, 5, 4, 1, dtype=torch.bool)
     mask[:, :, 3] = False
-    torch.testing.assert_close(message(edges, sources, mask), message(edges[:, :, :3], sources[:, :3]))
+    torch.testing.assert_close(
+        message(Identity(), edges, sources, mask), message(Identity(), edges[:, :, :3], sources[:, :3])
+    )

@@ -1,0 +1,58 @@
+"""`zoo bench`: the field's benchmarks on a zoo."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli.console import JsonOption, print_json, progress_bars, say, shown
+
+if TYPE_CHECKING:
+    from dng.bench.inr_classification import ClassificationResult
+
+app = typer.Typer(no_args_is_help=True, help="Run a benchmark on a zoo.")
+
+
+@app.callback()
+def bench() -> None:
+    """Run a benchmark on a zoo."""
+
+
+@app.command("inr-classification")
+def inr_classification(
+    zoo: Annotated[str, typer.Option(help="A store of INRs with labels and splits.")],
+    preset: Annotated[str, typer.Option(help="demo (minutes on two cores) or paper (as published).")] = "demo",
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/ZOO-PRESET-SEED]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")] = 0,
+    control: Annotated[
+        Literal["none", "shuffled-labels"], typer.Option(help="shuffled-labels: accuracy must fall to chance.")
+    ] = "none",
+    as_json: JsonOption = False,
+) -> None:
+    """Train INR2JLS on a zoo, classify its test networks from their latents. Stopped early? Run it again.
+
+    Example: zoo bench inr-classification --zoo digits.zoo --preset demo
+    """
+    from dataclasses import asdict
+
+    from dng.bench.inr_classification import run_inr_classification
+    from dng.bench.presets import classification_preset
+    from zootool import open_zoo
+
+    settings = classification_preset(preset).with_seed(seed)
+    opened = open_zoo(zoo)
+    folder = out or Path("runs") / f"{Path(zoo).stem}-{preset}-{seed}"
+    with progress_bars() as report:
+        result = run_inr_classification(opened, preset, settings, folder, control=control, report=report)
+    if as_json:
+        print_json(asdict(result) | {"folder": str(folder)})
+    else:
+        _show(result, folder)
+
+
+def _show(result: "ClassificationResult", folder: Path) -> None:
+    if result.skipped:
+        say(f"[yellow]skipped[/]: {shown(folder)} holds this run's result")
+    say(f"test accuracy [bold]{result.test_accuracy:.1%}[/] (chance {1 / result.num_classes:.0%})")
+    say(f"validation accuracy {result.validation_accuracy:.1%}, reconstruction MSE {result.validation_mse:.4f}")
+    say(f"draw the report: zoo report {shown(folder)}")

@@ -1,0 +1,195 @@
+"""The report of an INR classification run: one HTML file that holds its pictures in itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from dng.bench import figures
+from dng.bench.data import LabelledGraphs, Zoo, class_names, render_network, to_graphs
+from dng.bench.inr_classification import ClassificationResult, read_result
+from dng.runs import load_inr2jls
+from dng.train import read_metrics
+from zootool.errors import MissingError, UsageError
+from zootool.files import write_bytes_atomic
+
+_GALLERY_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A picture as a data URI, and what it shows in words."""
+
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence or two, and figures."""
+
+    title: str
+    text: str
+    figures: tuple[ReportFigure, ...]
+
+
+def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
+    """Write the report of the finished run in `run_dir` to `path`. Raises MissingError where it isn't finished."""
+    result = read_result(run_dir)
+    if result is None:
+        raise MissingError(f"{run_dir} holds no finished run", hint="run `zoo bench inr-classification` first")
+    if result.zoo_id != zoo.id:
+        raise UsageError(f"{run_dir} was run on the zoo {result.zoo_id[:16]}, not on {zoo.id[:16]}")
+    names = class_names(zoo, result.num_classes)
+    predictions = pd.read_parquet(run_dir / "predictions.parquet")
+    page = _template().render(
+        title=f"INR classification on {_image_set(zoo)}",
+        subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; INR2JLS and a classifier on its latents.",
+        numbers=_numbers(result, zoo),
+        notes=_notes(result, zoo),
+        sections=[
+            _gallery_section(zoo, names, run_dir, predictions),
+            _fit_section(zoo),
+            _training_section(run_dir),
+            _accuracy_section(result, names, predictions),
+            _graph_section(zoo),
+        ],
+        facts=_facts(result, zoo),
+    )
+    write_bytes_atomic(path, page.encode("utf-8"))
+
+
+def _template() -> jinja2.Template:
+    # Names and labels in a zoo come from outside: everything is escaped, and undefined names are our bugs.
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dng.bench", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _numbers(result: ClassificationResult, zoo: Zoo) -> list[dict[str, str]]:
+    return [
+        {"value": f"{result.test_accuracy:.1%}", "name": "test accuracy"},
+        {"value": f"{result.validation_accuracy:.1%}", "name": "validation accuracy"},
+        {"value": f"{zoo.nets['psnr'].mean():.1f} dB", "name": "mean PSNR"},
+        {"value": f"{result.num_networks:,}", "name": "networks"},
+        {"value": f"{result.num_parameters:,}", "name": "parameters"},
+    ]
+
+
+def _notes(result: ClassificationResult, zoo: Zoo) -> list[str]:
+    notes = []
+    if _initialisation(zoo) == "shared":
+        notes.append(
+            "All networks of this zoo started from one shared initialisation. That is a regime of its own, and much "
+            "easier than the usual one, where every network starts from its own random weights: don't compare this "
+            "accuracy with published ones."
+        )
+    if result.control != "none":
+        notes.append(f"This is a control run ({result.control}): the accuracy should be at chance.")
+    if any(source.is_partial for source in zoo.info.sources):
+        notes.append("The image set at hand was a part of the published one.")
+    return notes
+
+
+def _image_set(zoo: Zoo) -> str:
+    return ", ".join(source.name for source in zoo.info.sources) or zoo.info.name
+
+
+def _initialisation(zoo: Zoo) -> str:
+    return str(zoo.info.recipe.get("init", "random"))
+
+
+@torch.no_grad()
+def _gallery_section(zoo: Zoo, names: tuple[str, ...], run_dir: Path, predictions: pd.DataFrame) -> Section:
+    model = load_inr2jls(run_dir / "inr2jls")
+    selected = zoo.select(split="test")
+    rows = _one_of_each_class(predictions["label"].to_numpy())
+    batch = _graphs_of(selected, rows)
+    assert batch.images is not None, "the loader was asked for images"
+    reconstructions = model(batch.graph)[:, 0].numpy()
+    side = batch.images.shape[1]
+    captions = [f"{names[a]} as {names[b]}" for a, b in predictions.loc[rows, ["label", "prediction"]].to_numpy()]
+    pictures = {
+        "image": [figures.from_pixels(pixels) for pixels in batch.images.numpy()],
+        "SIREN": [(render_network(selected, row, side) + 1) / 2 for row in rows],
+        "INR2JLS": [figures.to_picture(values) for values in reconstructions],
+    }
+    text = "Test networks: the image, what the SIREN renders, and what INR2JLS decodes from the SIREN's weights alone."
+    return _section(
+        "What the networks know", text, figures.gallery(pictures, captions), "Each column: class as prediction"
+    )
+
+
+def _graphs_of(zoo: Zoo, rows: Sequence[int]) -> LabelledGraphs:
+    loader = zoo.take(np.array(rows)).loader(len(rows), images=True)
+    return to_graphs(next(iter(loader)))
+
+
+def _one_of_each_class(labels: np.ndarray) -> list[int]:
+    _, first = np.unique(labels, return_index=True)
+    return sorted(first[:_GALLERY_COLUMNS].tolist())
+
+
+def _fit_section(zoo: Zoo) -> Section:
+    psnr = zoo.nets["psnr"].to_numpy()
+    low, high = np.percentile(psnr, [5, 95])
+    text = (
+        f"Mean {psnr.mean():.1f} dB, 5th percentile {low:.1f} dB, 95th {high:.1f} dB. Targets span 2, so PSNR is "
+        "10 log10(4 / MSE)."
+    )
+    return _section("How well the SIRENs fit", text, figures.psnr_histogram(psnr), "PSNR over all networks")
+
+
+def _training_section(run_dir: Path) -> Section:
+    reconstruction = figures.training_curve(read_metrics(run_dir / "inr2jls"), "MSE", "MSE", log=True)
+    classifier = figures.training_curve(read_metrics(run_dir / "classifier"), "cross-entropy", "accuracy", log=False)
+    return Section(
+        "Training",
+        "First INR2JLS learns to decode images from weights, without labels; then a classifier learns from the frozen "
+        "latents. Validation picks the weights of both.",
+        (
+            ReportFigure(figures.data_uri(reconstruction), "INR2JLS: error of the six views"),
+            ReportFigure(figures.data_uri(classifier), "Classifier: loss (grey) and accuracy (blue)"),
+        ),
+    )
+
+
+def _accuracy_section(result: ClassificationResult, names: tuple[str, ...], predictions: pd.DataFrame) -> Section:
+    drawn = figures.confusion(predictions["label"].tolist(), predictions["prediction"].tolist(), names)
+    text = (
+        f"{result.test_accuracy:.1%} of {len(predictions):,} test networks; chance is {1 / result.num_classes:.0%}. "
+        "The test split was read once, by the classifier that validation picked."
+    )
+    return _section("Accuracy", text, drawn, "Share of each class called each class")
+
+
+def _graph_section(zoo: Zoo) -> Section:
+    graph = zoo.graph(0)
+    edges = [edge.numpy() for edge in graph.edges]
+    biases = [node[:, 0].numpy() for node in graph.nodes]
+    text = (
+        "The first network as a dynamic graph. Each event adds a layer's nodes (coloured by bias) and the edges that "
+        "lead to them (red positive, blue negative weights), and deletes what inference no longer needs (hollow)."
+    )
+    drawn = figures.dynamic_graph(zoo.architecture_of(0), edges, biases)
+    return _section("The dynamic graph, timestamp by timestamp", text, drawn, "Inference as a walk over timestamps")
+
+
+def _facts(result: ClassificationResult, zoo: Zoo) -> dict[str, str]:
+    return {
+        "command": f"zoo bench inr-classification --zoo {zoo.info.name}.zoo "
+        f"--preset {result.preset} --seed {result.seed}",
+        "initialisation": _initialisation(zoo),
+        "zoo id": result.zoo_id,
+        "seconds": f"{result.seconds:.0f}",
+    }
+
+
+def _section(title: str, text: str, figure: Figure, caption: str) -> Section:
+    return Section(title, text, (ReportFigure(figures.data_uri(figure), caption),))
