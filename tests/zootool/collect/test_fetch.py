@@ -113,6 +113,15 @@ def test_a_file_that_changed_or_a_server_without_ranges_means_a_clean_start(tmp_
     assert is_complete(tmp_path)
 
 
+def test_a_changed_file_is_noticed_without_a_checksum_even_if_the_server_ignores_if_range(tmp_path: Path) -> None:
+    with serving(Served(CONTENT[::-1], minds_if_range=False)) as served:
+        leave_part(tmp_path, served, 300_000)
+        served.content, served.etag = CONTENT, '"two"'
+        fetch(a_file(served.url, sha256=None), tmp_path, policy=QUICK)
+    assert is_complete(tmp_path)
+    assert served.asked == ["bytes=300000-", None]
+
+
 def test_a_part_that_was_wrong_from_the_start_costs_one_more_download(tmp_path: Path) -> None:
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "a.bin.part").write_bytes(b"something else")

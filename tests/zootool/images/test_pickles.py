@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zootool.errors import BadDataError, FormatError, UntrustedError
@@ -81,12 +81,14 @@ def test_a_small_pickle_cannot_ask_for_a_large_memo() -> None:
         load_plain_pickle(b"\x80\x02]r\xff\xff\xff\xff.", "x.pkl")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_make_anything_but_a_value_or_bad_data(content: bytes) -> None:
     with suppress(BadDataError):
         load_plain_pickle(content, "x.pkl")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_batch_makes_a_value_or_bad_data(data: st.DataObject) -> None:
     content = bytearray(pickle.dumps({b"data": np.zeros((2, 3), np.uint8), b"labels": [1, 2]}, 2))
