@@ -76,16 +76,16 @@ def parse_limit(text: str | None) -> Limit:
     if text is None:
         return None
     try:
-        numbers = tuple(map(int, text.split(",")))
+        numbers = [int(number) for number in text.split(",")]
     except ValueError:
-        numbers = ()
+        numbers = []
     if len(numbers) not in (1, 3):
         raise UsageError(
             f"--limit {text!r} is neither one number nor three", hint="such as --limit 64 or --limit 3000,500,500"
         )
     for number in numbers:
         _checked(number)
-    return numbers[0] if len(numbers) == 1 else numbers
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 
 def first_smaller_key(old: Extent, new: Extent) -> str | None:

@@ -1,8 +1,8 @@
 """The CPU backend: each network's training is one call of the compiled kernel, one thread per processor.
 
 Networks share nothing, so a network's bits depend on neither threads nor batch. Threads of Python with the GIL
-released stand where a parallel loop inside the kernel could: they let progress and Ctrl-C through between networks, and
-live beside forked processes and other callers.
+released stand where a parallel loop inside the kernel could: they let progress and Ctrl-C through between networks,
+and get along with other callers in the process and with forks.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,18 @@ from hashlib import sha256
 from itertools import pairwise
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
+from numba import njit
 
-from zootool.build.siren import kernel, lanes, products
+from zootool.build.siren.adam import Adam
+from zootool.build.siren.kernel import Layout, Sines, Task, fit
 from zootool.build.siren.lanes import NUM_LANES
 from zootool.build.siren.settings import FitSettings
+
+_KERNEL_FILES = ("adam.py", "kernel.py", "lanes.py", "products.py", "tiles.py")
 
 
 def fit_on_cpu(
@@ -29,21 +34,40 @@ def fit_on_cpu(
     threads: int = 1,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[Float32[np.ndarray, "networks parameters"], Float32[np.ndarray, " networks"]]:
-    """The trained parameters and the mean squared errors at them; `advance(1)` is called after each network."""
-    fit = _compiled()
+    """The trained parameters and the mean squared errors at them; `advance(n)` is called when n more are done."""
+    fit_network = compiled_fit()
     layout, places = _packing(settings)
     packed = np.zeros((len(initial), int(layout.biases[-1]) + _padded(settings.num_channels)), np.float32)
     packed[:, places] = initial
     losses = np.empty(len(initial), np.float32)
-    optimiser, task = _optimiser(settings), _empty_task(settings)
+    task, sines = _shared_task(settings), _sines(settings)
+    adam = Adam(float(settings.lr), float(settings.beta1), float(settings.beta2), float(settings.eps))
 
     def fit_one(index: int) -> None:
-        shown = np.zeros((settings.num_channels, len(task.shares)), np.float32)
-        shown[:, : settings.num_pixels] = targets[index].T
-        losses[index] = fit(packed[index], layout, task._replace(targets=shown.reshape(-1)), optimiser)
+        padded = np.zeros((settings.num_channels, len(task.shares)), np.float32)
+        padded[:, : settings.num_pixels] = targets[index].T
+        own_task = task._replace(targets=padded.reshape(-1))
+        losses[index] = fit_network(packed[index], layout, own_task, sines, adam, settings.steps)
 
     _run(fit_one, len(initial), threads, advance)
     return packed[:, places], losses
+
+
+@cache
+def compiled_fit() -> Callable[..., np.float32]:
+    """`kernel.fit`, compiled when it is first called on a machine and kept on disk for the next processes."""
+    folder = Path(__file__).parent
+    source_digest = sha256(b"".join((folder / name).read_bytes() for name in _KERNEL_FILES)).hexdigest()
+
+    def fit_network(parameters: Any, layout: Any, task: Any, sines: Any, adam: Any, steps: Any) -> Any:
+        # Numba knows kept code by this function and its closure; the digest stands for the files that it calls.
+        _ = source_digest
+        return fit(parameters, layout, task, sines, adam, steps)
+
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True)(fit_network)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+        return njit(nogil=True, error_model="numpy")(fit_network)
 
 
 def _run(work: Callable[[int], None], count: int, threads: int, advance: Callable[[int], None]) -> None:
@@ -60,50 +84,36 @@ def _run(work: Callable[[int], None], count: int, threads: int, advance: Callabl
             raise
 
 
-def _packing(settings: FitSettings) -> tuple[kernel.Layout, np.ndarray]:
+def _packing(settings: FitSettings) -> tuple[Layout, Int64[np.ndarray, " parameters"]]:
     """The kernel's padded layout, and the place in it of every flat parameter."""
     widths = settings.widths
-    padded = [widths[0], *map(_padded, settings.hidden), widths[-1]]
+    padded = (widths[0], *map(_padded, settings.hidden), widths[-1])
     weights, biases, places, start = [], [], [], 0
     for layer, (sources, targets) in enumerate(pairwise(widths)):
-        first = layer == 0
-        row = padded[1] if first else padded[layer]
-        grid = (
-            np.arange(targets)[:, None] + row * np.arange(sources)
-            if first
-            else row * np.arange(targets)[:, None] + np.arange(sources)
-        )
+        matrix = np.arange(padded[layer] * padded[layer + 1])
+        matrix = matrix.reshape(sources, -1).T if layer == 0 else matrix.reshape(-1, padded[layer])
         weights.append(start)
-        places.append(start + grid.reshape(-1))
-        start += row * (sources if first else padded[layer + 1])
-        biases.append(start)
-        places.append(start + np.arange(targets))
-        start += _padded(targets)
-    return kernel.Layout(np.array(padded), np.array(weights), np.array(biases)), np.concatenate(places)
+        biases.append(start + matrix.size)
+        places += [weights[-1] + matrix[:targets, :sources].reshape(-1), biases[-1] + np.arange(targets)]
+        start = biases[-1] + _padded(targets)
+    return Layout(np.array(padded), np.array(weights), np.array(biases)), np.concatenate(places)
 
 
-def _optimiser(settings: FitSettings) -> kernel.Optimiser:
-    half_turns = settings.omega_0 / pi
-    high = np.float32(half_turns)
-    low = np.float32(half_turns - float(high))
-    adam = (settings.lr, settings.beta1, settings.beta2, settings.eps)
-    return kernel.Optimiser(settings.steps, *map(float, adam), float(settings.omega_0), high, low)
-
-
-def _empty_task(settings: FitSettings) -> kernel.Task:
+def _shared_task(settings: FitSettings) -> Task:
+    """The task without targets: what is the same for every image."""
     num_pixels = settings.num_pixels
     coordinates = np.zeros((settings.widths[0], _padded(num_pixels)), np.float32)
     coordinates[:, :num_pixels] = settings.coordinates().T
     shares = np.zeros(_padded(num_pixels), np.float32)
     shares[:num_pixels] = 2 / (num_pixels * settings.num_channels)
-    return kernel.Task(np.zeros(0, np.float32), coordinates.reshape(-1), shares)
+    return Task(np.zeros(0, np.float32), coordinates.reshape(-1), shares)
+
+
+def _sines(settings: FitSettings) -> Sines:
+    half_turns = settings.omega_0 / pi
+    high = np.float32(half_turns)
+    return Sines(float(settings.omega_0), high, np.float32(half_turns - float(high)))
 
 
 def _padded(size: int) -> int:
     return -(-size // NUM_LANES) * NUM_LANES
-
-
-@cache
-def _compiled() -> Callable[..., np.float32]:
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (kernel, lanes, products))
-    return kernel.compile_fit(sha256(sources).hexdigest())

@@ -1,23 +1,24 @@
 """One SIREN's whole training as one compiled function: forward, backward and Adam for all steps.
 
-Pixels go through in blocks of 32, so that a block's activations, the weights and their gradients stay in the
-processor's first cache. Neurons lie along the vector lanes: widths are padded with zeros to multiples of 16, and
-padded neurons stay zero. Pixels are padded likewise, with a share of zero in the loss.
+Pixels go through in blocks, so that a block's activations, the weights and their gradients stay in the processor's
+first two caches. Neurons lie along the vector lanes: widths are padded with zeros to multiples of 16, and padded
+neurons stay zero. Pixels are padded likewise, with a share of zero in the loss.
 
-The factor omega_0 that every sine brings to the chain rule is left out of the deltas and applied once per step to each
-layer's gradient. A gradient is summed over the pixels in rising order, whatever the block.
+The factor omega_0 that every sine brings to the chain rule is left out of the deltas, and comes in once per step as a
+factor of each layer's gradient.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from jaxtyping import Int64
 
-from zootool.build.siren.lanes import NUM_LANES, fma, fma_rows, load, splat, sqrt, store, sum_lanes
-from zootool.build.siren.products import ZERO, add_weighted_rows, jit, multiply, sine_cosine
+from zootool.build.siren.adam import Adam, Moments, update
+from zootool.build.siren.lanes import NUM_LANES, fma, jit, load, splat, store, total
+from zootool.build.siren.products import ZERO, Numbers, add_weighted_rows, multiply, sine_cosine
+from zootool.build.siren.tiles import fma_rows, sum_lanes
 
-PIXEL_BLOCK = 32
+PIXEL_BLOCK = 128
 
 
 class Layout(NamedTuple):
@@ -26,109 +27,91 @@ class Layout(NamedTuple):
     The first layer's weight is (sources, targets), all others are (targets, sources).
     """
 
-    widths: np.ndarray
-    weights: np.ndarray
-    biases: np.ndarray
+    widths: Int64[np.ndarray, " layers+1"]
+    weights: Int64[np.ndarray, " layers"]
+    biases: Int64[np.ndarray, " layers"]
 
 
 class Task(NamedTuple):
-    """An image: targets (channels, pixels), coordinates (inputs, pixels) and 2 / (pixels channels) for real pixels."""
+    """An image, flat: targets (channels, pixels), coordinates (inputs, pixels), and each pixel's share in the loss.
 
-    targets: np.ndarray
-    coordinates: np.ndarray
-    shares: np.ndarray
+    The share is 2 / (pixels * channels), zero for padding.
+    """
+
+    targets: Numbers
+    coordinates: Numbers
+    shares: Numbers
 
 
-class Optimiser(NamedTuple):
-    """Adam's numbers and omega_0; `high` + `low` is omega_0 / pi to twice float32's precision."""
+class Sines(NamedTuple):
+    """omega_0, and omega_0 / pi as the sum of two float32."""
 
-    steps: int
-    lr: float
-    beta1: float
-    beta2: float
-    eps: float
     omega_0: float
     high: np.float32
     low: np.float32
 
 
 class Scratch(NamedTuple):
-    """The kernel's own memory. Activations are (layer, pixel, neuron), deltas (two turns, pixel, neuron)."""
+    """The kernel's memory, flat. Activations are (layer, pixel, neuron), deltas (two in turn, pixel, neuron)."""
 
-    sines: np.ndarray
-    cosines: np.ndarray
-    deltas: np.ndarray
-    errors: np.ndarray
-    transposed: np.ndarray
-    gradient: np.ndarray
-    mean: np.ndarray
-    square: np.ndarray
-    zeros: np.ndarray
-    loss: np.ndarray
-
-
-def compile_fit(source_digest: str) -> Callable[..., np.float32]:
-    """`fit_network` compiled once per machine; compiled anew where `source_digest` differs from the kept code's."""
-
-    def fit_network(parameters: Any, layout: Any, task: Any, optimiser: Any) -> Any:
-        # Numba keeps compiled code by this function's file and closure; the digest stands for the files it calls.
-        _ = source_digest
-        return fit(parameters, layout, task, optimiser)
-
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(fit_network)
-    except RuntimeError:  # no folder to keep it in can be written to
-        return njit(nogil=True, error_model="numpy")(fit_network)
+    sines: Numbers
+    cosines: Numbers
+    deltas: Numbers
+    errors: Numbers
+    transposed: Numbers
+    zeros: Numbers
+    loss: Numbers
 
 
 @jit
-def fit(parameters, layout, task, optimiser):
+def fit(parameters: Numbers, layout: Layout, task: Task, sines: Sines, adam: Adam, steps: int) -> np.float32:
     """Train `parameters` in place; returns the mean squared error at the final parameters."""
-    scratch = _allocate(parameters, layout)
+    scratch = _allocate(layout, len(parameters))
+    moments = Moments(_zeros(len(parameters)), _zeros(len(parameters)), _zeros(len(parameters)))
     num_pixels = len(task.shares)
     decay1 = decay2 = 1.0
-    for _ in range(optimiser.steps):
+    for _ in range(steps):
         _transpose_weights(parameters, layout, scratch)
         for start in range(0, num_pixels, PIXEL_BLOCK):
             count = min(PIXEL_BLOCK, num_pixels - start)
-            _forward(parameters, layout, task, optimiser, scratch, start, count)
-            _backward(parameters, layout, task, scratch, start, count)
-        decay1 *= optimiser.beta1
-        decay2 *= optimiser.beta2
-        _update(parameters, layout, optimiser, scratch, decay1, decay2)
-    return _final_error(parameters, layout, task, optimiser, scratch)
+            _forward(parameters, layout, task, sines, scratch, start, count)
+            _backward(parameters, layout, task, scratch, moments.gradient, start, count)
+        # Multiplied up, so that no library's pow decides about the last bit.
+        decay1 *= adam.beta1
+        decay2 *= adam.beta2
+        _update_layers(parameters, layout, sines.omega_0, adam, moments, decay1, decay2)
+    return _final_error(parameters, layout, task, sines, scratch)
 
 
 @jit
-def _allocate(parameters, layout):
-    num_hidden = len(layout.weights) - 1
+def _allocate(layout: Layout, num_parameters: int) -> Scratch:
     block = PIXEL_BLOCK * layout.widths[1:-1].max()
-    size = len(parameters)
-    return Scratch(
-        np.zeros(num_hidden * block, np.float32),
-        np.zeros(num_hidden * block, np.float32),
-        np.zeros(2 * block, np.float32),
-        np.zeros(PIXEL_BLOCK * layout.widths[-1], np.float32),
-        np.zeros(size, np.float32),
-        np.zeros(size, np.float32),
-        np.zeros(size, np.float32),
-        np.zeros(size, np.float32),
-        np.zeros(block, np.float32),
-        np.zeros(NUM_LANES, np.float32),
-    )
+    activations = (len(layout.weights) - 1) * block
+    errors, transposed = _zeros(PIXEL_BLOCK * layout.widths[-1]), _zeros(num_parameters)
+    sines, cosines, deltas = _zeros(activations), _zeros(activations), _zeros(2 * block)
+    return Scratch(sines, cosines, deltas, errors, transposed, _zeros(block), _zeros(NUM_LANES))
 
 
 @jit
-def _final_error(parameters, layout, task, optimiser, scratch):
+def _zeros(size: int) -> Numbers:
+    """Zeros that begin on a cache line: vectors that cross one take twice as long to load."""
+    memory = np.zeros(size + NUM_LANES, np.float32)
+    start = -(memory.ctypes.data // 4) % NUM_LANES
+    return memory[start : start + size]
+
+
+@jit
+def _final_error(parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch) -> np.float32:
     _transpose_weights(parameters, layout, scratch)
     scratch.loss[:] = ZERO
     for start in range(0, len(task.shares), PIXEL_BLOCK):
-        _forward(parameters, layout, task, optimiser, scratch, start, min(PIXEL_BLOCK, len(task.shares) - start))
-    return scratch.loss.sum() / np.float32(2)
+        count = min(PIXEL_BLOCK, len(task.shares) - start)
+        _forward(parameters, layout, task, sines, scratch, start, count)
+    return total(load(scratch.loss, 0)) / np.float32(2)
 
 
 @jit
-def _transpose_weights(parameters, layout, scratch):
+def _transpose_weights(parameters: Numbers, layout: Layout, scratch: Scratch) -> None:
     for layer in range(1, len(layout.weights) - 1):
         sources, targets, start = layout.widths[layer], layout.widths[layer + 1], layout.weights[layer]
         for source in range(sources):
@@ -137,44 +120,30 @@ def _transpose_weights(parameters, layout, scratch):
 
 
 @jit
-def _forward(parameters, layout, task, optimiser, scratch, start, count):
+def _forward(
+    parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch, start: int, count: int
+) -> None:
     """Sines and cosines of every hidden layer for a block of pixels, then the output's errors."""
-    num_hidden = len(layout.weights) - 1
     block = len(scratch.zeros)
-    sines = scratch.sines
-    _enter(parameters, layout, task, sines, start, count)
-    _activate(scratch, 0, count * layout.widths[1], optimiser)
-    for layer in range(1, num_hidden):
-        sources, targets = layout.widths[layer], layout.widths[layer + 1]
-        multiply(
-            (sines, layer * block, targets),
-            (parameters, layout.biases[layer], 0),
-            (sines, (layer - 1) * block, sources, 1),
-            (scratch.transposed, layout.weights[layer], targets),
-            count,
-            targets,
-            sources,
-        )
-        _activate(scratch, layer * block, count * targets, optimiser)
+    for layer in range(len(layout.weights) - 1):
+        width = layout.widths[layer + 1]
+        out = (scratch.sines, layer * block, width)
+        bias = (parameters, layout.biases[layer], 0)
+        if layer == 0:
+            coordinates = (task.coordinates, start, 1, len(task.shares))
+            weight = (parameters, layout.weights[0], width)
+            multiply(out, bias, coordinates, weight, count, width, layout.widths[0])
+        else:
+            before = (scratch.sines, (layer - 1) * block, layout.widths[layer], 1)
+            weight = (scratch.transposed, layout.weights[layer], width)
+            multiply(out, bias, before, weight, count, width, layout.widths[layer])
+        _activate(scratch, layer * block, count * width, sines)
     _compare(parameters, layout, task, scratch, start, count)
 
 
 @jit
-def _enter(parameters, layout, task, out, start, count):
-    """The first layer's sums before the sine."""
-    num_inputs, width = layout.widths[0], layout.widths[1]
-    for pixel in range(count):
-        for column in range(0, width, NUM_LANES):
-            z = load(parameters, layout.biases[0] + column)
-            for i in range(num_inputs):
-                coordinate = splat(task.coordinates[i * len(task.shares) + start + pixel])
-                z = fma(coordinate, load(parameters, layout.weights[0] + i * width + column), z)
-            store(out, pixel * width + column, z)
-
-
-@jit
-def _activate(scratch, start, count, optimiser):
-    high, low = splat(optimiser.high), splat(optimiser.low)
+def _activate(scratch: Scratch, start: int, count: int, sines: Sines) -> None:
+    high, low = splat(sines.high), splat(sines.low)
     for index in range(start, start + count, NUM_LANES):
         sine, cosine = sine_cosine(load(scratch.sines, index), high, low)
         store(scratch.sines, index, sine)
@@ -182,15 +151,15 @@ def _activate(scratch, start, count, optimiser):
 
 
 @jit
-def _compare(parameters, layout, task, scratch, start, count):
-    """The output's errors times the pixels' shares, (channels, pixels of the block), and the loss so far."""
+def _compare(parameters: Numbers, layout: Layout, task: Task, scratch: Scratch, start: int, count: int) -> None:
+    """The output's errors times the pixels' shares, (channels, pixels of the block); adds to the loss."""
     last = len(layout.weights) - 1
-    width, channels, num_pixels = layout.widths[last], layout.widths[last + 1], len(task.shares)
+    width, num_pixels = layout.widths[last], len(task.shares)
     sines_start = (last - 1) * len(scratch.zeros)
     loss = load(scratch.loss, 0)
     z = splat(ZERO)
     for pixel in range(0, count, NUM_LANES):
-        for channel in range(channels):
+        for channel in range(layout.widths[last + 1]):
             sums = (z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z)
             for column in range(0, width, NUM_LANES):
                 weight = load(parameters, layout.weights[last] + channel * width + column)
@@ -204,92 +173,73 @@ def _compare(parameters, layout, task, scratch, start, count):
 
 
 @jit
-def _backward(parameters, layout, task, scratch, start, count):
-    """Add a block's share to the gradient, from the output to the first layer."""
-    last = len(layout.weights) - 1
-    block, width = len(scratch.zeros), layout.widths[last]
-    gradient, deltas = scratch.gradient, scratch.deltas
+def _backward(
+    parameters: Numbers, layout: Layout, task: Task, scratch: Scratch, gradient: Numbers, start: int, count: int
+) -> None:
+    """Add a block's part to the gradient, from the output to the first layer."""
+    last, block = len(layout.weights) - 1, len(scratch.zeros)
+    _output_gradient(layout, scratch, gradient, count)
     nothing = (scratch.zeros, 0, 0)
-    _leave(layout, scratch, count)
-    errors = (scratch.errors, 0, 1, PIXEL_BLOCK)
-    weight = (parameters, layout.weights[last], width)
-    multiply((deltas, 0, width), nothing, errors, weight, count, width, layout.widths[last + 1])
+    width = layout.widths[last]
+    errors, weight = (scratch.errors, 0, 1, PIXEL_BLOCK), (parameters, layout.weights[last], width)
+    multiply((scratch.deltas, 0, width), nothing, errors, weight, count, width, layout.widths[last + 1])
     here = 0
     for layer in range(last - 1, 0, -1):
         sources, targets = layout.widths[layer], layout.widths[layer + 1]
-        _finish_delta(scratch, here, layer * block, count, targets, layout.biases[layer])
-        out = (gradient, layout.weights[layer], sources)
-        activations = (scratch.sines, (layer - 1) * block, sources)
-        multiply(out, out, (deltas, here, 1, targets), activations, targets, sources, count)
-        weight = (parameters, layout.weights[layer], sources)
-        multiply((deltas, block - here, sources), nothing, (deltas, here, targets, 1), weight, count, sources, targets)
+        _finish_deltas(scratch, here, layer * block, gradient, layout.biases[layer], count, targets)
+        out, before = (gradient, layout.weights[layer], sources), (scratch.sines, (layer - 1) * block, sources)
+        multiply(out, out, (scratch.deltas, here, 1, targets), before, targets, sources, count)
+        deltas, weight = (scratch.deltas, here, targets, 1), (parameters, layout.weights[layer], sources)
         here = block - here
+        multiply((scratch.deltas, here, sources), nothing, deltas, weight, count, sources, targets)
     width = layout.widths[1]
-    _finish_delta(scratch, here, 0, count, width, layout.biases[0])
+    _finish_deltas(scratch, here, 0, gradient, layout.biases[0], count, width)
     for i in range(layout.widths[0]):
-        first = i * len(task.shares) + start
-        add_weighted_rows(gradient, layout.weights[0] + i * width, task.coordinates, first, deltas, here, width, count)
+        out, first = layout.weights[0] + i * width, i * len(task.shares) + start
+        add_weighted_rows(gradient, out, task.coordinates, first, scratch.deltas, here, width, count)
 
 
 @jit
-def _leave(layout, scratch, count):
-    """The output layer's gradient."""
+def _output_gradient(layout: Layout, scratch: Scratch, gradient: Numbers, count: int) -> None:
     last = len(layout.weights) - 1
-    width, gradient = layout.widths[last], scratch.gradient
+    width = layout.widths[last]
     sines_start = (last - 1) * len(scratch.zeros)
     for channel in range(layout.widths[last + 1]):
         first, out = channel * PIXEL_BLOCK, layout.weights[last] + channel * width
         add_weighted_rows(gradient, out, scratch.errors, first, scratch.sines, sines_start, width, count)
-        bias = layout.biases[last] + channel
-        for pixel in range(count):
-            gradient[bias] += scratch.errors[first + pixel]
+        errors = splat(ZERO)
+        for pixel in range(0, count, NUM_LANES):
+            errors = errors + load(scratch.errors, first + pixel)
+        gradient[layout.biases[last] + channel] += total(errors)
 
 
 @jit
-def _finish_delta(scratch, start, cosines_start, count, width, bias):
-    """Deltas times cosines, in place, and their sums over the pixels into the bias's gradient."""
+def _finish_deltas(
+    scratch: Scratch, start: int, cosines_start: int, gradient: Numbers, bias: int, count: int, width: int
+) -> None:
+    """Deltas times cosines, in place, and their sums over even and odd pixels into the bias's gradient."""
+    deltas, cosines = scratch.deltas, scratch.cosines
     for column in range(0, width, NUM_LANES):
-        even, odd = load(scratch.gradient, bias + column), splat(ZERO)
-        for offset in range(column, column + count * width, 2 * width):
-            delta = load(scratch.deltas, start + offset) * load(scratch.cosines, cosines_start + offset)
-            store(scratch.deltas, start + offset, delta)
+        even, odd = load(gradient, bias + column), splat(ZERO)
+        for index in range(column, column + count * width, 2 * width):
+            delta = load(deltas, start + index) * load(cosines, cosines_start + index)
+            store(deltas, start + index, delta)
             even = even + delta
-            offset += width
-            delta = load(scratch.deltas, start + offset) * load(scratch.cosines, cosines_start + offset)
-            store(scratch.deltas, start + offset, delta)
+            delta = load(deltas, start + index + width) * load(cosines, cosines_start + index + width)
+            store(deltas, start + index + width, delta)
             odd = odd + delta
-        store(scratch.gradient, bias + column, even + odd)
+        store(gradient, bias + column, even + odd)
 
 
 @jit
-def _update(parameters, layout, optimiser, scratch, decay1, decay2):
-    """One step of Adam (Kingma and Ba 2015), in the order of torch's operations; leaves the gradient at zero.
-
-    `decay1` and `decay2` are the betas to the power of the step, multiplied up so that no library's pow comes in.
-    """
-    step_size = np.float32(optimiser.lr / (1 - decay1))
-    root = np.float32(np.sqrt(1 - decay2))
+def _update_layers(
+    parameters: Numbers, layout: Layout, omega_0: float, adam: Adam, moments: Moments, decay1: float, decay2: float
+) -> None:
+    """One step of Adam for every layer, its gradient times omega_0 for each sine between it and the output."""
     gain = 1.0
     end = len(parameters)
     for layer in range(len(layout.weights) - 1, -1, -1):
         start = layout.weights[layer]
-        _update_layer(parameters, scratch, optimiser, start, end, np.float32(gain), step_size, root)
-        gain *= optimiser.omega_0
+        update(parameters, moments, adam, start, end, np.float32(gain), decay1, decay2)
+        gain *= omega_0
         end = start
-
-
-@jit
-def _update_layer(parameters, scratch, optimiser, start, end, gain, step_size, root):
-    new_mean = splat(np.float32(1 - optimiser.beta1))
-    old_square, new_square = splat(np.float32(optimiser.beta2)), splat(np.float32(1 - optimiser.beta2))
-    eps = splat(np.float32(optimiser.eps))
-    for index in range(start, end, NUM_LANES):
-        gradient = load(scratch.gradient, index) * splat(gain)
-        mean = load(scratch.mean, index)
-        mean = fma(gradient - mean, new_mean, mean)
-        square = fma(gradient * gradient, new_square, load(scratch.square, index) * old_square)
-        change = mean / (sqrt(square) / splat(root) + eps)
-        store(parameters, index, load(parameters, index) - splat(step_size) * change)
-        store(scratch.mean, index, mean)
-        store(scratch.square, index, square)
-        store(scratch.gradient, index, splat(ZERO))
