@@ -23,7 +23,7 @@ from zootool.build.siren.kernel import Layout, Sines, Task, fit
 from zootool.build.siren.lanes import NUM_LANES
 from zootool.build.siren.settings import FitSettings
 
-_KERNEL_FILES = ("adam.py", "kernel.py", "lanes.py", "products.py", "tiles.py")
+_KERNEL_FILES = ("adam.py", "kernel.py", "lanes.py", "products.py", "scratch.py", "tiles.py")
 
 
 def fit_on_cpu(

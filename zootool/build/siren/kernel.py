@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from zootool.build.siren.adam import Adam, Moments, update
-from zootool.build.siren.lanes import NUM_LANES, fma, jit, load, splat, store, total
+from zootool.build.siren.lanes import NUM_LANES, fma, jit, load, splat, store, total, typed
 from zootool.build.siren.products import ZERO, Numbers, add_weighted_rows, multiply, sine_cosine
+from zootool.build.siren.scratch import Scratch, allocate, zeros
 from zootool.build.siren.tiles import fma_rows, sum_lanes
 
-PIXEL_BLOCK = 128
+PIXEL_BLOCK = typed(128)
+_NOWHERE, _NO_STEP, _ONE_STEP = typed(0), typed(0), typed(1)
 
 
 class Layout(NamedTuple):
@@ -51,23 +53,11 @@ class Sines(NamedTuple):
     low: np.float32
 
 
-class Scratch(NamedTuple):
-    """The kernel's memory, flat. Activations are (layer, pixel, neuron), deltas (two in turn, pixel, neuron)."""
-
-    sines: Numbers
-    cosines: Numbers
-    deltas: Numbers
-    errors: Numbers
-    transposed: Numbers
-    zeros: Numbers
-    loss: Numbers
-
-
 @jit
 def fit(parameters: Numbers, layout: Layout, task: Task, sines: Sines, adam: Adam, steps: int) -> np.float32:
     """Train `parameters` in place; returns the mean squared error at the final parameters."""
-    scratch = _allocate(layout, len(parameters))
-    moments = Moments(_zeros(len(parameters)), _zeros(len(parameters)), _zeros(len(parameters)))
+    scratch = allocate(layout.widths, len(parameters), PIXEL_BLOCK)
+    moments = Moments(zeros(len(parameters)), zeros(len(parameters)), zeros(len(parameters)))
     num_pixels = len(task.shares)
     decay1 = decay2 = 1.0
     for _ in range(steps):
@@ -84,26 +74,9 @@ def fit(parameters: Numbers, layout: Layout, task: Task, sines: Sines, adam: Ada
 
 
 @jit
-def _allocate(layout: Layout, num_parameters: int) -> Scratch:
-    block = PIXEL_BLOCK * layout.widths[1:-1].max()
-    activations = (len(layout.weights) - 1) * block
-    errors, transposed = _zeros(PIXEL_BLOCK * layout.widths[-1]), _zeros(num_parameters)
-    sines, cosines, deltas = _zeros(activations), _zeros(activations), _zeros(2 * block)
-    return Scratch(sines, cosines, deltas, errors, transposed, _zeros(block), _zeros(NUM_LANES))
-
-
-@jit
-def _zeros(size: int) -> Numbers:
-    """Zeros that begin on a cache line: vectors that cross one take twice as long to load."""
-    memory = np.zeros(size + NUM_LANES, np.float32)
-    start = -(memory.ctypes.data // 4) % NUM_LANES
-    return memory[start : start + size]
-
-
-@jit
 def _final_error(parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch) -> np.float32:
     _transpose_weights(parameters, layout, scratch)
-    scratch.loss[:] = ZERO
+    store(scratch.loss, _NOWHERE, splat(ZERO))
     for start in range(0, len(task.shares), PIXEL_BLOCK):
         count = min(PIXEL_BLOCK, len(task.shares) - start)
         _forward(parameters, layout, task, sines, scratch, start, count)
@@ -128,13 +101,13 @@ def _forward(
     for layer in range(len(layout.weights) - 1):
         width = layout.widths[layer + 1]
         out = (scratch.sines, layer * block, width)
-        bias = (parameters, layout.biases[layer], 0)
+        bias = (parameters, layout.biases[layer], _NO_STEP)
         if layer == 0:
-            coordinates = (task.coordinates, start, 1, len(task.shares))
+            coordinates = (task.coordinates, start, _ONE_STEP, len(task.shares))
             weight = (parameters, layout.weights[0], width)
             multiply(out, bias, coordinates, weight, count, width, layout.widths[0])
         else:
-            before = (scratch.sines, (layer - 1) * block, layout.widths[layer], 1)
+            before = (scratch.sines, (layer - 1) * block, layout.widths[layer], _ONE_STEP)
             weight = (scratch.transposed, layout.weights[layer], width)
             multiply(out, bias, before, weight, count, width, layout.widths[layer])
         _activate(scratch, layer * block, count * width, sines)
@@ -179,21 +152,21 @@ def _backward(
     """Add a block's part to the gradient, from the output to the first layer."""
     last, block = len(layout.weights) - 1, len(scratch.zeros)
     _output_gradient(layout, scratch, gradient, count)
-    nothing = (scratch.zeros, 0, 0)
+    nothing = (scratch.zeros, _NOWHERE, _NO_STEP)
     width = layout.widths[last]
-    errors, weight = (scratch.errors, 0, 1, PIXEL_BLOCK), (parameters, layout.weights[last], width)
-    multiply((scratch.deltas, 0, width), nothing, errors, weight, count, width, layout.widths[last + 1])
-    here = 0
+    errors, weight = (scratch.errors, _NOWHERE, _ONE_STEP, PIXEL_BLOCK), (parameters, layout.weights[last], width)
+    multiply((scratch.deltas, _NOWHERE, width), nothing, errors, weight, count, width, layout.widths[last + 1])
+    here = _NOWHERE
     for layer in range(last - 1, 0, -1):
         sources, targets = layout.widths[layer], layout.widths[layer + 1]
         _finish_deltas(scratch, here, layer * block, gradient, layout.biases[layer], count, targets)
         out, before = (gradient, layout.weights[layer], sources), (scratch.sines, (layer - 1) * block, sources)
-        multiply(out, out, (scratch.deltas, here, 1, targets), before, targets, sources, count)
-        deltas, weight = (scratch.deltas, here, targets, 1), (parameters, layout.weights[layer], sources)
+        multiply(out, out, (scratch.deltas, here, _ONE_STEP, targets), before, targets, sources, count)
+        deltas, weight = (scratch.deltas, here, targets, _ONE_STEP), (parameters, layout.weights[layer], sources)
         here = block - here
         multiply((scratch.deltas, here, sources), nothing, deltas, weight, count, sources, targets)
     width = layout.widths[1]
-    _finish_deltas(scratch, here, 0, gradient, layout.biases[0], count, width)
+    _finish_deltas(scratch, here, _NOWHERE, gradient, layout.biases[0], count, width)
     for i in range(layout.widths[0]):
         out, first = layout.weights[0] + i * width, i * len(task.shares) + start
         add_weighted_rows(gradient, out, task.coordinates, first, scratch.deltas, here, width, count)

@@ -13,6 +13,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -21,7 +22,7 @@ from numba.extending import intrinsic, models, overload, register_model
 NUM_LANES = 16
 
 INT = ir.IntType(32)
-INDEX = ir.IntType(types.intp.bitwidth)
+INDEX = ir.IntType(tuple.__itemsize__ * 8)
 VECTOR = ir.VectorType(ir.FloatType(), NUM_LANES)
 INT_VECTOR = ir.VectorType(INT, NUM_LANES)
 
@@ -48,8 +49,15 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def jit(function: Function) -> Function:
-    """Compile a function with the GIL released; division and square roots follow IEEE 754 and raise nothing."""
-    return cast(Function, njit(nogil=True, error_model="numpy")(function))
+    """Compile a function for other compiled code; division and square roots follow IEEE 754 and raise nothing."""
+    # Wrappers for calls from Python and C are half of the compile time, and nobody calls these from there.
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(Function, njit(nogil=True, error_model="numpy", **options)(function))
+
+
+def typed(number: int) -> int:
+    """A constant for compiled code; Numba compiles a function anew for each plain int that it is called with."""
+    return cast(int, np.int64(number))
 
 
 def operation(define: Callable[..., Any]) -> Callable[..., Any]:
