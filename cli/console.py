@@ -37,6 +37,11 @@ def say(text: str) -> None:
     output.print(text, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """`say` on standard error, where standard output is for machines."""
+    errors.print(text, soft_wrap=True)
+
+
 def shown(text: object) -> str:
     """Text from outside, safe inside rich markup: control characters and brackets are escaped."""
     return escape(printable(text))

@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, output, print_json, progress_bars, say, shown
+from cli.console import JsonOption, note, output, print_json, progress_bars, say, shown
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -27,9 +28,10 @@ def demo(
     Example: zoo demo
     """
     started = time.perf_counter()
+    tell = note if as_json else say
     with progress_bars() as report:
-        zoo = _build_and_convert(out, seed, report)
-        outcome = _benchmark(zoo, out, seed, report)
+        zoo = _build_and_convert(out, seed, report, tell)
+        outcome = _benchmark(zoo, out, seed, report, tell)
     results = _finish(zoo, out, outcome, time.perf_counter() - started)
     if as_json:
         print_json(results)
@@ -37,7 +39,7 @@ def demo(
         _show(results, out)
 
 
-def _build_and_convert(out: Path, seed: int, report: "Reporter") -> "Zoo":
+def _build_and_convert(out: Path, seed: int, report: "Reporter", tell: Callable[[str], None]) -> "Zoo":
     from zootool import open_zoo
     from zootool.build import build_sirens, load_recipe
     from zootool.convert import convert
@@ -45,21 +47,21 @@ def _build_and_convert(out: Path, seed: int, report: "Reporter") -> "Zoo":
 
     recipe = load_recipe("inr-nfn", "digits", DEMO_RECIPE | {"seed": seed})
     built = build_sirens(load_images("digits"), recipe, out / "sirens", report=report)
-    say(
+    tell(
         f"built {built.built:,} SIRENs"
         if built.built
         else f"[yellow]skipped[/] building: {built.found:,} SIRENs are there"
     )
     store = out / "digits.zoo"
     if store.exists():
-        say(f"[yellow]skipped[/] converting: {shown(store)} is there")
+        tell(f"[yellow]skipped[/] converting: {shown(store)} is there")
     else:
         convert(out / "sirens", store, report=report)
-        say(f"converted them into {shown(store)}")
+        tell(f"converted them into {shown(store)}")
     return open_zoo(store)
 
 
-def _benchmark(zoo: "Zoo", out: Path, seed: int, report: "Reporter") -> dict[str, Any]:
+def _benchmark(zoo: "Zoo", out: Path, seed: int, report: "Reporter", tell: Callable[[str], None]) -> dict[str, Any]:
     from dataclasses import asdict
 
     from dng.bench.inr_classification import run_inr_classification
@@ -69,7 +71,7 @@ def _benchmark(zoo: "Zoo", out: Path, seed: int, report: "Reporter") -> dict[str
     preset = classification_preset("demo").with_seed(seed)
     result = run_inr_classification(zoo, "demo", preset, out / "run", report=report)
     if result.skipped:
-        say(f"[yellow]skipped[/] training: {shown(out / 'run')} holds its result")
+        tell(f"[yellow]skipped[/] training: {shown(out / 'run')} holds its result")
     write_classification_report(zoo, out / "run", out / "report.html")
     return asdict(result)
 

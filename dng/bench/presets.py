@@ -74,7 +74,7 @@ DEMO = ClassificationPreset(
     decoder_dim=64,
     classifier_dim=128,
     reconstruction=TrainConfig(
-        steps=1500,
+        steps=1000,
         batch_size=64,
         lr=1e-3,
         warmup_start=0.1,
@@ -83,7 +83,7 @@ DEMO = ClassificationPreset(
         higher_is_better=False,
     ),
     classification=TrainConfig(
-        steps=800, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=0.1, validate_every=50
+        steps=600, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=0.1, validate_every=50
     ),
 )
 

@@ -112,13 +112,15 @@ def _gallery_section(zoo: Zoo, names: tuple[str, ...], run_dir: Path, prediction
     rows = _one_of_each_class(predictions["label"].to_numpy())
     batch = _graphs_of(selected, rows)
     assert batch.images is not None, "the loader was asked for images"
-    reconstructions = model(batch.graph)[:, 0].numpy()
     side = batch.images.shape[1]
-    captions = [f"{names[a]} as {names[b]}" for a, b in predictions.loc[rows, ["label", "prediction"]].to_numpy()]
+    columns = np.argsort(predictions.loc[rows, "label"].to_numpy()).tolist()
+    shown = predictions.iloc[[rows[column] for column in columns]]
+    captions = [f"{names[a]} as {names[b]}" for a, b in shown[["label", "prediction"]].to_numpy()]
+    reconstructions = model(batch.graph)[:, 0].numpy()
     pictures = {
-        "image": [figures.from_pixels(pixels) for pixels in batch.images.numpy()],
-        "SIREN": [(render_network(selected, row, side) + 1) / 2 for row in rows],
-        "INR2JLS": [figures.to_picture(values) for values in reconstructions],
+        "image": [figures.from_pixels(batch.images[column].numpy()) for column in columns],
+        "SIREN": [(render_network(selected, rows[column], side) + 1) / 2 for column in columns],
+        "INR2JLS": [figures.to_picture(reconstructions[column]) for column in columns],
     }
     text = "Test networks: the image, what the SIREN renders, and what INR2JLS decodes from the SIREN's weights alone."
     return _section(
@@ -171,8 +173,8 @@ def _accuracy_section(result: ClassificationResult, names: tuple[str, ...], pred
 
 def _graph_section(zoo: Zoo) -> Section:
     graph = zoo.graph(0)
-    edges = [edge.numpy() for edge in graph.edges]
-    biases = [node[:, 0].numpy() for node in graph.nodes]
+    edges = [edge[0].numpy() for edge in graph.edges]
+    biases = [node[0, :, 0].numpy() for node in graph.nodes]
     text = (
         "The first network as a dynamic graph. Each event adds a layer's nodes (coloured by bias) and the edges that "
         "lead to them (red positive, blue negative weights), and deletes what inference no longer needs (hollow)."

@@ -1,0 +1,139 @@
+"""The command line as a person meets it: help, exit codes, errors that say what to do, and no tracebacks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cli.main import ZooGroup, app
+from zootool.errors import BadDataError, MissingError, UsageError
+
+COMMANDS = [
+    ["demo"],
+    ["recipe"],
+    ["build"],
+    ["build", "siren"],
+    ["convert"],
+    ["info"],
+    ["verify"],
+    ["bench"],
+    ["bench", "inr-classification"],
+    ["report"],
+    ["doctor"],
+]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd or root, env=environment, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in (["build"], ["bench"], ["recipe"])], ids=" ".join)
+def test_every_commands_help_has_an_example(command: list[str]) -> None:
+    assert f"Example: zoo {' '.join(command)}" in CliRunner().invoke(app, [*command, "--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("bild",), 2, "No such command"),
+        (("build", "siren", "--dataset", "cifar-100"), 2, "did you mean 'cifar100'"),
+        (("build", "siren", "--dataset", "digits", "--limit", "-1"), 2, "--limit"),
+        (("build", "siren", "--dataset", "digits", "--limit", "ten"), 2, "ten"),
+        (("build", "siren", "--dataset", "digits", "--set", "stepz=3"), 2, "steps"),
+        (("convert", "nowhere", "x.zoo"), 4, "nowhere"),
+        (("info", "nowhere.zoo"), 4, "nowhere.zoo"),
+        (("verify", "nowhere.zoo"), 4, "nowhere.zoo"),
+        (("bench", "inr-classification", "--zoo", "nowhere.zoo", "--preset", "dmeo"), 2, "did you mean 'demo'"),
+        (("report", "nowhere", "--zoo", "nowhere.zoo"), 4, "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_wrong_input_is_named_without_a_traceback(
+    arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
+) -> None:
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def group_of(error: BaseException) -> typer.Typer:
+    failing = typer.Typer(cls=ZooGroup, pretty_exceptions_enable=False)
+
+    @failing.command()
+    def fail() -> None:
+        raise error
+
+    @failing.command()
+    def other() -> None:
+        pass
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("a"), 2),
+        (BadDataError("a"), 3),
+        (MissingError("a"), 4),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("a"), 1),
+        (ValueError("a"), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
+    assert CliRunner().invoke(group_of(error), ["fail"]).exit_code == code
+
+
+def test_an_error_shows_what_is_wrong_and_what_to_do() -> None:
+    error = MissingError("the zoo \x1b[31mx is gone", hint="run `zoo pull [bold]x`")
+    shown = CliRunner().invoke(group_of(error), ["fail"]).stderr
+    assert "error: the zoo \\x1b[31mx is gone" in shown
+    assert "next:  run `zoo pull [bold]x`" in shown
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    shown = CliRunner().invoke(group_of(RuntimeError("oops")), ["fail"]).stderr
+    assert "RuntimeError: oops" in shown
+    assert "this is a bug in zootool" in shown
+
+
+def test_doctor_speaks_to_machines() -> None:
+    found = json.loads(run("doctor", "--json").stdout)
+    assert found["cpus"] >= 1
+    assert set(found) >= {"version", "torch", "gpu", "optional", "zoo_data"}
+
+
+def test_ctrl_c_leaves_resumable_state(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    arguments = ["build", "siren", "--dataset", "digits", "--limit", "512", "--steps", "3000", "--out", "zoo"]
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "zoo" / "recipe.yaml").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr

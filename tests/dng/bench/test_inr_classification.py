@@ -1,0 +1,114 @@
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from dng.bench.data import EndlessBatches, to_graphs
+from dng.bench.inr_classification import read_result, run_inr_classification
+from dng.bench.latents import Latents
+from dng.runs import load_inr2jls
+from tests.dng.bench.zoos import TINY
+from zootool.errors import BadDataError, FormatError, MissingError, UsageError
+from zootool.zoo import Zoo
+
+
+def test_accuracy_is_far_above_chance_and_recomputable(digits_zoo: Zoo, finished_run: Path) -> None:
+    result = read_result(finished_run)
+    assert result is not None
+    assert result.test_accuracy > 0.4
+    assert result.num_networks == 600
+    assert result.zoo_id == digits_zoo.id
+    table = pd.read_parquet(finished_run / "predictions.parquet")
+    assert (table["label"] == table["prediction"]).mean() == pytest.approx(result.test_accuracy)
+    assert table["net_id"].tolist() == digits_zoo.select(split="test").nets["net_id"].tolist()
+    assert table["label"].tolist() == digits_zoo.select(split="test").nets["label"].tolist()
+
+
+def test_with_shuffled_labels_accuracy_falls_to_chance(digits_zoo: Zoo, finished_run: Path, tmp_path: Path) -> None:
+    # INR2JLS never sees a label, so the trained one serves the control as well.
+    shutil.copytree(finished_run / "inr2jls", tmp_path / "inr2jls")
+    result = run_inr_classification(digits_zoo, "tiny", TINY, tmp_path, control="shuffled-labels")
+    assert result.test_accuracy < 0.22
+
+
+def test_a_finished_run_is_read_not_repeated(digits_zoo: Zoo, finished_run: Path) -> None:
+    before = (finished_run / "results.json").read_bytes()
+    result = run_inr_classification(digits_zoo, "tiny", TINY, finished_run)
+    assert result.skipped
+    assert (finished_run / "results.json").read_bytes() == before
+
+
+def test_another_seed_in_the_same_folder_is_refused(digits_zoo: Zoo, finished_run: Path) -> None:
+    with pytest.raises(UsageError, match="seed=0, this run has seed=1"):
+        run_inr_classification(digits_zoo, "tiny", TINY.with_seed(1), finished_run)
+
+
+def test_a_zoo_without_a_split_is_refused(digits_zoo: Zoo, tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="no networks in the split test"):
+        run_inr_classification(digits_zoo.select(split=["train", "validation"]), "tiny", TINY, tmp_path)
+
+
+def test_latents_on_the_fly_are_those_of_the_cache(digits_zoo: Zoo, finished_run: Path) -> None:
+    model = load_inr2jls(finished_run / "inr2jls")
+    selected = digits_zoo.select(split="test")
+
+    def latents(cache_bytes: int) -> Latents:
+        return Latents(
+            model,
+            lambda size, shuffle, seed: selected.loader(size, shuffle=shuffle, seed=seed),
+            lambda batch: batch.rows,
+            len(selected),
+            cache_bytes,
+        )
+
+    cached, streamed = list(latents(1 << 30).once(32)), list(latents(0).once(32))
+    for (a, rows_a), (b, rows_b) in zip(cached, streamed, strict=True):
+        assert torch.equal(rows_a, rows_b)
+        torch.testing.assert_close(a, b)
+    seen = [next(batches)[1] for batches in [iter(latents(0).endless(32, seed=0))] for _ in range(4)]
+    assert sorted(torch.cat(seen).tolist()) == selected.rows.tolist()
+
+
+def test_batches_hold_the_zoos_weights_labels_and_images(digits_zoo: Zoo) -> None:
+    from zootool.images import load_images
+
+    images = load_images("digits")
+    batch = to_graphs(next(iter(digits_zoo.loader(16, shuffle=True, seed=3, images=True))))
+    assert batch.labels is not None
+    assert batch.images is not None
+    for place, row in enumerate(batch.rows.tolist()):
+        state = digits_zoo.state_dict(row)
+        assert torch.equal(batch.graph.edges[1][place, :, :, 0], state["net.1.linear.weight"])
+        assert torch.equal(batch.graph.nodes[2][place, :, 0], state["net.2.bias"])
+        source = int(digits_zoo.nets["source_index"][row])
+        assert batch.labels[place] == images.labels[source]
+        assert torch.equal(batch.images[place], torch.from_numpy(images.pixels[source]))
+
+
+def test_endless_batches_go_on_from_their_state(digits_zoo: Zoo) -> None:
+    def stream() -> EndlessBatches:
+        return EndlessBatches(digits_zoo.loader(250, shuffle=True, seed=1), lambda batch: batch.rows.tolist())
+
+    whole = iter(stream())
+    expected = [next(whole) for _ in range(7)]
+    first = stream()
+    running = iter(first)
+    assert [next(running) for _ in range(4)] == expected[:4]
+    second = stream()
+    second.load_state_dict(first.state_dict())
+    resumed = iter(second)
+    assert [next(resumed) for _ in range(3)] == expected[4:]
+
+
+def test_a_run_that_is_not_there_or_not_ours_is_named(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="holds no trained model"):
+        load_inr2jls(tmp_path)
+    shutil.copytree(finished_run / "inr2jls", tmp_path / "run")
+    (tmp_path / "run" / "best.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00nonsense")
+    with pytest.raises(FormatError, match="no checkpoint"):
+        load_inr2jls(tmp_path / "run")
+    (tmp_path / "run" / "model.json").write_text("[]")
+    with pytest.raises(FormatError, match="INR2JLS"):
+        load_inr2jls(tmp_path / "run")
