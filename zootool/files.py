@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from zootool.errors import UsageError
+
 _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9]+\.tmp$")
 _BLOCK_BYTES = 1 << 20
 
@@ -64,14 +66,19 @@ def canonical_json(value: object) -> bytes:
 def folder_atomic(path: Path) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends without an error.
 
-    `path` must not exist then. Every file inside is flushed to the disk first.
+    Every file inside is flushed to the disk first. What a killed process left of an earlier attempt is removed.
+    Raises UsageError when something has the name already.
     """
     temporary = temporary_path(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, path.name)
+    temporary.mkdir()
     try:
         yield temporary
         fsync_tree(temporary)
+        if path.exists():
+            # A rename would silently take the place of an empty folder.
+            raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -79,14 +86,17 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     fsync_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> list[Path]:
+def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
     """Remove the temporary files and folders that a killed process left in `folder`; returns what was removed.
 
-    Leftovers of a process that is still alive stay.
+    Leftovers of a process that is still alive stay, and with `name` those of anything else.
     """
     removed = []
     for path in sorted(folder.iterdir()):
-        if _TEMPORARY.match(path.name) and not _is_alive(int(path.name.split(".")[-2])):
+        match = _TEMPORARY.match(path.name)
+        if match is None or name not in (None, match["name"]):
+            continue
+        if not _is_alive(int(path.name.split(".")[-2])):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             removed.append(path)
     return removed

@@ -45,6 +45,23 @@ class SourceInfo:
     parent: str | None = None
 
 
+@dataclass(frozen=True)
+class MemorySource:
+    """Blocks that are in memory already, as a source."""
+
+    info: SourceInfo
+    blocks: Sequence[Block]
+
+    @property
+    def plan(self) -> Sequence[PlannedBlock]:
+        """As many networks as the blocks' tables have rows."""
+        return [PlannedBlock(block.architecture, len(block.table)) for block in self.blocks]
+
+    def read(self, index: int) -> Block:
+        """Block `index`."""
+        return self.blocks[index]
+
+
 class BlockSource(Protocol):
     """Anything that a store can be written from.
 

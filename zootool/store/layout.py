@@ -186,20 +186,25 @@ def parse_layout(value: Any, where: str) -> ArrayLayout:
 
 
 def plan_layout(
-    length: int, item: int, dtype: Literal["float32", "uint8"], zstd_level: int | None = None
+    length: int,
+    item: int,
+    dtype: Literal["float32", "uint8"],
+    zstd_level: int | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+    shard_bytes: int = SHARD_BYTES,
 ) -> ArrayLayout:
-    """Chunks of about 1 MB that hold whole networks of `item` elements, in shards of about 64 MB.
+    """Chunks of about `chunk_bytes` that hold whole networks of `item` elements, in shards of about `shard_bytes`.
 
     `item` is 1 where networks differ in length, and for one so long that chunks of whole networks would be clumsy.
     A small array is one chunk of its own length, since chunks are padded.
     """
     itemsize = np.dtype(dtype).itemsize
     item = max(item, 1)
-    if item * itemsize > 4 * CHUNK_BYTES:
+    if item * itemsize > 4 * chunk_bytes:
         item = 1
-    chunk = max(1, min(CHUNK_BYTES // (item * itemsize), -(-length // item))) * item
+    chunk = max(1, min(chunk_bytes // (item * itemsize), -(-length // item))) * item
     return ArrayLayout(
-        length, chunk, max(1, min(SHARD_BYTES // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level
+        length, chunk, max(1, min(shard_bytes // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level
     )
 
 

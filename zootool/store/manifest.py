@@ -22,6 +22,7 @@ class Manifest:
 
     files: Mapping[str, FileEntry]
     zoo_id: str
+    format_version: str
 
 
 def manifest_bytes(files: Mapping[str, FileEntry]) -> bytes:
@@ -51,7 +52,12 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         if parsed.size < 0 or not _HEX.match(parsed.sha256):
             raise FormatError(f"{where}[{path}] has an impossible size or digest")
         files[path] = parsed
-    return Manifest(files, hashlib.sha256(content).hexdigest())
+    version = value["format_version"]
+    # Any byte of the manifest that could differ without harm to a file would give one zoo two ids.
+    canonical = manifest_bytes(files) if version == FORMAT_VERSION else canonical_json(value)
+    if canonical != content:
+        raise FormatError(f"{where} isn't written as a manifest is", hint="convert or fetch the zoo again")
+    return Manifest(files, hashlib.sha256(content).hexdigest(), version)
 
 
 def entry_of(content: bytes) -> FileEntry:

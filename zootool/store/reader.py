@@ -47,6 +47,11 @@ class Store:
         self.storage = storage
         self.manifest = manifest
         self.info = parse_info(self._covered(ZOO_JSON), self._place(ZOO_JSON))
+        if self.info.format_version != manifest.format_version:
+            raise FormatError(
+                f"{self._place(ZOO_JSON)} is of format {self.info.format_version}, "
+                f"{MANIFEST_JSON} of {manifest.format_version}"
+            )
         self.architectures = parse_architectures(self._covered(ARCHITECTURES_JSON), self._place(ARCHITECTURES_JSON))
         self._lengths = array_lengths(self.info, self.architectures, self._place(ZOO_JSON))
         self.arrays: dict[ArrayName, FlatArray] = {}
@@ -54,6 +59,7 @@ class Store:
             if length or name != "exact":
                 self.arrays[name] = self._open_array(name, length)
         self._resident: dict[tuple[str, int], np.ndarray] = {}
+        self._covered(ZARR_JSON)
         self._check_files()
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """nets.parquet: a row per network, written in row groups and read by the column."""
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,12 @@ class NetsFile:
         self._storage = storage
         self.name = f"{storage.name}/{NETS_PARQUET}"
         self._columns: dict[str, pa.ChunkedArray] = {}
-        self.num_rows = int(self._parquet.metadata.num_rows)
-        self.column_names: list[str] = list(self._parquet.schema_arrow.names)
+        self._metadata: pq.FileMetaData | None = None
+        with self._opened() as parquet:
+            self._metadata = parquet.metadata
+            self.schema = parquet.schema_arrow
+        self.num_rows = int(self._metadata.num_rows)
+        self.column_names: list[str] = list(self.schema.names)
         self._check_schema()
 
     def read(self, columns: list[str]) -> pa.Table:
@@ -153,7 +157,8 @@ class NetsFile:
         wanted = [column for column in columns if column not in self._columns]
         if wanted:
             try:
-                table = self._parquet.read(columns=wanted)
+                with self._opened() as parquet:
+                    table = parquet.read(columns=wanted)
             except (pa.ArrowException, OSError) as error:
                 raise IntegrityError(
                     f"{self.name} can't be read ({printable(error, 120)})",
@@ -162,15 +167,17 @@ class NetsFile:
             self._columns |= dict(zip(table.column_names, table.columns, strict=True))
         return pa.table({column: self._columns[column] for column in columns})
 
-    @cached_property
-    def _parquet(self) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self._storage.open(NETS_PARQUET), page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            raise FormatError(f"{self.name} isn't a Parquet file ({printable(error, 120)})") from error
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        with self._storage.open(NETS_PARQUET) as source:
+            try:
+                parquet = pq.ParquetFile(source, metadata=self._metadata, page_checksum_verification=True)
+            except (pa.ArrowException, OSError) as error:
+                raise FormatError(f"{self.name} isn't a Parquet file ({printable(error, 120)})") from error
+            yield parquet
 
     def _check_schema(self) -> None:
-        schema = self._parquet.schema_arrow
+        schema = self.schema
         for column in STORE_COLUMNS:
             if column not in schema.names:
                 raise FormatError(f"{self.name} lacks the column {column!r}")
@@ -179,9 +186,7 @@ class NetsFile:
                 raise FormatError(f"{self.name}: {column!r} is {schema.field(column).type}, a store has {wanted}")
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_columns": {}}
-        state.pop("_parquet", None)
-        return state
+        return self.__dict__ | {"_columns": {}}
 
 
 def _as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:

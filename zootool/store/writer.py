@@ -16,7 +16,7 @@ from zootool.errors import FormatError, MissingError, NumericalError, UsageError
 from zootool.files import canonical_json, folder_atomic, sha256_file
 from zootool.progress import Reporter, silent
 from zootool.store.blocks import BlockSource, PlannedBlock
-from zootool.store.layout import ArrayLayout, plan_layout
+from zootool.store.layout import CHUNK_BYTES, SHARD_BYTES, ArrayLayout, plan_layout
 from zootool.store.manifest import entry_of, manifest_bytes
 from zootool.store.pack import Packed, pack
 from zootool.store.schema import (
@@ -37,7 +37,7 @@ _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attri
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How a store is written. Nothing here changes what is read back; `workers` doesn't change a byte either.
+    """How a store is written. `workers` doesn't change a byte of it; the others don't change what is read back.
 
     `zstd_level` None stores chunks as they are. `nonfinite="keep"` stores networks with NaN or infinite parameters
     and marks them in the column `is_finite`; "refuse" raises NumericalError.
@@ -46,6 +46,8 @@ class WriteOptions:
     workers: int = 2
     zstd_level: int | None = None
     nonfinite: Literal["refuse", "keep"] = "refuse"
+    chunk_bytes: int = CHUNK_BYTES
+    shard_bytes: int = SHARD_BYTES
 
 
 def write_store(
@@ -98,7 +100,9 @@ class _StoreWriting:
         item = 1
         if len(self._architectures) == 1:
             item = next(iter(self._architectures.values())).array_length(name)
-        return plan_layout(length, item, "uint8" if name == "exact" else "float32", self._options.zstd_level)
+        options = self._options
+        dtype: Literal["uint8", "float32"] = "uint8" if name == "exact" else "float32"
+        return plan_layout(length, item, dtype, options.zstd_level, options.chunk_bytes, options.shard_bytes)
 
     def _append(self, prepared: "_Prepared") -> None:
         for name, rows in prepared.packed.rows.items():
