@@ -67,6 +67,12 @@ class SirenRecipe(Entry):
             raise ValueError("networks that share their initialisation would be equal copies: set copies to 0")
         return self
 
+    def with_unit_size(self, device: str) -> "SirenRecipe":
+        """This recipe with a definite unit size, the one for `device` where none is set."""
+        if self.unit_size is not None:
+            return self
+        return self.model_copy(update={"unit_size": UNIT_SIZES[device.partition(":")[0]]})
+
     @property
     def target_span(self) -> float:
         """From the darkest target to the brightest: the peak in PSNR."""

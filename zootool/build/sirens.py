@@ -1,16 +1,16 @@
 """A zoo of SIRENs from an image set: `zoo build siren` as a function."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from zootool.build.claims import Claims
-from zootool.build.engine import Engine, run_here
+from zootool.build.engine import Engine, build_here
 from zootool.build.extents import Extent, Limit, UnitNetworks, extent_of, first_smaller_key, units_of
-from zootool.build.recipe import UNIT_SIZES, SirenRecipe
+from zootool.build.recipe import SirenRecipe
+from zootool.build.siren.backends import choose_backend
 from zootool.build.units import (
-    RECEIPT_SUFFIX,
     UNITS_NAME,
     BuildRecord,
     ImageSetRecord,
@@ -18,26 +18,37 @@ from zootool.build.units import (
     is_unit_folder,
     read_recipe,
     refuse_other_content,
-    unit_path,
     write_record,
+    writing_to,
 )
-from zootool.build.work import UnitJob
-from zootool.errors import BadDataError, UsageError
+from zootool.build.work import UnitJob, UnitOutcome
+from zootool.errors import UsageError
 from zootool.images import Images
 from zootool.progress import Reporter, silent
+from zootool.validation import Entry
+
+STAGE = "fitting networks"
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a run of `build_sirens` did. Counts of networks; `left` are in units that other processes hold or own."""
+    """What a run of `build_sirens` did, in networks; `left` are those in units that other processes have or will have.
+
+    `num_refitted` and `num_diverged` count among the networks built: those that left the finite numbers once (and
+    were fitted again, from a derived seed), and those that did twice (and are flagged).
+    """
 
     folder: Path
     num_networks: int
     built: int
     found: int
-    left: int
     num_refitted: int
     num_diverged: int
+
+    @property
+    def left(self) -> int:
+        """Networks that the folder is to hold and doesn't yet, as far as this run knows."""
+        return self.num_networks - self.built - self.found
 
 
 def build_sirens(
@@ -47,39 +58,29 @@ def build_sirens(
     *,
     limit: Limit = None,
     device: str = "cpu",
-    engine: Engine = run_here,
+    engine: Engine = build_here,
     threads: int | None = None,
     share: tuple[int, int] | None = None,
     report: Reporter = silent,
 ) -> BuildResult:
     """Fit the networks that `recipe` asks for on `images` into the folder of units `out`, but for those it has.
 
-    `limit` is as in `extent_of`. `share` = (i, n) takes every n-th unit from the i-th on. Raises UsageError where
-    `out` holds something else or another recipe's networks, naming the key.
+    `limit` is as in `extent_of`. `share` = (i, n) builds every n-th unit alone, from unit i on. `threads` is for each
+    unit, by default all processors. Raises UsageError where `out` holds something else or was begun with another
+    recipe or image set, naming the key, and MissingError where it can't be written to.
     """
-    extent = extent_of(images.split, limit, recipe.copies)
-    record = _start(images, recipe, out, extent, device)
-    units = units_of(images.split, record.extents, _unit_size(record))
-    mine = units if share is None else units[share[0] :: share[1]]
-    waiting = [unit for unit in mine if not _is_finished(out, unit.number)]
-    found = sum(map(len, mine)) - sum(map(len, waiting))
-    total, done = sum(map(len, mine)), found
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        report("fitting networks", done, total)
-
-    advance(0)
-    outcomes = list(engine(_jobs(images, record, out, waiting, device, threads or available_threads()), advance))
-    built = sum(o.num_networks for o in outcomes if o.state == "built")
-    found += sum(o.num_networks for o in outcomes if o.state == "found")
+    choose_backend(recipe.settings(images.shape), device)
+    record = _start_folder(out, recipe, images, limit, device)
+    units = units_of(images.split, record.extents, record.unit_size)
+    waiting = [unit for unit in _shared_out(units, share) if not Unit(out, unit.number).is_sound()]
+    outcomes = _run(engine, _Jobs(images, record, out, device, threads or available_threads()), waiting, report)
+    others = {unit.number for unit in units} - {unit.number for unit in waiting}
+    found = [unit for unit in units if unit.number in others and Unit(out, unit.number).receipt_path.exists()]
     return BuildResult(
         folder=out,
         num_networks=record.extent.num_networks,
-        built=built,
-        found=found,
-        left=record.extent.num_networks - built - found,
+        built=sum(o.num_networks for o in outcomes if o.state == "built"),
+        found=_count(found) + sum(o.num_networks for o in outcomes if o.state == "found"),
         num_refitted=sum(o.num_refitted for o in outcomes),
         num_diverged=sum(o.num_diverged for o in outcomes),
     )
@@ -90,83 +91,104 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start(images: Images, recipe: SirenRecipe, out: Path, extent: Extent, device: str) -> BuildRecord:
+@dataclass(frozen=True, eq=False)
+class _Jobs:
+    """What turns units into jobs, one at a time: only the jobs in hand take memory."""
+
+    images: Images
+    record: BuildRecord
+    folder: Path
+    device: str
+    threads: int
+
+    def __call__(self, units: Iterable[UnitNetworks]) -> Iterator[UnitJob]:
+        images = self.images
+        keys = tuple(slot.key for slot in self.record.recipe.architecture(images.shape[2]).slots)
+        for unit in units:
+            yield UnitJob(
+                folder=self.folder,
+                number=unit.number,
+                recipe=self.record.recipe,
+                keys=keys,
+                pixels=images.pixels[unit.positions],
+                labels=images.labels[unit.positions],
+                source_index=images.source_index[unit.positions],
+                split=images.split[unit.positions],
+                copy=unit.copies,
+                device=self.device,
+                threads=self.threads,
+            )
+
+
+def _run(engine: Engine, jobs: _Jobs, units: list[UnitNetworks], report: Reporter) -> list[UnitOutcome]:
+    """Build units; those that another process holds are tried once more at the end, as it may have died."""
+    total, done = _count(units), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(STAGE, done, total)
+
+    advance(0)
+    outcomes = list(engine(jobs(units), advance))
+    claimed = {outcome.number for outcome in outcomes if outcome.state == "claimed"}
+    again = list(engine(jobs(unit for unit in units if unit.number in claimed), advance)) if claimed else []
+    return [outcome for outcome in outcomes if outcome.number not in claimed] + again
+
+
+def _start_folder(out: Path, recipe: SirenRecipe, images: Images, limit: Limit, device: str) -> BuildRecord:
     """The folder's record: a new one, the one that is there, or that one with a larger extent."""
-    if recipe.unit_size is None:
-        recipe = recipe.model_copy(update={"unit_size": UNIT_SIZES[device.partition(":")[0]]})
-    wanted = BuildRecord(recipe=recipe, image_set=_image_set_record(images), extents=(extent,))
+    extent = extent_of(images.split, limit, recipe.copies)
+    image_set = ImageSetRecord.of(images)
     refuse_other_content(out)
-    (out / UNITS_NAME).mkdir(parents=True, exist_ok=True)
-    with Claims(out) as claims, claims.recipe():
-        record = _merged(read_recipe(out), wanted, out) if is_unit_folder(out) else wanted
-        write_record(out, record)
+    with writing_to(out):
+        (out / UNITS_NAME).mkdir(parents=True, exist_ok=True)
+        with Claims(out) as claims, claims.recipe():
+            found = read_recipe(out) if is_unit_folder(out) else None
+            if found is None:
+                record = BuildRecord(recipe=recipe.with_unit_size(device), image_set=image_set, extents=(extent,))
+            else:
+                _refuse_change(out, found.recipe, recipe)
+                _refuse_change(out, found.image_set, image_set)
+                record = _extended(out, found, extent)
+            if record != found:
+                write_record(out, record)
     return record
 
 
-def _merged(found: BuildRecord, wanted: BuildRecord, out: Path) -> BuildRecord:
-    for part in ("recipe", "image_set"):
-        old, new = getattr(found, part).model_dump(), getattr(wanted, part).model_dump()
-        for key in old:
-            # The copies are part of the extent; the unit size was fixed when the folder was begun.
-            if key not in ("copies", "unit_size") and old[key] != new[key]:
-                raise UsageError(
-                    f"{out} was begun with {key} = {old[key]!r}, this asks for {new[key]!r}", hint="give another --out"
-                )
-    if key := first_smaller_key(found.extent, wanted.extent):
-        old, new = getattr(found.extent, key), getattr(wanted.extent, key)
+def _refuse_change(out: Path, found: Entry, wanted: Entry) -> None:
+    old, new = found.model_dump(), wanted.model_dump()
+    if new.get("unit_size", 0) is None:  # not asked for
+        new["unit_size"] = old["unit_size"]
+    for key in old:
+        if key != "copies" and old[key] != new[key]:
+            raise UsageError(
+                f"{out} was begun with {key} = {old[key]!r}, this asks for {new[key]!r}", hint="give another --out"
+            )
+
+
+def _extended(out: Path, found: BuildRecord, extent: Extent) -> BuildRecord:
+    if key := first_smaller_key(found.extent, extent):
+        old, new = getattr(found.extent, key), getattr(extent, key)
         raise UsageError(
-            f"{out} holds {key} = {old}, this asks for {new}: a folder only grows", hint="give another --out"
+            f"{out} is to hold {key} = {old} and only grows, this asks for {new}", hint="give another --out"
         )
-    if found.extent == wanted.extent:
+    if found.extent == extent:
         return found
-    recipe = found.recipe.model_copy(update={"copies": wanted.recipe.copies})
-    return found.model_copy(update={"recipe": recipe, "extents": (*found.extents, wanted.extent)})
+    recipe = found.recipe.model_copy(update={"copies": extent.copies})
+    return found.model_copy(update={"recipe": recipe, "extents": (*found.extents, extent)})
 
 
-def _image_set_record(images: Images) -> ImageSetRecord:
-    return ImageSetRecord(
-        name=images.name,
-        digest=images.digest,
-        shape=images.shape,
-        num_images=len(images),
-        num_classes=len(images.class_names),
-        is_partial=images.is_partial,
-        source_terms=images.source_terms,
-    )
-
-
-def _unit_size(record: BuildRecord) -> int:
-    assert record.recipe.unit_size is not None
-    return record.recipe.unit_size
-
-
-def _is_finished(folder: Path, number: int) -> bool:
-    receipt = unit_path(folder, number, RECEIPT_SUFFIX)
-    if not receipt.exists():
-        return False
-    try:
-        Unit(folder, number).check()
-    except BadDataError:
-        receipt.unlink(missing_ok=True)
-        return False
-    return True
-
-
-def _jobs(
-    images: Images, record: BuildRecord, folder: Path, units: Sequence[UnitNetworks], device: str, threads: int
-) -> Iterator[UnitJob]:
-    keys = tuple(slot.key for slot in record.recipe.architecture(images.shape[2]).slots)
-    for unit in units:
-        yield UnitJob(
-            folder=folder,
-            number=unit.number,
-            recipe=record.recipe,
-            keys=keys,
-            pixels=images.pixels[unit.positions],
-            labels=images.labels[unit.positions],
-            source_index=images.source_index[unit.positions],
-            split=images.split[unit.positions],
-            copy=unit.copies,
-            device=device,
-            threads=threads,
+def _shared_out(units: list[UnitNetworks], share: tuple[int, int] | None) -> list[UnitNetworks]:
+    if share is None:
+        return units
+    first, step = share
+    if not 0 <= first < step:
+        raise UsageError(
+            f"--unit {first}/{step}: the first number counts from 0 to {step - 1}", hint=f"such as 0/{step}"
         )
+    return units[first::step]
+
+
+def _count(units: Iterable[UnitNetworks]) -> int:
+    return sum(len(unit) for unit in units)

@@ -7,23 +7,34 @@ units/00000.json          the receipt, written last: without it the unit does no
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zootool.build.claims import CLAIMS_NAME
 from zootool.build.extents import Count, Extent
 from zootool.build.recipe import SirenRecipe
-from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
-from zootool.files import is_temporary, remove_temporaries_of, sha256_file, write_bytes_atomic, write_json_atomic
+from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError
+from zootool.files import (
+    fsync_folder,
+    is_temporary,
+    remove_temporaries_of,
+    sha256_file,
+    write_bytes_atomic,
+    write_json_atomic,
+)
+from zootool.images import Images
 from zootool.records import from_plain, to_plain
 from zootool.validation import Entry, read_yaml, validate
 
@@ -52,6 +63,19 @@ class ImageSetRecord(Entry):
     is_partial: bool
     source_terms: str
 
+    @classmethod
+    def of(cls, images: Images) -> "ImageSetRecord":
+        """The record of `images`."""
+        return cls(
+            name=images.name,
+            digest=images.digest,
+            shape=images.shape,
+            num_images=len(images),
+            num_classes=len(images.class_names),
+            is_partial=images.is_partial,
+            source_terms=images.source_terms,
+        )
+
 
 class BuildRecord(Entry):
     """recipe.yaml: what a folder of units is to hold."""
@@ -62,10 +86,27 @@ class BuildRecord(Entry):
     image_set: ImageSetRecord
     extents: Annotated[tuple[Extent, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _is_resolved(self) -> "BuildRecord":
+        if self.recipe.unit_size is None:
+            raise ValueError("recipe.unit_size must be set")
+        return self
+
     @property
     def extent(self) -> Extent:
         """What was asked for last, which holds everything that was asked for before."""
         return self.extents[-1]
+
+    @property
+    def unit_size(self) -> int:
+        """Networks in a full unit."""
+        return self.recipe.unit_size or 1
+
+    @property
+    def num_units(self) -> int:
+        """Units of all extents together."""
+        counts = [0, *(extent.num_networks for extent in self.extents)]
+        return sum(-(-(after - before) // self.unit_size) for before, after in pairwise(counts))
 
 
 @dataclass(frozen=True)
@@ -122,6 +163,16 @@ class Unit:
         """Networks in this unit."""
         return self.receipt.num_networks
 
+    def is_sound(self) -> bool:
+        """Whether the unit is finished and its files are those of its receipt."""
+        if not self.receipt_path.exists():
+            return False
+        try:
+            self.check()
+        except BadDataError:
+            return False
+        return True
+
     def check(self) -> None:
         """Raise IntegrityError where a file is not the one that the receipt is about."""
         wanted = self.receipt
@@ -171,11 +222,13 @@ def refuse_other_content(folder: Path) -> None:
     """Raise UsageError where `folder` holds anything that is not ours to add to."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give another --out")
-    known = {CLAIMS_NAME, RECIPE_NAME, UNITS_NAME}
-    strangers = (
-        [] if not folder.exists() else [p.name for p in folder.iterdir() if p.name not in known and not is_temporary(p)]
-    )
-    if strangers and not is_unit_folder(folder):
+    if not folder.exists() or is_unit_folder(folder):
+        return
+    # A build that was killed before it wrote its recipe leaves an empty units folder and its claims.
+    strangers = [path.name for path in folder.iterdir() if path.name not in (CLAIMS_NAME, UNITS_NAME)]
+    strangers = [name for name in strangers if not is_temporary(folder / name)]
+    strangers += [f"{UNITS_NAME}/{path.name}" for path in (folder / UNITS_NAME).glob("*")]
+    if strangers:
         raise UsageError(f"{folder} holds something else ({min(strangers)})", hint="give an empty or a new --out")
 
 
@@ -184,22 +237,35 @@ def write_unit(
 ) -> Receipt:
     """Write a unit's weights and table, then its receipt; hold the unit's claim."""
     paths = [unit_path(folder, number, suffix) for suffix in (WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX)]
-    for path in paths:
-        remove_temporaries_of(path)
-    # An old receipt must not vouch for new files, nor for half of them.
-    paths[2].unlink(missing_ok=True)
-    write_bytes_atomic(paths[0], _safetensors_bytes(tensors))
-    write_bytes_atomic(paths[1], _parquet_bytes(table))
+    weights, rows = _safetensors_bytes(tensors), _parquet_bytes(table)
     receipt = Receipt(
         unit=number,
-        weights_sha256=sha256_file(paths[0]),
-        weights_size=paths[0].stat().st_size,
-        table_sha256=sha256_file(paths[1]),
-        table_size=paths[1].stat().st_size,
+        weights_sha256=sha256(weights).hexdigest(),
+        weights_size=len(weights),
+        table_sha256=sha256(rows).hexdigest(),
+        table_size=len(rows),
         **details,
     )
-    write_json_atomic(paths[2], to_plain(receipt))
+    with writing_to(folder):
+        for path in paths:
+            remove_temporaries_of(path)
+        # An old receipt must not vouch for new files, nor for half of them.
+        paths[2].unlink(missing_ok=True)
+        fsync_folder(paths[2].parent)
+        write_bytes_atomic(paths[0], weights)
+        write_bytes_atomic(paths[1], rows)
+        write_json_atomic(paths[2], to_plain(receipt))
     return receipt
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses inside the block into a MissingError: room, rights or the disk is missing."""
+    try:
+        yield
+    except OSError as error:
+        hint = "make room or see to the rights, then run the same command again"
+        raise MissingError(f"can't write to {folder} ({error.strerror or error})", hint=hint) from error
 
 
 def _safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:

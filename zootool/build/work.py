@@ -16,7 +16,7 @@ from zootool.build.philox import derived_seed
 from zootool.build.recipe import SirenRecipe
 from zootool.build.siren.backends import choose_backend
 from zootool.build.siren.initial import initial_weights, shared_weights
-from zootool.build.units import RECEIPT_SUFFIX, Receipt, unit_path, write_unit
+from zootool.build.units import Receipt, Unit, write_unit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +74,8 @@ def build_unit(job: UnitJob, advance: Advance = lambda count: None) -> UnitOutco
     with Claims(job.folder) as claims, claims.unit(job.number) as held:
         if not held:
             return UnitOutcome(job.number, "claimed")
-        if unit_path(job.folder, job.number, RECEIPT_SUFFIX).exists():
+        if Unit(job.folder, job.number).is_sound():
+            advance(len(job))
             return UnitOutcome(job.number, "found", len(job))
         receipt = _build(job, advance)
     return UnitOutcome(job.number, "built", len(job), receipt.num_refitted, receipt.num_diverged)
