@@ -10,6 +10,7 @@ What a run leaves in its folder:
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ from zootool.progress import Reporter, silent
 class TrainConfig:
     """The settings of one training (method, section 5).
 
-    The learning rate at `step` is lr * min(1, warmup_start + warmup_per_step * step). `higher_is_better` tells how
-    validation scores compare. `clip` bounds the gradient's norm.
+    The learning rate warms up by min(1, warmup_start + warmup_per_step * step), and decays where `decay` says so.
+    `higher_is_better` tells how validation scores compare. `clip` bounds the gradient's norm.
     """
 
     steps: int
@@ -42,6 +43,7 @@ class TrainConfig:
     amsgrad: bool = False
     warmup_start: float = 1.0
     warmup_per_step: float = 0.0
+    decay: Literal["none", "cosine"] = "none"
     validate_every: int = 2000
     clip: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -57,7 +59,8 @@ class TrainConfig:
 
     def lr_factor(self, step: int) -> float:
         """What the learning rate is multiplied by at `step`, counted from 0."""
-        return min(1.0, self.warmup_start + self.warmup_per_step * step)
+        warmed = min(1.0, self.warmup_start + self.warmup_per_step * step)
+        return warmed if self.decay == "none" else warmed * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether `score` beats `best`; anything beats None."""

@@ -104,6 +104,18 @@ def test_the_learning_rate_warms_up(tmp_path: Path) -> None:
     assert rates == pytest.approx([0.007, 0.01, 0.01, 0.01])
 
 
+def test_the_learning_rate_decays_along_a_cosine(tmp_path: Path) -> None:
+    config = replace(CONFIG, decay="cosine", validate_every=4)
+    assert config.lr_factor(0) == 1
+    assert config.lr_factor(6) == pytest.approx(0.5)
+    assert config.lr_factor(12) == pytest.approx(0)
+    task = Regression()
+    train(task, task.batches(), config, tmp_path)
+    # The rates of the steps 3, 7 and 11, which came before the validations.
+    factors = [line["lr"] / CONFIG.lr for line in read_metrics(tmp_path)]
+    assert factors == pytest.approx([0.85355, 0.37059, 0.01704], abs=1e-5)
+
+
 def test_optimisers_and_clipping_have_an_effect(tmp_path: Path) -> None:
     losses = []
     decayed = replace(CONFIG, optimizer="adamw", weight_decay=5.0)
