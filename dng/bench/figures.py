@@ -19,11 +19,16 @@ _MAX_DRAWN_NODES = 32
 Picture = Float[ndarray, "height width channels"]
 
 
-def data_uri(figure: Figure, dpi: int = 110) -> str:
-    """The figure as a PNG that an HTML page can hold in itself."""
+def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG; equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def data_uri(figure: Figure, dpi: int = 110) -> str:
+    """The figure as a PNG that an HTML page can hold in itself."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(figure, dpi)).decode("ascii")
 
 
 def gallery(rows: dict[str, list[Picture]], captions: Sequence[str]) -> Figure:

@@ -1,10 +1,8 @@
 """The report of an INR classification run: one HTML file that holds its pictures in itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 import torch
@@ -13,29 +11,12 @@ from matplotlib.figure import Figure
 from dng.bench import figures
 from dng.bench.data import LabelledGraphs, Zoo, class_names, render_network, to_graphs
 from dng.bench.inr_classification import ClassificationResult, read_result
+from dng.bench.page import Page, Section, report_figure
 from dng.runs import load_inr2jls
 from dng.train import read_metrics
 from zootool.errors import MissingError, UsageError
-from zootool.files import write_bytes_atomic
 
 _GALLERY_COLUMNS = 10
-
-
-@dataclass(frozen=True)
-class ReportFigure:
-    """A picture as a data URI, and what it shows in words."""
-
-    uri: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a sentence or two, and figures."""
-
-    title: str
-    text: str
-    figures: tuple[ReportFigure, ...]
 
 
 def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
@@ -47,42 +28,34 @@ def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
         raise UsageError(f"{run_dir} was run on the zoo {result.zoo_id[:16]}, not on {zoo.id[:16]}")
     names = class_names(zoo, result.num_classes)
     predictions = pd.read_parquet(run_dir / "predictions.parquet")
-    page = _template().render(
+    page = Page(
         title=f"INR classification on {_image_set(zoo)}",
         subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; INR2JLS and a classifier on its latents.",
         numbers=_numbers(result, zoo),
         notes=_notes(result, zoo),
-        sections=[
+        sections=(
             _gallery_section(zoo, names, run_dir, predictions),
             _fit_section(zoo),
             _training_section(run_dir),
             _accuracy_section(result, names, predictions),
             _graph_section(zoo),
-        ],
+        ),
         facts=_facts(result, zoo),
     )
-    write_bytes_atomic(path, page.encode("utf-8"))
+    page.write(path)
 
 
-def _template() -> jinja2.Template:
-    # Names and labels in a zoo come from outside: everything is escaped, and undefined names are our bugs.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dng.bench", "."), autoescape=True, undefined=jinja2.StrictUndefined
+def _numbers(result: ClassificationResult, zoo: Zoo) -> tuple[tuple[str, str], ...]:
+    return (
+        (f"{result.test_accuracy:.1%}", "test accuracy"),
+        (f"{result.validation_accuracy:.1%}", "validation accuracy"),
+        (f"{zoo.nets['psnr'].mean():.1f} dB", "mean PSNR"),
+        (f"{result.num_networks:,}", "networks"),
+        (f"{result.num_parameters:,}", "parameters"),
     )
-    return environment.get_template("report.html.j2")
 
 
-def _numbers(result: ClassificationResult, zoo: Zoo) -> list[dict[str, str]]:
-    return [
-        {"value": f"{result.test_accuracy:.1%}", "name": "test accuracy"},
-        {"value": f"{result.validation_accuracy:.1%}", "name": "validation accuracy"},
-        {"value": f"{zoo.nets['psnr'].mean():.1f} dB", "name": "mean PSNR"},
-        {"value": f"{result.num_networks:,}", "name": "networks"},
-        {"value": f"{result.num_parameters:,}", "name": "parameters"},
-    ]
-
-
-def _notes(result: ClassificationResult, zoo: Zoo) -> list[str]:
+def _notes(result: ClassificationResult, zoo: Zoo) -> tuple[str, ...]:
     notes = []
     if _initialisation(zoo) == "shared":
         notes.append(
@@ -94,7 +67,7 @@ def _notes(result: ClassificationResult, zoo: Zoo) -> list[str]:
         notes.append(f"This is a control run ({result.control}): the accuracy should be at chance.")
     if any(source.is_partial for source in zoo.info.sources):
         notes.append("The image set at hand was a part of the published one.")
-    return notes
+    return tuple(notes)
 
 
 def _image_set(zoo: Zoo) -> str:
@@ -156,8 +129,8 @@ def _training_section(run_dir: Path) -> Section:
         "First INR2JLS learns to decode images from weights, without labels; then a classifier learns from the frozen "
         "latents. Validation picks the weights of both.",
         (
-            ReportFigure(figures.data_uri(reconstruction), "INR2JLS: error of the six views"),
-            ReportFigure(figures.data_uri(classifier), "Classifier: loss (grey) and accuracy (blue)"),
+            report_figure(reconstruction, "INR2JLS: error of the six views"),
+            report_figure(classifier, "Classifier: loss (grey) and accuracy (blue)"),
         ),
     )
 
@@ -194,4 +167,4 @@ def _facts(result: ClassificationResult, zoo: Zoo) -> dict[str, str]:
 
 
 def _section(title: str, text: str, figure: Figure, caption: str) -> Section:
-    return Section(title, text, (ReportFigure(figures.data_uri(figure), caption),))
+    return Section(title, text, (report_figure(figure, caption),))

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from dng.bench.page import Page
 from dng.bench.report import write_classification_report
 from zootool.errors import MissingError, UsageError
 from zootool.zoo import Zoo
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """Collects the tags and the sources of pictures, scripts and styles."""
 
     def __init__(self, text: str) -> None:
@@ -32,7 +33,7 @@ def page_text(digits_zoo: Zoo, finished_run: Path, tmp_path_factory: pytest.Temp
 
 
 def test_the_report_is_one_small_file_without_outside_parts(page_text: str) -> None:
-    page = Page(page_text)
+    page = Parsed(page_text)
     assert len(page_text) < 1_000_000
     assert len(page.sources) == 6
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
@@ -55,9 +56,7 @@ def test_labels_from_outside_stay_text(digits_zoo: Zoo, finished_run: Path, tmp_
     # The image set's name is unknown now, so only the parts that don't need images are drawn.
     from dng.bench import report
 
-    page = report._template().render(
-        title=report._image_set(hostile), subtitle="", numbers=[], notes=[], sections=[], facts={"<b>": "<i>"}
-    )
+    page = Page(report._image_set(hostile), "", (), (), (), facts={"<b>": "<i>"}).render()
     assert "<script>" not in page
     assert "<i>" not in page
 

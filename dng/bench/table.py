@@ -1,0 +1,23 @@
+"""A table of results as plain text cells: one source for Markdown, HTML and the terminal."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, a header and rows of as many cells. The first column names, the others hold numbers."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"the row {row} doesn't fit the {len(self.header)} columns {self.header}")
+
+    def markdown(self) -> str:
+        """The table in Markdown, its caption above."""
+        rule = ("---", *("---:" for _ in self.header[1:]))
+        lines = ["| " + " | ".join(cells) + " |" for cells in (self.header, rule, *self.rows)]
+        return "\n".join([self.caption, "", *lines, ""])
