@@ -1,61 +1,46 @@
 """The DNG-Encoder: a walk over a dynamic neural graph, one memory update per timestamp (paper, section 5).
 
 Deviations from the paper's text, all settled by the runs behind its tables: the message is the GRU's hidden state
-(see `dng.memory`), and each timestamp has a LayerNorm of its own while all share one GRU.
+(see `dng.memory`); each timestamp has a LayerNorm of its own while all share one GRU; residual connections add to
+the target's updated memory instead of sending a message (`EncoderConfig.residual`).
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dng.checks import check_graph, check_settings
+from dng.config import EncoderConfig
 from dng.features import FourierFeatures
-from dng.graph import DynamicGraph
+from dng.graph import DynamicGraph, ResidualEdges
+from dng.layer import Layer, LayerSettings, is_transformer, plain_layer, transformer_layer
 from dng.memory import GRUUpdate
-from dng.message import MultiEdgeMessage, SingleEdgeMessage
+from dng.message import AttentionMessage
 from zootool.architecture import Architecture
-from zootool.errors import UsageError
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """`dim` is the memories' width d; `head_dim` the width of a head where a pair has several edges.
-
-    `expansion_range` bounds the weights for which the features are computed by polynomials (see `dng.features`);
-    with 0 every feature is computed as it is written.
-    """
-
-    dim: int = 512
-    num_frequencies: int = 128
-    sigma: float = 3.0
-    head_dim: int = 32
-    expansion_range: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.head_dim < 1:
-            raise ValueError(f"widths must be positive, got dim={self.dim} and head_dim={self.head_dim}")
 
 
 class DNGEncoder(nn.Module):
-    """Encodes networks of one architecture into the memories of their output nodes, (B, n_L, d).
+    """Encodes networks into the memories of their output nodes, (B, n_L, d).
 
-    The inputs' memories are learnable vectors. At timestamp l the sources send messages along the edges, and the
-    targets update their memories from them and from their biases.
+    The inputs' memories are learnable vectors. At timestamp t the sources send messages along the edges, and the
+    targets update their memories from them and from their own features. `architecture` is the one family that the
+    encoder is for, or with `config.shared` any with the same inputs and outputs as those it will see.
     """
 
     def __init__(self, architecture: Architecture, config: EncoderConfig) -> None:
         super().__init__()
+        check_settings(architecture, config)
         self.architecture = architecture
         self.config = config
+        self.num_edges = config.max_edges or max(architecture.edges_per_pair)
         self.inputs = nn.Parameter(torch.randn(architecture.num_inputs, config.dim))
         self.features = FourierFeatures(config.num_frequencies, config.sigma, config.expansion_range)
-        self.messages = nn.ModuleList(self._message(k) for k in architecture.edges_per_pair)
-        self.node_inputs = nn.ModuleList(
-            nn.Linear(self.features.out_dim, config.dim) for _ in range(architecture.num_layers)
-        )
-        self.update = GRUUpdate(config.dim)
-        self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(architecture.num_layers))
+        settings = LayerSettings(config, self.features.out_dim, self.num_edges, is_first_walk=True)
+        later = replace(settings, is_first_walk=False)
+        walks = [settings] + [later] * (config.rnn_layers - 1)
+        self.walks = nn.ModuleList(Walk(architecture, walk) for walk in walks)
 
     @property
     def out_dim(self) -> int:
@@ -63,28 +48,143 @@ class DNGEncoder(nn.Module):
         return self.architecture.node_counts[-1] * self.config.dim
 
     def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs dim"]:
-        self._check(graph)
-        memory = self.inputs.expand(graph.batch_size, -1, -1)
-        for layer in range(1, self.architecture.num_layers + 1):
-            memory = self._step(graph, layer, memory)
+        return self.memories(graph)[-1]
+
+    def memories(self, graph: DynamicGraph) -> list[Float[Tensor, "batch _nodes dim"]]:
+        """The memories of all nodes: of the inputs, then of each timestamp 1..L."""
+        check_graph(self.architecture, self.config, self.num_edges, graph)
+        inputs = self.inputs.expand(graph.batch_size, -1, -1)
+        memories: list[Tensor] | None = None
+        for walk in self.walks:
+            memories = walk(self.features, graph, inputs, memories)
+        assert memories is not None, "a config has at least one walk"
+        return memories
+
+
+class Walk(nn.Module):
+    """One pass over the timestamps, with the weights that belong to it."""
+
+    def __init__(self, architecture: Architecture, settings: LayerSettings) -> None:
+        super().__init__()
+        self.config = config = settings.config
+        self.layers = nn.ModuleList(_layers(architecture, settings))
+        self.update = GRUUpdate(config.dim)
+        node_dim = settings.feature_dim * len(config.node_features)
+        reads_nodes = settings.is_first_walk
+        self.activations = _table(len(config.activations), node_dim) if reads_nodes else None
+        self.positions = _table(architecture.num_layers, node_dim) if reads_nodes and config.positional else None
+        has_residuals = config.shared or any(t.residuals for t in architecture.timestamps)
+        self.residual = nn.Linear(config.dim, config.dim) if has_residuals and config.residual == "linear" else None
+        is_message = has_residuals and config.residual == "message"
+        self.residual_feature = nn.Parameter(torch.randn(settings.feature_dim)) if is_message else None
+
+    def forward(
+        self, features: FourierFeatures, graph: DynamicGraph, inputs: Tensor, before: list[Tensor] | None
+    ) -> list[Tensor]:
+        memories = [inputs]
+        for t in range(1, graph.architecture.num_layers + 1):
+            memories.append(self._step(features, graph, memories, t, None if before is None else before[t]))
+        return memories
+
+    def layer(self, t: int) -> Layer:
+        """The layer of timestamp `t`."""
+        found = self.layers[0 if self.config.shared else t - 1]
+        assert isinstance(found, Layer)
+        return found
+
+    def embedding(self, graph: DynamicGraph, t: int) -> Tensor | None:
+        """What is added to the node features of timestamp `t`: (node_dim,), or (B, 1, node_dim) where it differs."""
+        parts = []
+        if self.activations is not None:
+            rows = [_row(self.config.activations, a.timestamps[t - 1].activation.name) for a in graph.architectures]
+            # The last row is that of layers without an activation and without an embedding of that.
+            table = torch.cat([self.activations, torch.zeros_like(self.activations[:1])])
+            parts.append(table[rows[0]] if len(rows) == 1 else _by_network(graph, table[rows]))
+        if self.positions is not None:
+            parts.append(self.positions[t - 1])
+        return sum(parts[1:], parts[0]) if parts else None
+
+    def _step(
+        self, features: FourierFeatures, graph: DynamicGraph, memories: list[Tensor], t: int, before: Tensor | None
+    ) -> Tensor:
+        layer = self.layer(t)
+        messages = self._messages(features, graph, memories, t)
+        if not layer.has_update:
+            memory = messages
+        elif layer.node_input is None:
+            assert before is not None, "only walks behind the first one have no node inputs"
+            memory = self.update(before, messages)
+        else:
+            scalars = _scalars(graph, t, self.config.node_features)
+            memory = layer.node_input(self.update, features, scalars, self.embedding(graph, t), messages)
+        return self._add_residuals(layer.leave(memory), graph, memories, t)
+
+    def _messages(self, features: FourierFeatures, graph: DynamicGraph, memories: list[Tensor], t: int) -> Tensor:
+        layer = self.layer(t)
+        message, sources = layer.message, layer.enter(memories[t - 1])
+        if isinstance(message, AttentionMessage):
+            return message(sources)
+        messages = message(features, graph.edges[t - 1], sources, graph.mask(t))
+        if self.residual_feature is None:
+            return messages
+        for edges in graph.residuals_into(t):
+            feature = self.residual_feature * (t - edges.residual.source)
+            sent = message.along_feature(feature, memories[edges.residual.source])
+            messages = _add_shifted(messages, sent, edges)
+        return messages
+
+    def _add_residuals(self, memory: Tensor, graph: DynamicGraph, memories: list[Tensor], t: int) -> Tensor:
+        if self.residual_feature is not None:
+            return memory
+        for edges in graph.residuals_into(t):
+            source = memories[edges.residual.source]
+            memory = _add_shifted(memory, source if self.residual is None else self.residual(source), edges)
         return memory
 
-    def _step(self, graph: DynamicGraph, layer: int, sources: Tensor) -> Tensor:
-        edges, mask = graph.edges[layer - 1], graph.mask(layer)
-        messages = self.messages[layer - 1](self.features, edges, sources, mask)
-        biases = graph.nodes[layer - 1][..., 0]
-        return self.norms[layer - 1](self.update(self.features, self.node_inputs[layer - 1], biases, messages))
 
-    def _message(self, num_edges: int) -> nn.Module:
-        if num_edges == 1:
-            return SingleEdgeMessage(self.features.out_dim, self.config.dim)
-        return MultiEdgeMessage(self.features.out_dim, self.config.dim, self.config.head_dim, num_edges)
+def _layers(architecture: Architecture, settings: LayerSettings) -> list[Layer]:
+    if settings.config.shared:
+        return [plain_layer(settings)]
+    timestamps = range(1, architecture.num_layers + 1)
+    if is_transformer(architecture):
+        return [transformer_layer(settings, architecture, t) for t in timestamps]
+    return [plain_layer(settings) for _ in timestamps]
 
-    def _check(self, graph: DynamicGraph) -> None:
-        built, given = self.architecture, graph.architecture
-        if (built.node_counts, built.edges_per_pair) != (given.node_counts, given.edges_per_pair):
-            raise UsageError(
-                f"the encoder was built for node counts {built.node_counts} and {built.edges_per_pair} edges per "
-                f"pair, the networks have {given.node_counts} and {given.edges_per_pair}",
-                hint="train an encoder on this zoo, or select the networks of its architecture",
-            )
+
+def _row(names: tuple[str, ...], name: str) -> int:
+    return names.index(name) if name in names else -1
+
+
+def _by_network(
+    graph: DynamicGraph, by_architecture: Float[Tensor, "architectures dim"]
+) -> Float[Tensor, "batch 1 dim"]:
+    assert graph.architecture_index is not None, "a batch of several architectures says which is whose"
+    return by_architecture[graph.architecture_index][:, None]
+
+
+def _table(num_rows: int, dim: int) -> nn.Parameter | None:
+    return nn.Parameter(torch.randn(num_rows, dim)) if num_rows else None
+
+
+def _scalars(graph: DynamicGraph, t: int, wanted: tuple[str, ...]) -> Float[Tensor, "batch nodes scalars"]:
+    """The node features of timestamp `t` in the encoder's order; a scale that a layer lacks is 1, the rest 0."""
+    names, nodes = graph.names(t), graph.nodes[t - 1]
+    if names == wanted:
+        return nodes
+    columns = []
+    for name in wanted:
+        missing = torch.full_like(nodes[..., 0], float(name in ("scale", "running_var")))
+        columns.append(nodes[..., names.index(name)] if name in names else missing)
+    return torch.stack(columns, dim=-1)
+
+
+def _add_shifted(
+    targets: Float[Tensor, "batch targets dim"], added: Float[Tensor, "batch sources dim"], edges: ResidualEdges
+) -> Float[Tensor, "batch targets dim"]:
+    """`targets` with node i of `added` on node i + offset, in the networks that have the connection."""
+    offset = edges.residual.offset
+    count = min(added.shape[1], targets.shape[1] - offset, edges.residual.count or added.shape[1])
+    added = added[:, :count]
+    if edges.networks is not None:
+        added = added * edges.networks[:, None, None]
+    return targets + nn.functional.pad(added, (0, 0, offset, targets.shape[1] - offset - count))

@@ -64,9 +64,13 @@ class FourierFeatures(nn.Module):
         """The Chebyshev polynomials T_0..T_{K-1} of x / expansion_range."""
         return Chebyshev.apply(x / self.expansion_range, self._coefficients(x.dtype).shape[1])
 
-    def expanded_weight(self, linear: nn.Linear) -> Float[Tensor, "out degrees"]:
-        """The weights that take the polynomials to `linear(g(x))`; the bias goes with the constant one."""
-        weight = linear.weight @ self._coefficients(linear.weight.dtype)
+    def expanded_weight(self, linear: nn.Linear, num_scalars: int = 1) -> Float[Tensor, "out degrees"]:
+        """The weights that take the polynomials to `linear(g(x))`; the bias goes with the constant one.
+
+        For a `linear` of the features of several scalars, side by side, the polynomials of each stand side by side.
+        """
+        by_scalar = linear.weight.unflatten(1, (num_scalars, self.out_dim))
+        weight = (by_scalar @ self._coefficients(linear.weight.dtype)).flatten(1)
         return torch.cat([weight[:, :1] + linear.bias[:, None], weight[:, 1:]], dim=1)
 
     def _coefficients(self, dtype: torch.dtype) -> Float[Tensor, "features degrees"]:
@@ -96,7 +100,7 @@ class Chebyshev(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None]:  # type: ignore[bad-override]
         """The sum over k of grad_k k U_{k-1}(x)."""
         (x,), (grad,) = ctx.saved_tensors, grad_outputs
         second_kind = _recurrence(x, ctx.count - 1, first=2 * x)

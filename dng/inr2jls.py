@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder import DNGEncoder, EncoderConfig
+from dng.config import EncoderConfig
+from dng.encoder import DNGEncoder
 from dng.graph import DynamicGraph
 from dng.views import NUM_VIEWS, six_views
 from zootool.architecture import Architecture

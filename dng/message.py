@@ -14,6 +14,8 @@ _CHUNK_NUMBERS = 1 << 19
 
 Edges = Float[Tensor, "batch targets sources k"]
 Mask = Bool[Tensor, "batch targets sources k"] | None
+PairEdges = Float[Tensor, "pairs k"]
+PairMask = Bool[Tensor, "pairs k"] | None
 
 
 class SingleEdgeMessage(nn.Module):
@@ -39,31 +41,86 @@ class SingleEdgeMessage(nn.Module):
             basis = basis * mask.squeeze(-1)
         return ScaledSum.apply(basis, features.expanded_weight(self.edge), sent)
 
+    def along_pairs(
+        self, features: FourierFeatures, edges: PairEdges, sources: Float[Tensor, "pairs dim"], mask: PairMask = None
+    ) -> Float[Tensor, "pairs dim"]:
+        """The message of each pair by itself, its source's memory given with it."""
+        messages = features.project(edges.squeeze(-1), self.edge) * self.source(sources)
+        return messages if mask is None else messages * mask
+
+    def along_feature(
+        self, feature: Float[Tensor, " features"], sources: Float[Tensor, "batch nodes dim"]
+    ) -> Float[Tensor, "batch nodes dim"]:
+        """What one edge with this (learned) feature carries from each source."""
+        return self.edge(feature) * self.source(sources)
+
 
 class MultiEdgeMessage(nn.Module):
     """m_i = sum_j phi(concat_n [A g(w_ij,n) * B_n s_j]), for n = 1..k edges per pair (equation 5).
 
     Each edge has a head of width `head_dim`; A is shared by the heads, B_n is the n-th slice of one linear map, and
-    phi is Linear-ReLU-Linear to `dim`. Absent edges (mask False) contribute a zero head, and pairs without any edge
-    send nothing: padding must not let phi's or A's bias through.
+    phi is Linear-ReLU-Linear to `dim`. Layers with fewer edges than `num_edges` use the first heads: the others are
+    zero, and with them what they would add. Masked edges contribute a zero head, and pairs without any edge send
+    nothing: padding must not let phi's or A's bias through.
     """
 
     def __init__(self, feature_dim: int, dim: int, head_dim: int, num_edges: int) -> None:
         super().__init__()
         self.num_edges = num_edges
+        self.head_dim = head_dim
         self.edge = nn.Linear(feature_dim, head_dim)
         self.source = nn.Linear(dim, num_edges * head_dim)
-        self.merge = nn.Sequential(nn.Linear(num_edges * head_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.merge_heads = nn.Linear(num_edges * head_dim, dim)
+        self.merge_out = nn.Linear(dim, dim)
 
     def forward(
         self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
     ) -> Float[Tensor, "batch targets dim"]:
-        sent = self.source(sources).unflatten(-1, (self.num_edges, -1))
-        heads = features.project(edges, self.edge) * sent[:, None]
-        if mask is None:
-            return self.merge(heads.flatten(-2)).sum(dim=2)
-        messages = self.merge((heads * mask[..., None]).flatten(-2))
-        return (messages * mask.any(dim=-1, keepdim=True)).sum(dim=2)
+        sent = self._sent(sources, edges.shape[-1])
+        return self._merged(features.project(edges, self.edge) * sent[:, None], mask).sum(dim=2)
+
+    def along_pairs(
+        self, features: FourierFeatures, edges: PairEdges, sources: Float[Tensor, "pairs dim"], mask: PairMask = None
+    ) -> Float[Tensor, "pairs dim"]:
+        """The message of each pair by itself, its source's memory given with it."""
+        return self._merged(features.project(edges, self.edge) * self._sent(sources, edges.shape[-1]), mask)
+
+    def along_feature(
+        self, feature: Float[Tensor, " features"], sources: Float[Tensor, "batch nodes dim"]
+    ) -> Float[Tensor, "batch nodes dim"]:
+        """What one edge with this (learned) feature carries from each source, through the first head."""
+        return self._merged(self.edge(feature) * self._sent(sources, 1), None)
+
+    def _sent(self, sources: Float[Tensor, "*shape dim"], count: int) -> Float[Tensor, "*shape count head"]:
+        width = count * self.head_dim
+        sent = nn.functional.linear(sources, self.source.weight[:width], self.source.bias[:width])
+        return sent.unflatten(-1, (count, self.head_dim))
+
+    def _merged(self, heads: Float[Tensor, "*shape count head"], mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            heads = heads * mask[..., None]
+        width = heads.shape[-2] * self.head_dim
+        merged = nn.functional.linear(heads.flatten(-2), self.merge_heads.weight[:, :width], self.merge_heads.bias)
+        messages = self.merge_out(torch.relu(merged))
+        return messages if mask is None else messages * mask.any(dim=-1, keepdim=True)
+
+
+class AttentionMessage(nn.Module):
+    """m_i = sum_j e_ij * B s_j inside each head, from its queries, keys and values (method, section 1).
+
+    The edges' features e are learned vectors (d_head x 3 d_head x dim), shared by the heads.
+    """
+
+    def __init__(self, head_nodes: int, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.edges = nn.Parameter(torch.randn(head_nodes, 3 * head_nodes, dim))
+        self.source = nn.Linear(dim, dim)
+
+    def forward(self, sources: Float[Tensor, "batch sources dim"]) -> Float[Tensor, "batch targets dim"]:
+        # Sources are the queries of all heads, then the keys, then the values.
+        sent = self.source(sources).unflatten(1, (3, self.num_heads, -1)).transpose(1, 2).flatten(2, 3)
+        return torch.einsum("ijd,bhjd->bhid", self.edges, sent).flatten(1, 2)
 
 
 class ScaledSum(torch.autograd.Function):
@@ -85,7 +142,7 @@ class ScaledSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor, Tensor]:  # type: ignore[bad-override]
         """Gradients of basis (where it is asked for), weight and sent."""
         (basis, weight, sent), (grad,) = ctx.saved_tensors, grad_outputs
         grad_basis = torch.empty_like(basis) if ctx.needs_input_grad[0] else None

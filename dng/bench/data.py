@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.graph import DynamicGraph
+from dng.graph import DynamicGraph, ResidualEdges
 from zootool.errors import ZooError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader
@@ -30,7 +30,15 @@ class LabelledGraphs:
 
 def to_graphs(batch: GraphBatch) -> LabelledGraphs:
     """A loader's batch as the models take it; no weight is copied."""
-    graph = DynamicGraph(batch.architecture, batch.edges, batch.nodes, batch.edge_masks)
+    graph = DynamicGraph(
+        batch.architectures,
+        batch.edges,
+        batch.nodes,
+        batch.edge_masks,
+        batch.node_names,
+        batch.architecture_index,
+        tuple(ResidualEdges(r.target, r.residual, r.networks) for r in batch.residuals),
+    )
     return LabelledGraphs(graph, batch.rows, batch.targets.get("label"), batch.images)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from dng.encoder import EncoderConfig
+from dng.config import EncoderConfig
 from dng.inr2jls import INR2JLSConfig
 from dng.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean

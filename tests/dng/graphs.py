@@ -1,10 +1,12 @@
 """Random networks as dynamic graphs, and what permuting their neurons does to them."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from dng.graph import DynamicGraph
-from zootool.architecture import Architecture, Timestamp
+from dng.graph import DynamicGraph, residuals_of
+from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Timestamp, Tokens
 
 
 def random_graph(
@@ -14,26 +16,47 @@ def random_graph(
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
-        return (0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+        return (0.2 * torch.randn(shape, generator=generator, dtype=torch.float64)).clamp(-1, 1).to(dtype)
 
     edges = tuple(draw(batch, t.num_nodes, t.num_sources, t.edges_per_pair) for t in architecture.timestamps)
-    nodes = tuple(draw(batch, t.num_nodes, 1) for t in architecture.timestamps)
-    return DynamicGraph(architecture, edges, nodes)
+    nodes = tuple(draw(batch, t.num_nodes, 1) * t.has_bias for t in architecture.timestamps)
+    return DynamicGraph((architecture,), edges, nodes, residuals=residuals_of(architecture))
 
 
-def permute_hidden(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
-    """The same networks with the neurons of every hidden layer in another order."""
-    generator = torch.Generator().manual_seed(seed)
-    counts = graph.architecture.node_counts
-    orders = [torch.arange(counts[0])]
-    orders += [torch.randperm(count, generator=generator) for count in counts[1:-1]]
-    orders += [torch.arange(counts[-1])]
+def permute_nodes(graph: DynamicGraph, orders: list[Tensor]) -> DynamicGraph:
+    """The same networks with the nodes of timestamp t in `orders[t]`."""
     edges = tuple(edge[:, orders[i + 1]][:, :, orders[i]] for i, edge in enumerate(graph.edges))
     nodes = tuple(node[:, orders[i + 1]] for i, node in enumerate(graph.nodes))
     masks = tuple(
         None if mask is None else mask[:, orders[i + 1]][:, :, orders[i]] for i, mask in enumerate(graph.edge_masks)
     )
-    return DynamicGraph(graph.architecture, edges, nodes, masks)
+    return replace(graph, edges=edges, nodes=nodes, edge_masks=masks)
+
+
+def random_orders(architecture: Architecture, seed: int = 0) -> list[Tensor]:
+    """An order of every hidden layer's neurons or channels; layers tied by residuals share theirs, heads stay whole."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = architecture.node_counts
+    orders = [torch.arange(counts[0])]
+    heads = torch.arange(1)
+    for t, timestamp in enumerate(architecture.timestamps, start=1):
+        if t == architecture.num_layers:
+            orders.append(torch.arange(counts[t]))
+        elif timestamp.kind == "qkv":
+            heads = torch.randperm(timestamp.num_heads or 1, generator=generator)
+            orders.append(torch.arange(counts[t]).view(3, len(heads), -1)[:, heads].flatten())
+        elif timestamp.kind == "attention":
+            orders.append(torch.arange(counts[t]).view(len(heads), -1)[heads].flatten())
+        elif timestamp.residuals:
+            orders.append(orders[timestamp.residuals[0].source])
+        else:
+            orders.append(torch.randperm(counts[t], generator=generator))
+    return orders
+
+
+def permute_hidden(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+    """The same networks with the neurons of every hidden layer in another order."""
+    return permute_nodes(graph, random_orders(graph.architecture, seed))
 
 
 def small_cnn() -> Architecture:
@@ -41,9 +64,45 @@ def small_cnn() -> Architecture:
     return Architecture(
         1,
         (
-            Timestamp("conv", 5, 1, edges_per_pair=4, kernel=(2, 2)),
-            Timestamp("conv", 6, 5, edges_per_pair=9, kernel=(3, 3)),
-            Timestamp("pool_linear", 3, 6),
+            Timestamp("conv", 5, 1, edges_per_pair=4, kernel=(2, 2), activation=Activation("relu")),
+            Timestamp("conv", 6, 5, edges_per_pair=9, kernel=(3, 3), activation=Activation("tanh")),
+            Timestamp("pool_linear", 3, 6, pooling=Pooling("mean")),
         ),
         family="cnn",
     )
+
+
+def residual_cnn(depth: int = 3, width: int = 6) -> Architecture:
+    """Convolutions of equal width; each but the first two adds the output of the layer before the last."""
+    layers = [Timestamp("conv", width, 1, edges_per_pair=9, kernel=(3, 3), activation=Activation("relu"))]
+    for t in range(2, depth + 1):
+        residuals = (Residual(source=t - 2),) if t > 2 else ()
+        layers.append(
+            Timestamp(
+                "conv",
+                width,
+                width,
+                edges_per_pair=9,
+                kernel=(3, 3),
+                activation=Activation("gelu"),
+                residuals=residuals,
+            )
+        )
+    return Architecture(1, (*layers, Timestamp("pool_linear", 3, width, pooling=Pooling("mean"))), family="cnn")
+
+
+def simple_vit(dim: int = 32, depth: int = 2, heads: int = 4, dim_head: int = 16, mlp: int = 64) -> Architecture:
+    """SimpleViT as in the ViT zoo: patches of 4 x 4 x 3 numbers, no biases in attention, pre-norm."""
+    inner, norm = heads * dim_head, Norm("layer")
+    layers = [Timestamp("linear", dim, 48, source_norm=norm, norm=norm)]
+    for _ in range(depth):
+        block = len(layers)
+        layers += [
+            Timestamp("qkv", 3 * inner, dim, has_bias=False, source_norm=norm, num_heads=heads),
+            Timestamp("attention", inner, 3 * inner, edges_per_pair=0, has_bias=False, num_heads=heads),
+            Timestamp("linear", dim, inner, has_bias=False, residuals=(Residual(source=block),)),
+            Timestamp("linear", mlp, dim, source_norm=norm, activation=Activation("gelu")),
+            Timestamp("linear", dim, mlp, residuals=(Residual(source=block + 3),)),
+        ]
+    layers.append(Timestamp("pool_linear", 10, dim, source_norm=norm, pooling=Pooling("mean")))
+    return Architecture(48, tuple(layers), family="vit", tokens=Tokens(patch_size=4, positions="sincos_2d"))

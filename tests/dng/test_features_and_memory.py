@@ -43,4 +43,4 @@ def test_the_message_is_the_grus_hidden_state() -> None:
         # A large update gate z: s = (1 - z) n + z m must then be the message.
         update.cell.bias_hh[2:4] = 50.0
     messages = torch.tensor([[[1.0, -2.0]]])
-    torch.testing.assert_close(update.update(torch.full((1, 1, 2), 9.0), messages), messages)
+    torch.testing.assert_close(update(torch.full((1, 1, 2), 9.0), messages), messages)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dng.encoder import EncoderConfig
+from dng.config import EncoderConfig
 from dng.heads import LatentClassifier, count_parameters
 from dng.inr2jls import INR2JLS, INR2JLSConfig
 from dng.seed import seeded

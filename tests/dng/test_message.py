@@ -19,8 +19,7 @@ class Identity(FourierFeatures):
         return x[..., None]
 
 
-def fill(linear: nn.Module, weight: list, bias: list) -> None:
-    assert isinstance(linear, nn.Linear)
+def fill(linear: nn.Linear, weight: list, bias: list) -> None:
     with torch.no_grad():
         linear.weight.copy_(torch.tensor(weight))
         linear.bias.copy_(torch.tensor(bias))
@@ -40,8 +39,8 @@ def test_multi_edge_message_by_hand() -> None:
     message = MultiEdgeMessage(feature_dim=1, dim=1, head_dim=1, num_edges=2)
     fill(message.edge, [[2.0]], [1.0])
     fill(message.source, [[3.0], [1.0]], [-1.0, 0.0])
-    fill(message.merge[0], [[1.0, 1.0]], [0.0])
-    fill(message.merge[2], [[10.0]], [0.5])
+    fill(message.merge_heads, [[1.0, 1.0]], [0.0])
+    fill(message.merge_out, [[10.0]], [0.5])
     edges = torch.tensor([[0.5, 1.0], [-2.0, 0.0]]).view(1, 1, 2, 2)
     sources = torch.tensor([1.0, 2.0]).view(1, 2, 1)
     # source 1: heads (2*.5+1)(3*1-1) = 4 and (2*1+1)(1) = 3 -> relu(7)*10 + .5 = 70.5

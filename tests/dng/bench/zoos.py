@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dng.bench.presets import ClassificationPreset
-from dng.encoder import EncoderConfig
+from dng.config import EncoderConfig
 from dng.train import TrainConfig
 from zootool import open_zoo
 from zootool.build import build_sirens, load_recipe

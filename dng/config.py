@@ -1,0 +1,65 @@
+"""Every choice that makes a DNG-Encoder, in one record."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zootool.errors import UsageError
+
+ResidualForm = Literal["linear", "plain", "message"]
+
+ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "none")
+"""The activations of the CNN Wild Park, in the order of the embedding's rows."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The DNG-Encoder's widths and options (method, sections 2, 3 and 5).
+
+    `dim` is the memories' width d, `num_frequencies` and `sigma` those of the Fourier features. Where layers have
+    several edges per pair, each has a head of width `head_dim`, and all layers are padded to `max_edges` of them (by
+    default the most that the architecture has). With `shared` all timestamps share one set of weights, so that one
+    encoder takes networks of different depths and widths.
+
+    `node_features` are the names whose Fourier features make a node's input: ("bias", "scale", "shift") for networks
+    with norms. `activations` names the rows of a learned embedding of each layer's activation, added to the nodes'
+    features; () is none. `positional` adds a learned row per timestamp.
+
+    `residual` is the form of residual connections: "linear" adds R s_source to the target's memory, "plain" adds
+    s_source itself, "message" sends it along an edge with the learned feature theta * r (the paper's F.1).
+    `dropout` acts on every memory behind its LayerNorm. `rnn_layers` is the number of walks, each with its own
+    weights, whose node inputs are the memories of the walk before. `norm_fc2=False` leaves out the LayerNorm behind a
+    transformer's second feed-forward layer, as the published runs did. `expansion_range` bounds the weights for which
+    the features are computed by polynomials (see `dng.features`); 0 turns that off.
+    """
+
+    dim: int = 512
+    num_frequencies: int = 128
+    sigma: float = 3.0
+    head_dim: int = 32
+    max_edges: int | None = None
+    shared: bool = False
+    node_features: tuple[str, ...] = ("bias",)
+    activations: tuple[str, ...] = ()
+    positional: bool = False
+    residual: ResidualForm = "linear"
+    dropout: float = 0.0
+    rnn_layers: int = 1
+    norm_fc2: bool = True
+    expansion_range: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "head_dim", "rnn_layers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not self.node_features:
+            raise UsageError("node_features must name at least one feature", hint='the default is ("bias",)')
+
+
+INR_ENCODER = EncoderConfig()
+SMALL_CNN_ENCODER = EncoderConfig(dim=128, sigma=1.0, head_dim=32, activations=("relu", "tanh"))
+HETEROGENEOUS_CNN_ENCODER = EncoderConfig(
+    dim=64, num_frequencies=64, sigma=1.0, head_dim=16, max_edges=49, shared=True, activations=ACTIVATIONS, dropout=0.2
+)
+VIT_ENCODER = EncoderConfig(dim=32, num_frequencies=32, sigma=1.0, residual="plain")
