@@ -12,6 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from itertools import accumulate
 from typing import Any
 
@@ -112,6 +113,15 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is at its default is left out."""
         return to_plain(self)
+
+    @classmethod
+    def from_module(cls, module: Any, example_input: Any, family: str = "traced") -> "Architecture":
+        """The architecture of a live torch module, traced by torch.fx for inputs like `example_input`.
+
+        Raises FormatError that names what no architecture can express.
+        """
+        # By name, since torch mustn't be needed to know what an architecture is.
+        return import_module("zootool.nets.trace").trace(module, example_input, family)
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "architecture") -> "Architecture":

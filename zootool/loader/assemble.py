@@ -11,10 +11,16 @@ from torch import Tensor
 from zootool.architecture import Architecture, ArrayName
 from zootool.loader.batch import BatchResidual, GraphBatch
 
-NODE_FEATURES = ("bias", "scale", "shift", "running_mean", "running_var")
-"""The roles of parameters that are features of nodes, in the order in which they appear."""
+OWN_FEATURES = ("bias", "scale", "shift", "running_mean", "running_var")
+"""The roles of parameters that are features of their layer's nodes."""
 
-_NEUTRAL = {"scale": 1.0, "running_var": 1.0}
+SOURCE_FEATURES = ("source_scale", "source_shift", "source_running_mean", "source_running_var")
+"""The roles of parameters that are features of the nodes before their layer: of a norm on a layer's sources."""
+
+NODE_FEATURES = (*OWN_FEATURES, *SOURCE_FEATURES)
+"""All of them, in the order in which they appear."""
+
+_NEUTRAL = {"scale": 1.0, "running_var": 1.0, "source_scale": 1.0, "source_running_var": 1.0}
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,12 @@ def _places(architecture: Architecture) -> _Places:
             found["bias"] = "nodes", node_start
         node_start += timestamp.num_stored_nodes
     for slot in architecture.slots:
-        if slot.role in NODE_FEATURES[1:] and slot.timestamp and slot.array != "exact":
-            features[slot.timestamp - 1][slot.role] = slot.array, slot.start
+        if slot.role not in NODE_FEATURES[1:] or slot.timestamp is None or slot.array == "exact":
+            continue
+        # A norm belongs to the nodes that it normalises; those of timestamp 0 have no stored features.
+        t = slot.timestamp - (slot.role in SOURCE_FEATURES)
+        if t >= 1 and slot.length == architecture.node_counts[t]:
+            features[t - 1][slot.role] = slot.array, slot.start
     return _Places(tuple(edges), tuple(features))
 
 

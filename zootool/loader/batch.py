@@ -26,6 +26,7 @@ class GraphBatch:
     `edges[t-1]` is (B, n_t, n_{t-1}, k_t), padded with zeros to the largest k of the batch; `edge_masks[t-1]` is True
     where an edge is real, or None where all are. `nodes[t-1]` is (B, n_t, c_t), its features named by
     `node_names[t-1]` with the bias first; where a network lacks a feature it is 0, or 1 for scales and variances.
+    Those of a norm before layer t + 1 are features of the nodes of layer t, and named source_scale and so on.
     `architectures` are the distinct ones in the batch and `architecture_index` says which is whose; `architecture` is
     the first of them. `rows` are rows of nets.parquet; `targets` holds the columns that the loader was asked for.
     """

@@ -1,67 +1,131 @@
 """A live module for any Architecture: it walks the timestamps as the architecture describes them."""
 
+from typing import Any
+
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from zootool.architecture import Activation, Architecture, ParameterSlot
-from zootool.errors import FormatError
+from zootool.architecture import Architecture, ParameterSlot, Pooling, Timestamp
+from zootool.errors import FormatError, printable
+from zootool.nets.layers import activate, add_residual, attend, multiply, normalise, pool, sincos_positions, to_patches
 
-_TORCH_DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "float16", "bfloat16")}
+_BUFFER_ROLES = ("running_mean", "running_var", "source_running_mean", "source_running_var", "num_batches_tracked")
+_NORM_ROLES = ("scale", "shift", "running_mean", "running_var")
 
 
 class Network(nn.Module):
-    """The network that an architecture describes, with the checkpoint's own state_dict keys."""
+    """The network that an architecture describes, with the checkpoint's own state_dict keys, all zero at first.
+
+    Takes coordinates or features (..., inputs), or images (batch, channels, height, width). Raises FormatError for
+    keys that no module can have.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        for slot in architecture.slots:
+        slots = {slot.key: slot for slot in architecture.slots if not slot.rounded}
+        for slot in slots.values():
             _register(self, slot)
+        for slot in slots.values():
+            if slot.alias_of is not None:
+                _put(self, slot.key, _get(self, slot.alias_of))
+        self._slots: dict[tuple[int | None, str], list[ParameterSlot]] = {}
+        for slot in sorted(slots.values(), key=lambda slot: slot.place):
+            self._slots.setdefault((slot.timestamp, slot.role), []).append(slot)
 
-    def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.architecture.tokens
+        image_shape = x.shape[-2:]
+        if tokens is not None and tokens.patch_size is not None:
+            x = to_patches(tokens, x)
+        outputs = [x]
         for index, timestamp in enumerate(self.architecture.timestamps, start=1):
-            if timestamp.kind != "linear":
-                raise FormatError(f"layer {index} is of kind {timestamp.kind!r}, which can't be rebuilt")
-            weight, bias = self._parameter(index, "weight"), self._parameter(index, "bias")
-            assert weight is not None
-            x = activate(timestamp.activation, functional.linear(x, weight, bias))
-        return x + self.architecture.output_offset
+            x = self._layer(index, timestamp, outputs)
+            if index == 1 and tokens is not None:
+                x = self._positioned(x, image_shape)
+            outputs.append(x)
+        return x + self.architecture.output_offset if self.architecture.output_offset else x
 
-    def _parameter(self, timestamp: int, role: str) -> Tensor | None:
-        for slot in self.architecture.slots:
-            if slot.timestamp == timestamp and slot.role == role:
-                return self.get_parameter(slot.key)
-        return None
+    def _layer(self, index: int, timestamp: Timestamp, outputs: list[Tensor]) -> Tensor:
+        x = outputs[-1]
+        if timestamp.source_norm is not None:
+            x = normalise(timestamp.source_norm, x, self._norm_parameters(index, "source_"), self.training)
+        x = activate(timestamp.source_activation, x)
+        pooling = timestamp.pooling or (Pooling("mean") if timestamp.kind == "pool_linear" else None)
+        x = x if pooling is None else pool(pooling, x)
+        if timestamp.kind == "attention":
+            x = attend(timestamp.num_heads or 1, x)
+        else:
+            bias = self._slots.get((index, "bias"))
+            x = multiply(timestamp, x, self._joined(index, "weight"), self._joined(index, "bias") if bias else None)
+        x = self._residuals("before_norm", timestamp, outputs, x)
+        if timestamp.norm is not None:
+            x = normalise(timestamp.norm, x, self._norm_parameters(index, ""), self.training)
+        x = self._residuals("before_activation", timestamp, outputs, x)
+        x = x if timestamp.output_pooling is None else pool(timestamp.output_pooling, x)
+        x = activate(timestamp.activation, x)
+        return self._residuals("after_activation", timestamp, outputs, x)
 
+    def _residuals(self, step: str, timestamp: Timestamp, outputs: list[Tensor], x: Tensor) -> Tensor:
+        for residual in timestamp.residuals:
+            if residual.added == step:
+                x = add_residual(residual, x, outputs[residual.source])
+        return x
 
-def activate(activation: Activation, x: Tensor) -> Tensor:
-    """Apply a pointwise activation. Raises FormatError for one that isn't known."""
-    if activation.name == "sine":
-        return torch.sin((30.0 if activation.omega_0 is None else activation.omega_0) * x)
-    if activation.name == "leaky_relu":
-        return functional.leaky_relu(x, 0.01 if activation.negative_slope is None else activation.negative_slope)
-    if activation.name not in _ACTIVATIONS:
-        raise FormatError(f"unknown activation {activation.name!r}")
-    return _ACTIVATIONS[activation.name](x)
+    def _positioned(self, x: Tensor, image_shape: torch.Size) -> Tensor:
+        tokens = self.architecture.tokens
+        assert tokens is not None
+        rows, columns = (
+            image_shape if tokens.patch_size is None else (side // tokens.patch_size for side in image_shape)
+        )
+        if x.ndim == 4:
+            rows, columns = x.shape[-2:]
+            x = x.flatten(2).transpose(1, 2)
+        if tokens.class_token:
+            token = self._joined(None, "token").reshape(1, 1, -1)
+            x = torch.cat([token.expand(len(x), -1, -1), x], dim=1)
+        if tokens.positions == "learned":
+            return x + self._joined(None, "position").reshape(1, -1, x.shape[-1])
+        if tokens.positions == "sincos_2d":
+            return x + sincos_positions(rows, columns, x.shape[-1]).to(x)
+        return x
 
+    def _norm_parameters(self, index: int, prefix: str) -> dict[str, Tensor]:
+        return {
+            role: self._joined(index, prefix + role) for role in _NORM_ROLES if (index, prefix + role) in self._slots
+        }
 
-_ACTIVATIONS = {
-    "none": lambda x: x,
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "silu": functional.silu,
-}
+    def _joined(self, timestamp: int | None, role: str) -> Tensor:
+        """The tensors with one role in a layer, such as the weights of queries, keys and values, behind one another."""
+        slots = self._slots.get((timestamp, role))
+        if not slots:
+            raise FormatError(f"layer {timestamp} has no {role}")
+        parts = [_get(self, slot.key).permute(slot.order or tuple(range(len(slot.shape)))) for slot in slots]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _register(root: nn.Module, slot: ParameterSlot) -> None:
-    *parents, name = slot.key.split(".")
+    tensor = torch.zeros(slot.shape, dtype=getattr(torch, slot.dtype))
+    is_buffer = slot.role in _BUFFER_ROLES or not tensor.is_floating_point()
+    _put(root, slot.key, tensor if is_buffer else nn.Parameter(tensor))
+
+
+def _put(root: nn.Module, key: str, tensor: Tensor) -> None:
+    *parents, name = key.split(".")
     module = root
-    for parent in parents:
-        if not hasattr(module, parent):
-            module.add_module(parent, nn.Module())
-        module = getattr(module, parent)
-    module.register_parameter(name, nn.Parameter(torch.zeros(slot.shape, dtype=_TORCH_DTYPES[slot.dtype])))
+    try:
+        for parent in parents:
+            if parent not in module._modules:
+                module.add_module(parent, nn.Module())
+            module = module.get_submodule(parent)
+        if isinstance(tensor, nn.Parameter):
+            module.register_parameter(name, tensor)
+        else:
+            module.register_buffer(name, tensor)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise FormatError(f"no module can have the state_dict key {printable(key)!r} ({error})") from error
+
+
+def _get(root: nn.Module, key: str) -> Any:
+    parent, _, name = key.rpartition(".")
+    return getattr(root.get_submodule(parent), name)

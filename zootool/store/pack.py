@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from zootool.architecture import ARRAYS, Architecture, ArrayName, ParameterSlot
 from zootool.errors import FormatError, printable
-from zootool.store.safetensors_file import raw_dtype
+from zootool.store.dtypes import narrow, raw_dtype, widen
 
 Tensors = Mapping[str, np.ndarray]
 """state_dict key -> array of (networks, *shape) in the dtype that `raw_dtype` gives."""
@@ -60,8 +60,9 @@ def unpack(architecture: Architecture, rows: Mapping[ArrayName, np.ndarray]) -> 
     """The inverse of `pack`: every state_dict entry as (networks, *shape), tied entries included, in slot order."""
     tensors = {}
     for slot in architecture.slots:
-        stored = rows[slot.array][:, slot.start : slot.start + slot.length]
-        tensors[slot.key] = _narrow(slot, stored)
+        if not slot.rounded:
+            stored = rows[slot.array][:, slot.start : slot.start + slot.length]
+            tensors[slot.key] = _restored(slot, stored)
     return tensors
 
 
@@ -69,22 +70,24 @@ def _pack_array(architecture: Architecture, array: ArrayName, tensors: Tensors, 
     dtype = np.uint8 if array == "exact" else np.float32
     out = np.empty((count, architecture.array_length(array)), dtype=dtype)
     for slot in architecture.stored_slots(array):
-        out[:, slot.start : slot.start + slot.length] = _widen(slot, tensors[slot.key])
+        out[:, slot.start : slot.start + slot.length] = _stored(slot, tensors[slot.key])
     return out
 
 
-def _widen(slot: ParameterSlot, tensor: np.ndarray) -> np.ndarray:
+def _stored(slot: ParameterSlot, tensor: np.ndarray) -> np.ndarray:
     if slot.order is not None:
         tensor = tensor.transpose(0, *(axis + 1 for axis in slot.order))
     flat = tensor.reshape(len(tensor), -1)
     if slot.array == "exact":
         return np.ascontiguousarray(flat).view(np.uint8).reshape(len(tensor), -1)
-    return flat
+    return widen(flat, slot.dtype)
 
 
-def _narrow(slot: ParameterSlot, stored: np.ndarray) -> np.ndarray:
+def _restored(slot: ParameterSlot, stored: np.ndarray) -> np.ndarray:
     if slot.array == "exact":
         stored = np.ascontiguousarray(stored).view(raw_dtype(slot.dtype))
+    else:
+        stored = narrow(stored, slot.dtype)
     order = slot.order or tuple(range(len(slot.shape)))
     ordered = stored.reshape(len(stored), *(slot.shape[axis] for axis in order))
     back = np.argsort(order).tolist()
@@ -106,3 +109,6 @@ def _check_tensors(architecture: Architecture, tensors: Tensors) -> None:
                 f"{printable(key)!r} is {tensors[key].dtype} {tensors[key].shape[1:]}, "
                 f"the architecture says {slot.dtype} {slot.shape}"
             )
+        # What is stored once must be equal, down to the bits of its NaNs.
+        if slot.alias_of is not None and tensors[key].tobytes() != tensors[slot.alias_of].tobytes():
+            raise FormatError(f"{printable(key)!r} should be tied to {printable(slot.alias_of)!r}, but differs from it")

@@ -10,6 +10,7 @@ import numpy as np
 
 from zootool.architecture import DTYPE_BYTES
 from zootool.errors import FormatError, printable
+from zootool.store.dtypes import raw_dtype
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -17,11 +18,6 @@ DTYPES = {
 }  # fmt: skip
 
 _MAX_HEADER_BYTES = 100 << 20
-
-
-def raw_dtype(dtype: str) -> np.dtype[Any]:
-    """The numpy dtype that holds a checkpoint dtype's bytes: its own, and uint16 for bfloat16."""
-    return np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
 
 
 def read_safetensors(path: Path) -> dict[str, tuple[str, np.ndarray]]:

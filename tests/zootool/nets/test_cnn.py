@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from zootool.architecture import check_slots
+from zootool.nets.cnn import Cnn, CnnConfig, cnn_architecture
+from zootool.nets.lay_out import entries_of, lay_out, renamed
+from zootool.nets.network import Network
+from zootool.nets.resnet import CifarResnet, cifar_resnet_architecture
+
+PARK = CnnConfig((3, 8, 4, 8), (3, 5, 7), (1, 1, 1), (1, 2, 3), ("gelu", "leaky_relu", "none"), (None, None, 0))
+
+
+def test_the_small_cnn_zoos_network_has_4970_parameters() -> None:
+    architecture = cnn_architecture(CnnConfig())
+    assert architecture.num_edges + architecture.num_nodes == 4970
+    assert architecture.edges_per_pair == (9, 9, 9, 1)
+
+
+@pytest.mark.parametrize("config", [CnnConfig(), PARK])
+def test_the_rebuilt_network_computes_the_same(config: CnnConfig) -> None:
+    torch.manual_seed(0)
+    module, architecture = Cnn(config), cnn_architecture(config)
+    check_slots(architecture)
+    rebuilt = Network(architecture)
+    rebuilt.load_state_dict(module.state_dict())
+    x = torch.randn(2, config.channels[0], 16, 16)
+    assert torch.equal(rebuilt(x), module(x))
+
+
+def test_residuals_come_from_earlier_convolutions() -> None:
+    with pytest.raises(ValueError, match="convolution 1 can't add"):
+        CnnConfig(residuals=(None, 1, None))
+    with pytest.raises(ValueError, match="as many kernels"):
+        CnnConfig(kernels=(3,))
+
+
+def test_entries_lay_out_to_the_same_slots() -> None:
+    architecture = cifar_resnet_architecture(8)
+    again = lay_out(architecture.num_inputs, architecture.timestamps, entries_of(architecture), family="resnet")
+    assert again == architecture
+
+
+def test_renamed_keys_without_counters_load_old_checkpoints() -> None:
+    torch.manual_seed(0)
+    module, architecture = CifarResnet(8).eval(), cifar_resnet_architecture(8)
+    old = {f"module.{k}": v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    names = {key.removeprefix("module."): key for key in old}
+    rebuilt = Network(renamed(architecture, names)).eval()
+    rebuilt.load_state_dict(old)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(rebuilt(x), module(x), rtol=1e-5, atol=1e-6)
