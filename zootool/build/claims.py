@@ -6,6 +6,8 @@ between machines. A lock belongs to the process: two threads of one process don'
 
 import fcntl
 import os
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +42,16 @@ class Claims:
         finally:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, RECIPE_BYTE)
 
+    def is_held(self, number: int) -> bool:
+        """Whether another process holds a unit."""
+        question = _lock_record(fcntl.F_WRLCK, _unit_byte(number))
+        answer = fcntl.fcntl(self._descriptor, fcntl.F_GETLK, question)
+        return _lock_type(answer) != fcntl.F_UNLCK
+
     @contextmanager
     def unit(self, number: int) -> Iterator[bool]:
         """Hold a unit for the block; False, without holding it, where another process does."""
-        position = RECIPE_BYTE + 1 + number
+        position = _unit_byte(number)
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, position)
         except BlockingIOError:
@@ -53,3 +61,20 @@ class Claims:
             yield True
         finally:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, position)
+
+
+def _unit_byte(number: int) -> int:
+    return RECIPE_BYTE + 1 + number
+
+
+def _lock_record(kind: int, position: int) -> bytes:
+    """C's struct flock for one byte of a file."""
+    if sys.platform == "darwin":
+        return struct.pack("qqihh", position, 1, 0, kind, os.SEEK_SET)
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, position, 1, 0)
+
+
+def _lock_type(record: bytes) -> int:
+    if sys.platform == "darwin":
+        return struct.unpack("qqihh", record)[3]
+    return struct.unpack("hhqqi4x", record)[0]

@@ -18,17 +18,20 @@ def build_here(jobs: Iterable[UnitJob], advance: Advance) -> Iterator[UnitOutcom
         yield build_unit(job, advance)
 
 
-def choose_engine(name: str = "local", *, workers: int | None = None, address: str | None = None) -> Engine:
-    """The engine called `name`: "local" with `workers` processes (one is this process), or "ray" at `address`.
+def choose_engine(
+    name: str = "local", *, workers: int | None = None, address: str | None = None, gpu_fraction: float = 1.0
+) -> Engine:
+    """The engine called `name`: "local" with `workers` processes, or "ray" at `address`.
 
-    Raises UsageError, and MissingError where Ray is not installed.
+    One local worker, the default, is this process, whose threads keep all processors busy. Raises UsageError, and
+    MissingError where Ray is not installed.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}", hint="leave it out for the default")
     if name == "ray":
         from zootool.build.on_ray import RayEngine
 
-        return RayEngine(address, workers)
+        return RayEngine(address, workers, gpu_fraction)
     if name != "local":
         raise UsageError(f"unknown engine {name!r}", hint=did_you_mean(name, ENGINES))
     if address is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from pydantic import Field
 
-from zootool.errors import UsageError
+from zootool.errors import UsageError, printable
 from zootool.validation import Entry
 
 SPLIT_KEYS = ("train", "validation", "test", "unsplit")
@@ -86,6 +86,16 @@ def parse_limit(text: str | None) -> Limit:
     for number in numbers:
         _checked(number)
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
+
+
+def parse_share(text: str | None) -> tuple[int, int] | None:
+    """`--unit`'s text, "i/n" with 0 <= i < n. Raises UsageError."""
+    if text is None:
+        return None
+    first, _, step = text.partition("/")
+    if not (first.isascii() and first.isdigit() and step.isascii() and step.isdigit() and int(first) < int(step)):
+        raise UsageError(f"--unit must be I/N with I from 0 to N - 1, got {printable(text, 40)!r}", hint="such as 0/4")
+    return int(first), int(step)
 
 
 def first_smaller_key(old: Extent, new: Extent) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from zootool.build.philox import MAX_SEED
 from zootool.build.siren.settings import NUM_INPUTS, FitSettings
@@ -59,13 +59,19 @@ class SirenRecipe(Entry):
             return value.split(",")
         return (value,) if isinstance(value, int) else value
 
-    @model_validator(mode="after")
-    def _can_be_meant(self) -> "SirenRecipe":
-        if self.target[0] >= self.target[1]:
-            raise ValueError(f"target must rise, got {self.target}")
-        if self.init == "shared" and self.copies:
-            raise ValueError("networks that share their initialisation would be equal copies: set copies to 0")
-        return self
+    @field_validator("target")
+    @classmethod
+    def _rises(cls, target: tuple[float, float]) -> tuple[float, float]:
+        if target[0] >= target[1]:
+            raise ValueError("the target of dark pixels must be below that of bright ones")
+        return target
+
+    @field_validator("copies")
+    @classmethod
+    def _differ(cls, copies: int, info: ValidationInfo) -> int:
+        if copies and info.data.get("init") == "shared":
+            raise ValueError("copies that share their initialisation would be equal: set copies to 0")
+        return copies
 
     def with_unit_size(self, device: str) -> "SirenRecipe":
         """This recipe with a definite unit size, the one for `device` where none is set."""

@@ -72,7 +72,8 @@ def build_sirens(
     choose_backend(recipe.settings(images.shape), device)
     record = _start_folder(out, recipe, images, limit, device)
     units = units_of(images.split, record.extents, record.unit_size)
-    waiting = [unit for unit in _shared_out(units, share) if not Unit(out, unit.number).is_sound()]
+    first, step = share or (0, 1)
+    waiting = [unit for unit in units[first::step] if not Unit(out, unit.number).is_sound()]
     outcomes = _run(engine, _Jobs(images, record, out, device, threads or available_threads()), waiting, report)
     others = {unit.number for unit in units} - {unit.number for unit in waiting}
     found = [unit for unit in units if unit.number in others and Unit(out, unit.number).receipt_path.exists()]
@@ -177,17 +178,6 @@ def _extended(out: Path, found: BuildRecord, extent: Extent) -> BuildRecord:
         return found
     recipe = found.recipe.model_copy(update={"copies": extent.copies})
     return found.model_copy(update={"recipe": recipe, "extents": (*found.extents, extent)})
-
-
-def _shared_out(units: list[UnitNetworks], share: tuple[int, int] | None) -> list[UnitNetworks]:
-    if share is None:
-        return units
-    first, step = share
-    if not 0 <= first < step:
-        raise UsageError(
-            f"--unit {first}/{step}: the first number counts from 0 to {step - 1}", hint=f"such as 0/{step}"
-        )
-    return units[first::step]
 
 
 def _count(units: Iterable[UnitNetworks]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from zootool.errors import MissingError, UsageError
 
 MAX_FUSED_HIDDEN = 4
 FUSED_WIDTH_STEP = 8
+TRITON_HIDDEN = 2
+MAX_TRITON_WIDTH = 64
 
 
 class Backend(Protocol):
@@ -34,10 +37,14 @@ def choose_backend(settings: FitSettings, device: str = "cpu", threads: int = 1)
         raise UsageError(f"unknown device {device!r}", hint="choose cpu, cuda or cuda:N")
     if kind == "cuda":
         _require_cuda(device)
+        if _is_triton_shape(settings):
+            from zootool.build.siren.cuda import fit_on_cuda
+
+            return "Triton kernel", partial(fit_on_cuda, device=device)
     elif _is_fused_shape(settings):
         from zootool.build.siren.cpu import fit_on_cpu
 
-        return "cpu kernel", partial(fit_on_cpu, threads=threads)
+        return "CPU kernel", partial(fit_on_cpu, threads=threads)
     from zootool.build.siren.reference import fit_by_batches
 
     return "batched torch", partial(fit_by_batches, device=device)
@@ -45,6 +52,11 @@ def choose_backend(settings: FitSettings, device: str = "cpu", threads: int = 1)
 
 def _is_fused_shape(settings: FitSettings) -> bool:
     return len(settings.hidden) <= MAX_FUSED_HIDDEN and all(width % FUSED_WIDTH_STEP == 0 for width in settings.hidden)
+
+
+def _is_triton_shape(settings: FitSettings) -> bool:
+    small = len(settings.hidden) == TRITON_HIDDEN and max(settings.hidden) <= MAX_TRITON_WIDTH
+    return small and find_spec("triton") is not None
 
 
 def _require_cuda(device: str) -> None:
