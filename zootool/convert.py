@@ -5,7 +5,8 @@ from pathlib import Path
 from zootool.errors import FormatError, MissingError
 from zootool.progress import Reporter, silent
 from zootool.store.blocks import BlockSource
-from zootool.store.writer import WriteOptions, write_store
+from zootool.store.options import WriteOptions
+from zootool.store.writer import write_store
 
 
 def convert(

@@ -4,6 +4,8 @@ Every file and folder that zootool leaves behind goes through here: a temporary 
 rename, fsync of the folder.
 """
 
+import ctypes
+import fcntl
 import glob
 import hashlib
 import json
@@ -19,6 +21,8 @@ from zootool.errors import UsageError
 
 _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9]+\.tmp$")
 _BLOCK_BYTES = 1 << 20
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def temporary_path(path: Path) -> Path:
@@ -86,6 +90,36 @@ def folder_atomic(path: Path) -> Iterator[Path]:
     fsync_folder(path.parent)
 
 
+@contextmanager
+def folder_replacement(path: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """A temporary folder that takes the place of the folder `path` when the block ends without an error.
+
+    `check` runs just before, while nobody else replaces a folder beside `path`; what it raises stops the replacement.
+    Where the system can exchange two names there is a folder called `path` at every moment, else not for an instant.
+    """
+    temporary = temporary_path(path)
+    remove_leftovers(path.parent, path.name)
+    temporary.mkdir()
+    try:
+        yield temporary
+        fsync_tree(temporary)
+        with _locked(path.parent):
+            check()
+            exchange_names(temporary, path)
+            fsync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def exchange_names(first: Path, second: Path) -> None:
+    """Let two folders trade their names."""
+    if not _renameat2_exchange(first, second):
+        aside = first.with_name(f"{first.name}.aside")
+        second.rename(aside)
+        first.rename(second)
+        aside.rename(first)
+
+
 def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
     """Remove the temporary files and folders that a killed process left in `folder`; returns what was removed.
 
@@ -141,6 +175,27 @@ def fsync_tree(folder: Path) -> None:
         for name in names:
             fsync_folder(Path(parent) / name)
         fsync_folder(Path(parent))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder's inode, which the kernel takes back when this process dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _renameat2_exchange(first: Path, second: Path) -> bool:
+    """Exchange atomically; False where the system can't."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    done = renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    return done == 0
 
 
 def _write_all(sink: BinaryIO, content: bytes) -> None:

@@ -92,7 +92,7 @@ def test_networks_with_nan_are_refused_or_marked(units: Path, tmp_path: Path) ->
     details = {"num_networks": 4, "num_refitted": 0, "num_diverged": 1, "seconds": 1.0, "threads": 1, "device": "cpu"}
     table = pq.read_table(tmp_path / "bad" / "units" / "00000.parquet")
     write_unit(tmp_path / "bad", 0, tensors, table, details | {"versions": {}})
-    with pytest.raises(NumericalError, match="1 networks of x have NaN .* test-000002"):
+    with pytest.raises(NumericalError, match=r"1 networks of x have NaN .* test-000002"):
         convert(tmp_path / "bad", tmp_path / "x.zoo")
     convert(tmp_path / "bad", tmp_path / "x.zoo", options=WriteOptions(nonfinite="keep"))
     zoo = open_zoo(tmp_path / "x.zoo")

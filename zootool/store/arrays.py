@@ -5,14 +5,14 @@ of an uncompressed local store are views of mapped memory, so networks are gathe
 """
 
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 from numcodecs import get_codec
 
 from zootool.errors import IntegrityError
-from zootool.store.layout import CRC_BYTES, INDEX_ENTRY_BYTES, MISSING, ArrayLayout
-from zootool.store.shards import crc32c
+from zootool.store.layout import CRC_BYTES, INDEX_ENTRY_BYTES, MISSING, ArrayLayout, crc32c
 from zootool.store.storage import Bytes, LocalStorage, Storage
 
 _CACHED_CHUNKS = 64
@@ -63,6 +63,12 @@ class FlatArray:
         """Inner chunk `number` of the whole array, verified; the padding behind the array's end included."""
         shard, inner = divmod(number, self.layout.chunks_per_shard)
         return self._shard(shard).chunk(inner)
+
+    def link_shard(self, number: int, target: Path) -> None:
+        """Give a verified shard another name, by a hard link or else a copy."""
+        self.check_shard(number)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._storage.link(f"{self.name}/{self.layout.shard_path(number)}", target)
 
     def check_shard(self, number: int) -> None:
         """Verify every chunk of a shard. Raises IntegrityError."""

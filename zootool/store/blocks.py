@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
+from zootool.store.pack import Packed, pack
 from zootool.store.schema import ImageSource
 
 
@@ -29,6 +30,23 @@ class Block:
     architecture: Architecture
     tensors: Mapping[str, np.ndarray]
     table: pa.Table
+
+    def packed(self) -> Packed:
+        """The networks as rows of the store's arrays. Raises FormatError for tensors that don't fit."""
+        return pack(self.architecture, self.tensors)
+
+
+@dataclass(frozen=True)
+class PackedBlock:
+    """Networks of one architecture that come from a store, and so are rows of its arrays already."""
+
+    architecture: Architecture
+    rows: Packed
+    table: pa.Table
+
+    def packed(self) -> Packed:
+        """The rows."""
+        return self.rows
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,6 @@ class BlockSource(Protocol):
         """The blocks in the order of the store."""
         ...
 
-    def read(self, index: int) -> Block:
+    def read(self, index: int) -> Block | PackedBlock:
         """Block `index` of the plan."""
         ...

@@ -5,11 +5,12 @@ table's CRC32C. Chunks behind the array's end are marked missing; the last chunk
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
+import google_crc32c
 import numpy as np
 
 from zootool.errors import FormatError, printable
@@ -104,6 +105,10 @@ class ArrayLayout:
         index[:num_chunks, 0] = np.arange(num_chunks, dtype=np.uint64) * np.uint64(stored)
         index[:num_chunks, 1] = stored
         return index
+
+    def with_length(self, length: int) -> "ArrayLayout":
+        """The same cuts for an array of another length."""
+        return replace(self, length=length)
 
     def to_zarr_json(self) -> bytes:
         """The array's zarr.json."""
@@ -206,6 +211,12 @@ def plan_layout(
     return ArrayLayout(
         length, chunk, max(1, min(shard_bytes // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level
     )
+
+
+def crc32c(content: memoryview | bytes | np.ndarray) -> bytes:
+    """The CRC32C of some bytes, as the four little-endian bytes that Zarr's codec stores."""
+    # google_crc32c refuses memoryviews, but takes arrays without copying them.
+    return google_crc32c.value(np.frombuffer(content, dtype=np.uint8)).to_bytes(CRC_BYTES, "little")
 
 
 def _parse_codecs(sharding: _Sharding, where: str) -> int | None:

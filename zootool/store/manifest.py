@@ -9,8 +9,15 @@ from typing import Any
 from zootool.errors import FormatError, printable
 from zootool.files import canonical_json
 from zootool.records import from_plain
-from zootool.store.schema import DERIVED_FILES, FORMAT_NAME, FORMAT_VERSION, MANIFEST_JSON, check_version, parse_json
-from zootool.store.shards import FileEntry
+from zootool.store.schema import (
+    DERIVED_FILES,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    MANIFEST_JSON,
+    FileEntry,
+    check_version,
+    parse_json,
+)
 
 _SAFE_PATH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
 _HEX = re.compile(r"^[0-9a-f]{64}$")

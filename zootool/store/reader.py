@@ -29,6 +29,9 @@ from zootool.store.schema import (
 from zootool.store.storage import Storage, open_storage
 from zootool.store.table import NetsFile
 
+_MAX_PINNED = 8192
+"""Operating systems limit how many files a process maps; of larger stores files are mapped when they are used."""
+
 
 @dataclass(frozen=True)
 class SegmentSpan:
@@ -61,6 +64,7 @@ class Store:
         self._resident: dict[tuple[str, int], np.ndarray] = {}
         self._covered(ZARR_JSON)
         self._check_files()
+        self._pin()
 
     def __len__(self) -> int:
         return self.info.num_networks
@@ -163,6 +167,12 @@ class Store:
                 raise IntegrityError(f"{self._place(path)} {state}", hint="convert or fetch the zoo again")
         if NETS_PARQUET not in self.manifest.files:
             raise FormatError(f"{self._place(MANIFEST_JSON)} doesn't list {NETS_PARQUET}")
+
+    def _pin(self) -> None:
+        """Keep this version's files, so that an append which takes the store's name doesn't pull them away."""
+        shards = [path for path in self.manifest.files if "/c/" in path]
+        if len(shards) <= _MAX_PINNED:
+            self.storage.pin([NETS_PARQUET, *shards])
 
     def _place(self, path: str) -> str:
         return f"{self.storage.name}/{path}"

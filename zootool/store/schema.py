@@ -42,6 +42,14 @@ _VERSION = re.compile(r"^(\d{1,6})\.(\d{1,6})$")
 
 
 @dataclass(frozen=True)
+class FileEntry:
+    """A file's size in bytes and its SHA-256 in lowercase hex, as the manifest has them."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ImageSource:
     """The images that networks were fitted to or trained on, and the conventions that make their weights readable.
 

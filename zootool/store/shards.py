@@ -1,23 +1,16 @@
 """Writing an array of a store, shard by shard, in one pass and in constant memory."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 from numcodecs import get_codec
 
-from zootool.store.layout import CRC_BYTES, MISSING, ArrayLayout
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A file's size in bytes and its SHA-256 in lowercase hex, as the manifest has them."""
-
-    size: int
-    sha256: str
+from zootool.store.arrays import FlatArray
+from zootool.store.layout import CRC_BYTES, MISSING, ArrayLayout, crc32c
+from zootool.store.schema import FileEntry
 
 
 class ArrayWriter:
@@ -54,6 +47,22 @@ class ArrayWriter:
                     self._put_chunk(memoryview(self._chunk))
                     self._chunk = bytearray()
             piece = piece[room:]
+
+    def take_over(self, old: FlatArray, files: Mapping[str, FileEntry]) -> None:
+        """Begin with the items of another store's array of the same cuts, or of any cuts where it has no full shard.
+
+        Full shards are hard links where the file system has them, else copies; `files` is the other's manifest.
+        """
+        layout, linked = self._layout, 0
+        if layout.with_length(old.layout.length) == old.layout:
+            for number in range(old.layout.length // layout.shard):
+                path = layout.shard_path(number)
+                old.link_shard(number, self._folder / path)
+                self.entries[path] = files[f"{old.name}/{path}"]
+            self._num_shards = old.layout.length // layout.shard
+            linked = self._length = self._num_shards * layout.shard
+        for start in range(linked, old.layout.length, old.layout.chunk):
+            self.append(old.read(start, min(start + old.layout.chunk, old.layout.length)))
 
     def close(self) -> dict[str, FileEntry]:
         """Finish the last shard. Raises ValueError when fewer or more items came than the layout says."""
@@ -120,9 +129,3 @@ class _OpenShard:
         self._digest.update(content)
         self._sink.write(content)
         self._offset += len(content)
-
-
-def crc32c(content: memoryview | bytes | np.ndarray) -> bytes:
-    """The CRC32C of some bytes, as the four little-endian bytes that Zarr's codec stores."""
-    # google_crc32c refuses memoryviews, but takes arrays without copying them.
-    return google_crc32c.value(np.frombuffer(content, dtype=np.uint8)).to_bytes(CRC_BYTES, "little")

@@ -1,12 +1,15 @@
 """Where a store's bytes are: a local folder that is mapped into memory, or any URL that fsspec knows."""
 
 import mmap
+import os
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from zootool.errors import MissingError
 
@@ -36,6 +39,14 @@ class Storage(ABC):
     def open(self, path: str) -> Any:
         """A file object for reading."""
 
+    def link(self, path: str, target: Path) -> None:
+        """Give a file the name `target` too, or copy it there."""
+        target.write_bytes(self.read(path))
+
+    @abstractmethod
+    def pin(self, paths: Iterable[str]) -> None:
+        """Hold on to these files, so that they stay readable when another version of the folder takes its place."""
+
 
 class LocalStorage(Storage):
     """A folder on this machine. Files are mapped once, and `fetch` returns views of the mapping."""
@@ -49,6 +60,8 @@ class LocalStorage(Storage):
         return (self.folder / path).read_bytes()
 
     def size(self, path: str) -> int | None:
+        if path in self._maps:
+            return len(self._maps[path])
         try:
             return (self.folder / path).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -61,7 +74,21 @@ class LocalStorage(Storage):
         return [mapped[start:stop] for start, stop in ranges]
 
     def open(self, path: str) -> Any:
+        if path in self._maps:
+            return pa.BufferReader(pa.py_buffer(self._maps[path]))
         return (self.folder / path).open("rb")
+
+    def link(self, path: str, target: Path) -> None:
+        try:
+            os.link(self.folder / path, target)
+        except OSError:
+            # Another file system, or one without hard links.
+            shutil.copyfile(self.folder / path, target)
+
+    def pin(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            if path not in self._maps and self.size(path):
+                self._maps[path] = _map_file(self.folder / path)
 
     def __getstate__(self) -> dict[str, Any]:
         # Mappings can't cross into the workers of a DataLoader; each maps the files again.
@@ -93,6 +120,9 @@ class RemoteStorage(Storage):
         starts, stops = zip(*ranges, strict=True)
         parts = self._fs.cat_ranges([self._full(path)] * len(ranges), list(starts), list(stops), on_error="raise")
         return [np.frombuffer(part, dtype=np.uint8) for part in parts]
+
+    def pin(self, paths: Iterable[str]) -> None:
+        """Nothing: what is published under a URL stays what it is."""
 
     def open(self, path: str) -> Any:
         return self._fs.open(self._full(path), "rb")

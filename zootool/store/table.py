@@ -28,25 +28,40 @@ _STORE_TYPES: dict[str, pa.DataType] = {
 class TableWriter:
     """Writes nets.parquet from blocks of rows, whatever their sizes, in row groups of 65,536."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
         self._path = path
+        self._schema = schema
+        self._fills_gaps = schema is not None
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
+        self._id_hashes: list[np.ndarray] = []
 
     def append(self, rows: pa.Table) -> None:
-        """Append rows; the first block's columns and types are the table's. Raises FormatError for others."""
+        """Append rows. Without a schema, the first block's is the table's; with one, missing columns become null.
+
+        Raises FormatError for columns and types that don't fit.
+        """
         if self._writer is None:
+            self._schema = self._schema or rows.schema
             self._writer = pq.ParquetWriter(
-                self._path, rows.schema, compression="zstd", write_page_checksum=True, version="2.6"
+                self._path, self._schema, compression="zstd", write_page_checksum=True, version="2.6"
             )
+        if self._fills_gaps:
+            rows = with_columns(rows, self._writer.schema)
         self._waiting.append(_as_schema(rows, self._writer.schema))
+        self._id_hashes.append(pd.util.hash_array(rows["net_id"].to_numpy(), categorize=False))
         while sum(len(table) for table in self._waiting) >= ROW_GROUP:
             joined = pa.concat_tables(self._waiting)
             self._write(joined[:ROW_GROUP])
             self._waiting = [joined[ROW_GROUP:]]
 
     def close(self) -> None:
-        """Write what is left. Without it the file has no footer and is no Parquet file."""
+        """Write what is left: only then the file is a Parquet file. Raises FormatError when networks share a net_id."""
+        if self._id_hashes:
+            hashes = np.concatenate(self._id_hashes)
+            shared = len(hashes) - len(np.unique(hashes))
+            if shared:
+                raise FormatError(f"{shared} networks have the net_id of another one", hint="make the net_ids unique")
         if self._writer is not None:
             rest = pa.concat_tables(self._waiting)
             if len(rest):
@@ -81,6 +96,26 @@ def store_rows(architecture: Architecture, offsets: dict[str, int], digests: np.
     )
     columns |= {name: source[name] for name in source.column_names if name != "net_id"}
     return pa.table(columns)
+
+
+def union_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """All columns of some tables, in the order of first appearance. Raises FormatError where types contradict."""
+    try:
+        joined = pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
+    except (pa.ArrowException, ValueError) as error:
+        raise FormatError(f"the tables' columns don't go together ({printable(error, 120)})") from error
+    for name, kind in _STORE_TYPES.items():
+        place = joined.get_field_index(name)
+        joined = joined if place < 0 else joined.set(place, pa.field(name, kind))
+    return joined
+
+
+def with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with the schema's columns that they lack, null everywhere."""
+    for field in schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows
 
 
 class NetsTable:
@@ -166,6 +201,12 @@ class NetsFile:
                 ) from error
             self._columns |= dict(zip(table.column_names, table.columns, strict=True))
         return pa.table({column: self._columns[column] for column in columns})
+
+    def row_groups(self) -> Iterator[pa.Table]:
+        """All columns, some rows at a time."""
+        with self._opened() as parquet:
+            for number in range(parquet.num_row_groups):
+                yield parquet.read_row_group(number)
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:

@@ -1,7 +1,8 @@
 """A driver that kills writers of a store at every boundary and looks at what they leave. Run as a script.
 
 Each attempt is a fork of a process that has done nothing but import, and dies by SIGKILL at its n-th event: an open,
-mkdir, rename or removal (seen by an audit hook), an fsync, or a write to a shard, of which half has reached the file.
+mkdir, rename or removal (seen by an audit hook), an fsync, an exchange of names, or a write to a shard, of which half
+has reached the file.
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zootool import files
 from zootool.errors import ZooError
 from zootool.files import is_temporary
 from zootool.store import shards
@@ -86,7 +88,16 @@ def _killed_at(attempt: Callable[[], None], number: int) -> None:
             die()
         original(shard, content)
 
+    def exchange(first: Path, second: Path, original: Callable[..., bool] = files._renameat2_exchange) -> bool:
+        if happened():
+            die()
+        done = original(first, second)
+        if happened():
+            die()
+        return done
+
     sys.addaudithook(audit)
+    files._renameat2_exchange = exchange
     os.fsync = fsync  # type: ignore[assignment]
     shards._OpenShard._write = write  # type: ignore[method-assign]
     attempt()

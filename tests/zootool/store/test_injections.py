@@ -130,7 +130,7 @@ def test_a_pristine_store_passes(pristine: Path) -> None:
 
 def test_every_random_injection_is_noticed_and_named(pristine: Path) -> None:
     store = pristine / "small.zoo"
-    files = sorted(parse_manifest((store / "manifest.json").read_bytes(), "").files) + ["manifest.json"]
+    files = [*sorted(parse_manifest((store / "manifest.json").read_bytes(), "").files), "manifest.json"]
     contents = {name: (store / name).read_bytes() for name in files}
     for number in range(ROUNDS):
         rng = random.Random(number)

@@ -14,7 +14,11 @@ NUM_NETWORKS = 10
 
 
 def write_unit_folder(
-    folder: Path, units: tuple[int, ...] = (4, 4, 2), seed: int = 0, hidden: tuple[int, ...] = (8, 8), digest: str = "0" * 64
+    folder: Path,
+    units: tuple[int, ...] = (4, 4, 2),
+    seed: int = 0,
+    hidden: tuple[int, ...] = (8, 8),
+    digest: str = "0" * 64,
 ) -> dict[str, np.ndarray]:
     """Write units of so many SIRENs with random weights; returns all weights, (networks, *shape) by key."""
     rng = np.random.default_rng(seed)
@@ -23,7 +27,13 @@ def write_unit_folder(
     record = BuildRecord(
         recipe=SirenRecipe(name="test", hidden=hidden, copies=0, unit_size=max(units)),
         image_set=ImageSetRecord(
-            name="digits", digest=digest, shape=(8, 8, 1), num_images=1797, num_classes=10, is_partial=False, source_terms="free"
+            name="digits",
+            digest=digest,
+            shape=(8, 8, 1),
+            num_images=1797,
+            num_classes=10,
+            is_partial=False,
+            source_terms="free",
         ),
         extents=(Extent(train=count, validation=0, test=0, unsplit=0, copies=0),),
     )

@@ -1,0 +1,154 @@
+"""A new version of a store with more networks: full shards are shared with the old one, which then makes way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from zootool.architecture import Architecture
+from zootool.errors import IntegrityError, MissingError, UsageError, printable
+from zootool.files import folder_replacement
+from zootool.progress import Reporter, silent
+from zootool.records import to_plain
+from zootool.store.blocks import BlockSource, PackedBlock, PlannedBlock, SourceInfo
+from zootool.store.builder import StoreBuilder
+from zootool.store.options import WriteOptions
+from zootool.store.pack import Packed
+from zootool.store.prepare import prepare_in_order
+from zootool.store.reader import Store, open_store
+from zootool.store.schema import Segment, ZooInfo
+from zootool.store.table import union_schema
+from zootool.store.writer import counts_of, order_of, segments_of
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an append did: the new store's id, the networks it added, and those that the store had already."""
+
+    zoo_id: str
+    num_added: int
+    num_known: int
+
+
+def append_store(
+    path: Path, source: BlockSource, options: WriteOptions | None = None, report: Reporter = silent
+) -> Appended:
+    """Put a version of the store at `path` in its place that has the source's networks too, behind its own.
+
+    Networks whose net_id the store has are left out, once their weights are found equal. Readers that have the old
+    version open keep it. Raises UsageError for networks of another image set or while somebody else appends,
+    IntegrityError for a known net_id with other weights, MissingError for a source without networks, and what the
+    source and the checks of its blocks raise.
+    """
+    store = open_store(path)
+    if not source.plan:
+        raise MissingError(f"{source.info.name} has no finished networks", hint="build or collect some first")
+    _check_source(store, source.info)
+    fresh = _FreshNetworks(source, _known_digests(store), report)
+    num_added = sum(block.count for block in fresh.plan)
+    if num_added == 0:
+        return Appended(store.zoo_id, 0, fresh.num_known)
+    with folder_replacement(path, lambda: _check_unchanged(path, store)) as folder:
+        zoo_id = _build(folder, store, fresh, options or WriteOptions(), report)
+    return Appended(zoo_id, num_added, fresh.num_known)
+
+
+def _build(folder: Path, store: Store, fresh: "_FreshNetworks", options: WriteOptions, report: Reporter) -> str:
+    order = order_of(fresh.plan)
+    plan = [fresh.plan[index] for index in order]
+    info = _joined_info(store, fresh.info, plan)
+    architectures: dict[str, Architecture] = dict(store.architectures)
+    architectures |= {block.architecture.signature: block.architecture for block in plan}
+    schema = union_schema([store.nets.schema, fresh.read(order[0]).table.schema])
+    builder = StoreBuilder(folder, info, architectures, options, store, schema)
+    done = len(store)
+    for prepared in prepare_in_order(fresh, order, options):
+        report("writing networks", done, len(store) + sum(block.count for block in plan))
+        builder.append(prepared)
+        done += len(prepared.packed)
+    report("writing networks", done, done)
+    return builder.finish()
+
+
+class _FreshNetworks:
+    """The networks of a source that a store doesn't have yet, as a source."""
+
+    def __init__(self, source: BlockSource, known: Mapping[object, bytes], report: Reporter) -> None:
+        self.info = source.info
+        self.num_known = 0
+        self._source = source
+        self._places: list[tuple[int, np.ndarray]] = []
+        self.plan: Sequence[PlannedBlock] = []
+        plan = []
+        for index, planned in enumerate(source.plan):
+            report("comparing networks", index, len(source.plan))
+            places = self._fresh_places(index, known)
+            if len(places):
+                self._places.append((index, places))
+                plan.append(PlannedBlock(planned.architecture, len(places)))
+        report("comparing networks", len(source.plan), len(source.plan))
+        self.plan = plan
+
+    def read(self, index: int) -> PackedBlock:
+        """The fresh networks of a block."""
+        number, places = self._places[index]
+        block = self._source.read(number)
+        rows = {name: rows[places] for name, rows in block.packed().rows.items()}
+        return PackedBlock(block.architecture, Packed(rows), block.table.take(pa.array(places)))
+
+    def _fresh_places(self, index: int, known: Mapping[object, bytes]) -> np.ndarray:
+        block = self._source.read(index)
+        net_ids = block.table["net_id"].to_pylist()
+        is_known = np.array([net_id in known for net_id in net_ids], dtype=bool)
+        if is_known.any():
+            digests = block.packed().digests()
+            for place in np.flatnonzero(is_known).tolist():
+                if digests[place].tobytes() != known[net_ids[place]]:
+                    raise IntegrityError(
+                        f"network {printable(net_ids[place])} is in the store already, with other weights",
+                        hint="merge the two with `zoo merge`, which tells them apart",
+                    )
+        self.num_known += int(is_known.sum())
+        return np.flatnonzero(~is_known)
+
+
+def _known_digests(store: Store) -> dict[object, bytes]:
+    table = store.nets.read(["net_id", "digest"])
+    return dict(zip(table["net_id"].to_pylist(), table["digest"].to_pylist(), strict=True))
+
+
+def _check_source(store: Store, info: SourceInfo) -> None:
+    if store.images is not None:
+        raise UsageError(f"{store.info.name} carries its images and can't grow", hint="convert all networks anew")
+    if info.sources != store.info.sources:
+        raise UsageError(
+            f"{info.name} was made from other images than {store.info.name}", hint="merge the two with `zoo merge`"
+        )
+
+
+def _check_unchanged(path: Path, store: Store) -> None:
+    if open_store(path).zoo_id != store.zoo_id:
+        raise UsageError(f"{path} has been replaced by another version meanwhile", hint="run the same command again")
+
+
+def _joined_info(store: Store, info: SourceInfo, plan: Sequence[PlannedBlock]) -> ZooInfo:
+    old = store.info
+    segments: list[Segment] = list(old.segments)
+    for segment in segments_of(plan):
+        if segments[-1].architecture == segment.architecture:
+            segments[-1] = replace(segment, count=segments[-1].count + segment.count)
+        else:
+            segments.append(segment)
+    added = sum(block.count for block in plan)
+    record = {"name": info.name, "num_networks": added, "recipe": info.recipe, "provenance": info.provenance}
+    counts = {name: old.counts.get(name, 0) + count for name, count in counts_of(plan).items()}
+    return replace(
+        old,
+        num_networks=old.num_networks + added,
+        segments=tuple(segments),
+        counts=counts,
+        provenance=old.provenance | {"appended": [*old.provenance.get("appended", []), to_plain(record)]},
+        parent=store.zoo_id,
+    )
