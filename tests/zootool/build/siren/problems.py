@@ -1,0 +1,32 @@
+"""Small fitting problems, and the plain way to solve one: a module, an optimiser and a loop."""
+
+import numpy as np
+import torch
+
+from zootool.build.siren.initial import initial_weights
+from zootool.build.siren.settings import FitSettings
+from zootool.nets.siren import Siren
+
+
+def problem(settings: FitSettings, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Initial parameters (networks, parameters) and random targets (networks, pixels, channels)."""
+    initial = initial_weights(settings, 0, np.arange(count), np.zeros(count, np.int64))
+    shape = (count, settings.num_pixels, settings.num_channels)
+    return initial, np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+def fit_plainly(initial: np.ndarray, targets: np.ndarray, settings: FitSettings) -> tuple[np.ndarray, float]:
+    """One network, (parameters,) and (pixels, channels), by torch's own module and Adam."""
+    network = Siren(2, settings.hidden, settings.num_channels, settings.omega_0)
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), settings.split(initial[None]), strict=True):
+            parameter.copy_(torch.from_numpy(value[0]))
+    betas = (settings.beta1, settings.beta2)
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr, betas=betas, eps=settings.eps)
+    coordinates, wanted = torch.from_numpy(settings.coordinates()), torch.from_numpy(targets)
+    for _ in range(settings.steps):
+        optimiser.zero_grad()
+        (network(coordinates) - wanted).square().mean().backward()
+        optimiser.step()
+    loss = (network(coordinates) - wanted).square().mean().item()
+    return torch.cat([p.detach().flatten() for p in network.parameters()]).numpy(), loss
