@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.forward_fit import forward_fit
 
 if TYPE_CHECKING:
     from dng.bench.inr_classification import ClassificationResult
@@ -18,6 +19,9 @@ def bench() -> None:
     """Run a benchmark on a zoo."""
 
 
+app.command("forward-fit")(forward_fit)
+
+
 @app.command("inr-classification")
 def inr_classification(
     zoo: Annotated[str, typer.Option(help="A store of INRs with labels and splits.")],
@@ -26,6 +30,9 @@ def inr_classification(
     seed: Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")] = 0,
     control: Annotated[
         Literal["none", "shuffled-labels"], typer.Option(help="shuffled-labels: accuracy must fall to chance.")
+    ] = "none",
+    ablation: Annotated[
+        str, typer.Option(help="A row of the paper's tables, such as encoder-only or no-augmentation.")
     ] = "none",
     as_json: JsonOption = False,
 ) -> None:
@@ -39,9 +46,10 @@ def inr_classification(
     from dng.bench.presets import classification_preset
     from zootool import open_zoo
 
-    settings = classification_preset(preset).with_seed(seed)
+    settings = classification_preset(preset).with_seed(seed).with_ablation(ablation)
     opened = open_zoo(zoo)
-    folder = out or Path("runs") / f"{Path(zoo).stem}-{preset}-{seed}"
+    name = preset if ablation == "none" else f"{preset}-{ablation}"
+    folder = out or Path("runs") / f"{Path(zoo).stem}-{name}-{seed}"
     with progress_bars() as report:
         result = run_inr_classification(opened, preset, settings, folder, control=control, report=report)
     if as_json:
@@ -54,5 +62,7 @@ def _show(result: "ClassificationResult", folder: Path) -> None:
     if result.skipped:
         say(f"[yellow]skipped[/]: {shown(folder)} holds this run's result")
     say(f"test accuracy [bold]{result.test_accuracy:.1%}[/] (chance {1 / result.num_classes:.0%})")
-    say(f"validation accuracy {result.validation_accuracy:.1%}, reconstruction MSE {result.validation_mse:.4f}")
+    say(f"validation accuracy {result.validation_accuracy:.1%}")
+    if result.validation_mse is not None:
+        say(f"reconstruction error (MSE) on validation {result.validation_mse:.4f}")
     say(f"draw the report: zoo report {shown(folder)}")

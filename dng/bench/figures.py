@@ -31,6 +31,14 @@ def data_uri(figure: Figure, dpi: int = 110) -> str:
     return "data:image/png;base64," + base64.b64encode(png_bytes(figure, dpi)).decode("ascii")
 
 
+def plain(figure: Figure) -> Figure:
+    """The figure without the frame's upper and right lines."""
+    for axis in figure.axes:
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    return figure
+
+
 def gallery(rows: dict[str, list[Picture]], captions: Sequence[str]) -> Figure:
     """A row of pictures in [0, 1] per key of `rows`, a caption over each column."""
     columns = len(captions)
@@ -57,7 +65,7 @@ def psnr_histogram(psnr: Float[ndarray, " networks"]) -> Figure:
     axis.set_xlabel("PSNR of the SIREN against its image (dB)")
     axis.set_ylabel("networks")
     axis.legend(frameon=False)
-    return _plain(figure)
+    return plain(figure)
 
 
 def training_curve(metrics: Sequence[dict], loss_name: str, score_name: str, log: bool) -> Figure:
@@ -72,7 +80,7 @@ def training_curve(metrics: Sequence[dict], loss_name: str, score_name: str, log
         axis.set_yscale("log")
         axis.plot(steps, scores, color=_BLUE, label=f"{score_name} (validation)")
         axis.legend(frameon=False, fontsize=8)
-        return _plain(figure)
+        return plain(figure)
     axis.set_ylabel(loss_name)
     right = axis.twinx()
     right.plot(steps, scores, color=_BLUE)
@@ -163,13 +171,6 @@ def _draw_edges(axis: Axes, layer: int, counts: Sequence[int], edges: ndarray) -
         zorder=1,
     )
     axis.add_collection(lines)
-
-
-def _plain(figure: Figure) -> Figure:
-    for axis in figure.axes:
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-    return figure
 
 
 def to_picture(values: Float[ndarray, "channels height width"]) -> Picture:

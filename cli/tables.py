@@ -1,0 +1,20 @@
+"""A benchmark's table on the terminal."""
+
+from typing import TYPE_CHECKING
+
+from cli.console import output, shown
+
+if TYPE_CHECKING:
+    from dng.bench.table import Table
+
+
+def show_table(table: "Table") -> None:
+    """Print `table`: the first column to the left, numbers to the right."""
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=table.caption, title_justify="left")
+    for index, name in enumerate(table.header):
+        drawn.add_column(name, justify="right" if index else "left")
+    for row in table.rows:
+        drawn.add_row(*map(shown, row))
+    output.print(drawn)

@@ -1,0 +1,87 @@
+"""The networks of the forward-fit experiment: one message-passing network and a linear readout per layer."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dng.baselines.message_passing import DynamicMessagePassing, StaticMessagePassing
+from dng.bench.forward_fit.samples import MLPSamples
+from dng.bench.forward_fit.settings import ForwardFitSettings
+from dng.heads import count_parameters
+from zootool.errors import UsageError
+
+Kind = Literal["dynamic", "static-each-round", "static-last-round"]
+
+KINDS: dict[Kind, str] = {
+    "dynamic": "dynamic",
+    "static-each-round": "static, each layer after its round",
+    "static-last-round": "static, all layers after the last round",
+}
+"""What is compared, with its name for people."""
+
+PARAMETER_TOLERANCE = 0.05
+
+
+class ForwardFitModel(nn.Module):
+    """Predicts every neuron's post-activation from an MLP's weights, biases and input.
+
+    Inputs, biases and weights are scalars, each kind with a linear map of its own to vectors of width `dim`. On the
+    static graph there are as many rounds as layers.
+    """
+
+    def __init__(self, kind: Kind, dim: int, hidden_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.input_map, self.bias_map, self.weight_map = (nn.Linear(1, dim) for _ in range(3))
+        network = DynamicMessagePassing if kind == "dynamic" else StaticMessagePassing
+        self.network = network(dim, hidden_dim, num_layers)
+        self.readouts = nn.ModuleList(nn.Linear(dim, 1) for _ in range(num_layers))
+
+    def forward(self, samples: MLPSamples) -> list[Float[Tensor, "batch inputs _nodes"]]:
+        # An axis for the inputs, of size 1 for what doesn't depend on them.
+        nodes = [self.input_map(samples.inputs[..., None])]
+        nodes += [self.bias_map(bias[:, None, :, None]) for bias in samples.biases]
+        edges = [self.weight_map(weight[:, None, ..., None]) for weight in samples.weights]
+        states = self._states(self.network(nodes, edges))
+        return [readout(state).squeeze(-1) for readout, state in zip(self.readouts, states, strict=True)]
+
+    def _states(self, found: list) -> list[Tensor]:
+        """The nodes of the layers 1..L at the time at which they are read."""
+        if self.kind == "dynamic":
+            return found[1:]
+        if self.kind == "static-last-round":
+            return found[-1][1:]
+        return [nodes[layer] for layer, nodes in enumerate(found, start=1)]
+
+
+def build_model(kind: Kind, settings: ForwardFitSettings) -> tuple[ForwardFitModel, int]:
+    """The network to compare and its hidden width: the one whose number of parameters is nearest to the dynamic's."""
+
+    def build(kind: Kind, hidden_dim: int) -> ForwardFitModel:
+        return ForwardFitModel(kind, settings.dim, hidden_dim, settings.num_layers)
+
+    with torch.device("meta"):
+        wanted = count_parameters(build("dynamic", settings.hidden_dim))
+        hidden_dim = matching_width(lambda width: count_parameters(build(kind, width)), wanted)
+    return build(kind, hidden_dim), hidden_dim
+
+
+def matching_width(count: Callable[[int], int], wanted: int) -> int:
+    """The width for which `count`, which grows with it, comes nearest to `wanted`.
+
+    Raises UsageError where no width comes within `PARAMETER_TOLERANCE`.
+    """
+    above = 1
+    while count(above) < wanted:
+        above += 1
+    best = min((width for width in (above - 1, above) if width), key=lambda width: abs(count(width) - wanted))
+    if abs(count(best) - wanted) > PARAMETER_TOLERANCE * wanted:
+        raise UsageError(
+            f"no width gives {wanted:,} parameters within {PARAMETER_TOLERANCE:.0%}, the nearest, {best}, gives "
+            f"{count(best):,}",
+            hint="give the dynamic network a larger hidden_dim",
+        )
+    return best
