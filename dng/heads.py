@@ -13,16 +13,23 @@ class LatentClassifier(nn.Module):
 
     The blocks depend on the latent side alone. Even (32 x 32 images, side 8): conv3, conv3, conv1. Odd (28 x 28,
     side 7): conv3 with stride 2, conv1. Each is followed by BatchNorm, ReLU and 2 x 2 pooling while the side is
-    above 1; what is left is averaged and goes through an MLP of three layers.
+    above 1; what is left is averaged and goes through an MLP of three layers. With `joint_views` > 1 so many views
+    enter side by side as one input, as the paper's text has it.
     """
 
-    def __init__(self, latent_dim: int, latent_side: int, num_classes: int, dim: int = 256) -> None:
+    def __init__(
+        self, latent_dim: int, latent_side: int, num_classes: int, dim: int = 256, joint_views: int = 1
+    ) -> None:
         super().__init__()
+        self.joint_views = joint_views
+        latent_dim = latent_dim * joint_views
         layers = _even_blocks(latent_dim, dim) if latent_side % 2 == 0 else _odd_blocks(latent_dim, dim)
         self.blocks = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.mlp = mlp_head(dim, dim, num_classes)
 
-    def forward(self, latents: Float[Tensor, "batch views latent side side"]) -> Float[Tensor, "batch views classes"]:
+    def forward(self, latents: Float[Tensor, "batch views latent side side"]) -> Float[Tensor, "batch _views classes"]:
+        if self.joint_views > 1:
+            latents = latents.flatten(1, 2)[:, None]
         features = self.blocks(latents.flatten(0, 1))
         return self.mlp(features).unflatten(0, latents.shape[:2])
 
@@ -34,6 +41,25 @@ class LatentClassifier(nn.Module):
     def predict(self, latents: Float[Tensor, "batch views latent side side"]) -> Tensor:
         """The class of every network, from the sum of its views' logits."""
         return self(latents).sum(dim=1).argmax(dim=-1)
+
+
+class CodeClassifier(nn.Module):
+    """Classifies INRs from one frozen code vector each: an MLP of three layers."""
+
+    def __init__(self, code_dim: int, num_classes: int, dim: int = 256) -> None:
+        super().__init__()
+        self.mlp = mlp_head(code_dim, dim, num_classes)
+
+    def forward(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch classes"]:
+        return self.mlp(codes)
+
+    def loss(self, codes: Float[Tensor, "batch code"], labels: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return nn.functional.cross_entropy(self(codes), labels)
+
+    def predict(self, codes: Float[Tensor, "batch code"]) -> Tensor:
+        """The class of every network."""
+        return self(codes).argmax(dim=-1)
 
 
 def mlp_head(in_dim: int, hidden_dim: int, out_dim: int, dropout: float = _DROPOUT_IN_MLP) -> nn.Sequential:

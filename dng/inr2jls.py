@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dng.config import EncoderConfig
 from dng.encoder import DNGEncoder
 from dng.graph import DynamicGraph
+from dng.model import Representation
 from dng.views import NUM_VIEWS, six_views
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
@@ -22,7 +23,8 @@ from zootool.errors import UsageError
 class INR2JLSConfig:
     """The images' side and channels, the number of views (1 or 6) and the widths.
 
-    `latent_side` is the side of a latent map: a quarter of the image's, since the decoder doubles it twice.
+    `latent_side` is the side of a latent map: a quarter of the image's, since the decoder doubles it twice. With one
+    view, `noise` is the standard deviation, in [0, 1], of what is added to the images while training (paper, G.3).
     """
 
     image_side: int
@@ -32,6 +34,7 @@ class INR2JLSConfig:
     latent_dim: int = 128
     hidden_dim: int = 1024
     decoder_dim: int = 256
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.image_side < 4 or self.image_side % 4:
@@ -46,17 +49,21 @@ class INR2JLSConfig:
 
 
 class LatentGenerator(nn.Module):
-    """F^n = MLP([theta^n, s]) for N = views x h_s x w_s learnable spatial vectors theta^n of the memories' width."""
+    """F^n = MLP([theta^n, s]) for N learnable spatial vectors theta^n of the memories' width d.
 
-    def __init__(self, memory_dim: int, config: INR2JLSConfig) -> None:
+    `shape` (views, h_s, w_s) is how the N vectors lie. The MLP has one hidden layer of `hidden_dim`.
+    """
+
+    def __init__(
+        self, memory_dim: int, spatial_dim: int, shape: tuple[int, int, int], hidden_dim: int, latent_dim: int
+    ) -> None:
         super().__init__()
-        self.shape = (config.num_views, config.latent_side, config.latent_side)
-        spatial_dim = config.encoder.dim
-        self.spatial = nn.Parameter(torch.randn(config.num_views * config.latent_side**2, spatial_dim))
-        self.hidden = nn.Linear(spatial_dim + memory_dim, config.hidden_dim)
-        self.out = nn.Linear(config.hidden_dim, config.latent_dim)
+        self.shape = shape
+        self.spatial = nn.Parameter(torch.randn(shape[0] * shape[1] * shape[2], spatial_dim))
+        self.hidden = nn.Linear(spatial_dim + memory_dim, hidden_dim)
+        self.out = nn.Linear(hidden_dim, latent_dim)
 
-    def forward(self, memory: Float[Tensor, "batch memory"]) -> Float[Tensor, "batch views latent side side"]:
+    def forward(self, memory: Float[Tensor, "batch memory"]) -> Float[Tensor, "batch views latent height width"]:
         # The first layer of [theta^n, s] is a part that depends on n plus a part that depends on the network:
         # computed apart, the matrix product over all pairs (n, network) is never needed.
         spatial_weight, memory_weight = self.hidden.weight.split([self.spatial.shape[1], memory.shape[1]], dim=1)
@@ -66,24 +73,24 @@ class LatentGenerator(nn.Module):
         return latents.unflatten(1, self.shape).movedim(-1, 2)
 
 
-class INR2JLS(nn.Module):
+class INR2JLS(Representation):
     """DNG-Encoder, latent generator and the decoder shared by the views.
 
     `encode` gives the latents (B, views, latent_dim, h_s, w_s), `forward` the reconstructed views
     (B, views, C, H, W) in [-1, 1] as far as the training has come; there is no output non-linearity.
     """
 
+    kind = "inr2jls"
+
     def __init__(self, architecture: Architecture, config: INR2JLSConfig) -> None:
         super().__init__()
-        outputs = architecture.node_counts[-1]
-        if outputs != config.image_channels:
-            raise UsageError(
-                f"the INRs have {outputs} output channels, the images {config.image_channels}",
-                hint="give the image set that the zoo was built from",
-            )
+        check_channels(architecture, config.image_channels)
         self.config = config
         self.encoder = DNGEncoder(architecture, config.encoder)
-        self.generator = LatentGenerator(self.encoder.out_dim, config)
+        shape = (config.num_views, config.latent_side, config.latent_side)
+        self.generator = LatentGenerator(
+            self.encoder.out_dim, config.encoder.dim, shape, config.hidden_dim, config.latent_dim
+        )
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(config.latent_dim, config.decoder_dim, kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
@@ -106,5 +113,28 @@ class INR2JLS(nn.Module):
     def target_views(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch views channels height width"]:
-        """What `forward` should give for the source images in [-1, 1]."""
-        return six_views(images) if self.config.num_views == NUM_VIEWS else images[:, None]
+        """What `forward` should give for the source images in [-1, 1]; noisy in training, where the config says so."""
+        if self.config.num_views == NUM_VIEWS:
+            return six_views(images)
+        if self.config.noise and self.training:
+            in_unit = (images + 1) / 2 + self.config.noise * torch.randn_like(images)
+            images = in_unit.clamp(0, 1) * 2 - 1
+        return images[:, None]
+
+    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+        """The mean squared error over views, channels and pixels."""
+        return (self(graph) - self.target_views(images)).square().mean()
+
+    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+        """The image itself, without its other views."""
+        return self(graph)[:, 0]
+
+
+def check_channels(architecture: Architecture, image_channels: int) -> None:
+    """Raise UsageError unless the INRs have as many outputs as the images have channels."""
+    outputs = architecture.node_counts[-1]
+    if outputs != image_channels:
+        raise UsageError(
+            f"the INRs have {outputs} output channels, the images {image_channels}",
+            hint="give the image set that the zoo was built from",
+        )

@@ -1,52 +1,75 @@
-"""What a trained model needs to be used again: its architecture and its settings, beside its weights."""
+"""What a trained model needs to be used again: its kind, architecture and settings, beside its weights."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dng.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
 from dng.checkpoint import load_tensors
 from dng.inr2jls import INR2JLS, INR2JLSConfig
+from dng.model import Model
+from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from zootool.architecture import Architecture
-from zootool.errors import FormatError, MissingError
+from zootool.errors import FormatError, MissingError, did_you_mean
 from zootool.files import write_json_atomic
 from zootool.records import from_plain
 
 _SPEC = "model.json"
 
+MODELS: dict[str, tuple[type[Model], type]] = {
+    "inr2jls": (INR2JLS, INR2JLSConfig),
+    "memory-decoder": (MemoryDecoder, ReconstructionConfig),
+    "weight-decoder": (WeightDecoder, ReconstructionConfig),
+    "classifier": (NetworkClassifier, PredictorConfig),
+    "predictor": (AccuracyPredictor, PredictorConfig),
+}
+"""Kind -> the model and its settings. All are built from an Architecture and the settings."""
 
-def write_model_spec(run_dir: Path, model: INR2JLS) -> None:
-    """Write what `load_inr2jls` needs to build `model` again, before its training starts."""
+
+def write_model_spec(run_dir: Path, model: Model) -> None:
+    """Write what `load` needs to build `model` again, before its training starts."""
     run_dir.mkdir(parents=True, exist_ok=True)
     architecture = model.encoder.architecture.to_dict()
-    spec = {"kind": "inr2jls", "architecture": architecture, "config": asdict(model.config)}
+    spec = {"kind": model.kind, "architecture": architecture, "config": asdict(model.config)}
     write_json_atomic(run_dir / _SPEC, spec)
 
 
-def load_inr2jls(run_dir: Path) -> INR2JLS:
+def load(run_dir: Path | str) -> Model:
     """The trained model of a run, in evaluation mode, with the weights that validation picked.
 
-    Raises MissingError where there is no run, FormatError where its files don't fit together.
+    `run_dir` is the folder of one training, or of a benchmark that has one in it. Raises MissingError where there is
+    no run, FormatError where its files don't fit together.
     """
-    spec = _read_spec(run_dir)
-    architecture = Architecture.from_dict(spec.get("architecture"), f"{run_dir / _SPEC}: architecture")
-    model = INR2JLS(architecture, from_plain(INR2JLSConfig, spec.get("config"), f"{run_dir / _SPEC}: config"))
-    weights, _ = load_tensors(run_dir / "best.safetensors")
+    folder = model_dir(Path(run_dir))
+    spec, where = _read_spec(folder), str(folder / _SPEC)
+    model_type, config_type = MODELS[spec["kind"]]
+    architecture = Architecture.from_dict(spec.get("architecture"), f"{where}: architecture")
+    model = model_type(architecture, from_plain(config_type, spec.get("config"), f"{where}: config"))
+    weights, _ = load_tensors(folder / "best.safetensors")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise FormatError(f"{run_dir}: the weights don't fit {_SPEC}: {error}") from error
+        raise FormatError(f"{folder}: the weights don't fit {_SPEC}: {error}") from error
     return model.eval()
+
+
+def model_dir(run_dir: Path) -> Path:
+    """The folder with the model of a run: itself, or the one training in it that a benchmark keeps its model in."""
+    candidates = [run_dir, *(run_dir / kind for kind in MODELS)]
+    found = next((folder for folder in candidates if (folder / _SPEC).exists()), None)
+    if found is None:
+        raise MissingError(f"{run_dir} holds no trained model", hint="train one with `zoo bench inr-classification`")
+    return found
 
 
 def _read_spec(run_dir: Path) -> dict[str, Any]:
     path = run_dir / _SPEC
-    if not path.exists():
-        raise MissingError(f"{run_dir} holds no trained model", hint="train one with `zoo bench inr-classification`")
     try:
         spec = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(spec, dict) or spec.get("kind") != "inr2jls":
-        raise FormatError(f"{path} doesn't describe an INR2JLS model")
+    if not isinstance(spec, dict) or spec.get("kind") not in MODELS:
+        kind = spec.get("kind") if isinstance(spec, dict) else None
+        raise FormatError(f"{path} describes a model of the kind {kind!r}", hint=did_you_mean(str(kind), MODELS))
     return spec

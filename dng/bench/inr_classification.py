@@ -1,28 +1,30 @@
 """INR classification: train INR2JLS on images and weights, then a classifier on its frozen latents (section 8.1).
 
-The test split is read once, by the classifier that validation picked.
+The test split is read once, by the classifier that validation picked. The preset's ablation exchanges a part of it
+for another, as in the paper's Tables 3, 4, 6 and 7.
 """
 
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
-from dng.bench.latents import Latents, LoaderFactory
+from dng.bench.builders import build_code_classifier, build_network_classifier, build_representation
+from dng.bench.data import EndlessBatches, Loader, Zoo, to_graphs
+from dng.bench.latents import Latents
 from dng.bench.presets import ClassificationPreset
-from dng.heads import LatentClassifier, count_parameters
-from dng.inr2jls import INR2JLS
+from dng.bench.tasks import CodeClassification, NetworkClassification, Reconstruction, predict_codes, source_images
+from dng.heads import count_parameters
+from dng.model import Representation
 from dng.runs import write_model_spec
 from dng.seed import derived_seed, seeded
-from dng.train import TrainConfig, train
-from dng.views import to_unit_range
+from dng.train import train
 from zootool.errors import BadDataError, UsageError
 from zootool.files import write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
@@ -35,71 +37,33 @@ Control = Literal["none", "shuffled-labels"]
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """What the benchmark measured; accuracies are fractions, `seconds` are those of this call."""
+    """What the benchmark measured; accuracies are fractions, `seconds` are those of this call.
+
+    `validation_mse` is the reconstruction's, None where nothing is reconstructed.
+    """
 
     test_accuracy: float
     validation_accuracy: float
-    validation_mse: float
+    validation_mse: float | None
     num_networks: int
     num_classes: int
     num_parameters: int
     zoo_id: str
     preset: str
+    ablation: str
     seed: int
     control: str
     seconds: float
     skipped: bool
 
 
-class Reconstruction:
-    """The first training: the views of the source image from the weights, by mean squared error in [-1, 1]."""
-
-    def __init__(self, model: INR2JLS, validation: Loader) -> None:
-        self.model = model
-        self.validation = validation
-
-    def loss(self, batch: LabelledGraphs) -> Tensor:
-        """The mean squared error over views, channels and pixels."""
-        return (self.model(batch.graph) - self._targets(batch)).square().mean()
-
-    def validate(self) -> float:
-        """The mean squared error on the validation split."""
-        total, count = 0.0, 0
-        for batch in map(to_graphs, self.validation):
-            total += self.loss(batch).item() * batch.graph.batch_size
-            count += batch.graph.batch_size
-        return total / count
-
-    def describe(self, batch: LabelledGraphs) -> str:
-        """The rows of the batch in the zoo's table."""
-        return f"the networks in rows {batch.rows.tolist()}"
-
-    def _targets(self, batch: LabelledGraphs) -> Tensor:
-        if batch.images is None:
-            raise BadDataError("the loader gave no source images", hint="give the image set with `--data`")
-        return self.model.target_views(to_unit_range(batch.images))
-
-
-class Classification:
-    """The second training: labels from frozen latents, by cross-entropy on every view."""
-
-    def __init__(self, model: LatentClassifier, validation: Latents, batch_size: int) -> None:
-        self.model = model
-        self.validation = validation
-        self.batch_size = batch_size
-
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross-entropy of a batch of latents and labels."""
-        return self.model.loss(*batch)
-
-    def validate(self) -> float:
-        """Accuracy on the validation split."""
-        predictions, labels = predict(self.model, self.validation, self.batch_size)
-        return (predictions == labels).float().mean().item()
-
-    def describe(self, batch: tuple[Tensor, Tensor]) -> str:
-        """The batch's size."""
-        return f"a batch of {len(batch[0])} latents"
+@dataclass(frozen=True)
+class _Outcome:
+    predictions: Tensor
+    truth: Tensor
+    validation_accuracy: float
+    validation_mse: float | None
+    num_parameters: int
 
 
 def run_inr_classification(
@@ -114,43 +78,35 @@ def run_inr_classification(
 
     `control="shuffled-labels"` permutes the labels over the networks: accuracy must then fall to chance.
     """
+    identity: dict[str, Any] = {
+        "zoo_id": zoo.id,
+        "preset": preset_name,
+        "ablation": preset.ablation,
+        "seed": preset.seed,
+        "control": control,
+    }
     done = read_result(out)
     if done is not None:
-        return _same_run(done, zoo, preset_name, preset.reconstruction.seed, control, out)
+        _check_same(done, identity, out)
+        return done
     started = time.perf_counter()
-    seed = preset.reconstruction.seed
-    labels = _labels(zoo, control, seed)
-    model, validation_mse = _train_inr2jls(zoo, preset, out / "inr2jls", report)
-    splits = {name: _latents(model, zoo, name, labels) for name in SPLITS}
-    num_classes = int(labels.max()) + 1
-    classifier, validation_accuracy = _train_classifier(model, splits, preset, num_classes, out / "classifier", report)
-    predictions, truth = predict(classifier, splits["test"], preset.classification.batch_size)
-    _write_predictions(out, zoo, predictions, truth)
+    labels = _labels(zoo, control, preset.seed)
+    run = _run_directly if preset.ablation == "encoder-only" else _run_on_codes
+    outcome = run(zoo, preset, labels, out, report)
+    _write_predictions(out, zoo, outcome)
     result = ClassificationResult(
-        test_accuracy=(predictions == truth).float().mean().item(),
-        validation_accuracy=validation_accuracy,
-        validation_mse=validation_mse,
+        test_accuracy=(outcome.predictions == outcome.truth).float().mean().item(),
+        validation_accuracy=outcome.validation_accuracy,
+        validation_mse=outcome.validation_mse,
         num_networks=len(zoo),
-        num_classes=num_classes,
-        num_parameters=count_parameters(model) + count_parameters(classifier),
-        zoo_id=zoo.id,
-        preset=preset_name,
-        seed=seed,
-        control=control,
+        num_classes=_num_classes(labels),
+        num_parameters=outcome.num_parameters,
         seconds=time.perf_counter() - started,
         skipped=False,
+        **identity,
     )
     write_json_atomic(out / RESULTS, asdict(result))
     return result
-
-
-@torch.no_grad()
-def predict(classifier: LatentClassifier, latents: Latents, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Predicted classes and labels of a split, both int64 (N,)."""
-    classifier.eval()
-    pairs = [(classifier.predict(batch), labels) for batch, labels in latents.once(batch_size)]
-    predictions, labels = zip(*pairs, strict=True)
-    return torch.cat(predictions), torch.cat(labels)
 
 
 def read_result(out: Path) -> ClassificationResult | None:
@@ -161,17 +117,13 @@ def read_result(out: Path) -> ClassificationResult | None:
     return ClassificationResult(**json.loads(path.read_text(encoding="utf-8")) | {"skipped": True})
 
 
-def _same_run(
-    done: ClassificationResult, zoo: Zoo, preset: str, seed: int, control: str, out: Path
-) -> ClassificationResult:
-    wanted = {"zoo_id": zoo.id, "preset": preset, "seed": seed, "control": control}
-    for key, value in wanted.items():
+def _check_same(done: ClassificationResult, identity: dict[str, Any], out: Path) -> None:
+    for key, value in identity.items():
         if getattr(done, key) != value:
             raise UsageError(
                 f"{out} holds a result with {key}={getattr(done, key)}, this run has {key}={value}",
                 hint="choose another --out, or remove that folder",
             )
-    return done
 
 
 def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
@@ -194,52 +146,71 @@ def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
     return by_row
 
 
-def _train_inr2jls(zoo: Zoo, preset: ClassificationPreset, run_dir: Path, report: Reporter) -> tuple[INR2JLS, float]:
-    config = preset.reconstruction
-    training = zoo.select(split="train").loader(config.batch_size, shuffle=True, seed=config.seed, images=True)
-    validation = zoo.select(split="validation").loader(config.batch_size, images=True)
-    first = to_graphs(next(iter(validation)))
-    if first.images is None:
-        raise BadDataError("the loader gave no source images", hint="give the image set with `--data`")
-    side, channels = first.images.shape[1], first.images.shape[3]
-    with seeded(config.seed, "inr2jls"):
-        model = INR2JLS(first.graph.architecture, preset.model_config(side, channels))
+def _num_classes(labels: Tensor) -> int:
+    return int(labels.max()) + 1
+
+
+def _run_on_codes(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
+    model, validation_mse = _train_representation(zoo, preset, out, report)
+    splits = {name: _latents(model, zoo, name, labels) for name in SPLITS}
+    config = preset.classification
+    with seeded(config.seed, "classifier"):
+        classifier = build_code_classifier(preset, splits["train"].first(), _num_classes(labels))
+    task = CodeClassification(classifier, splits["validation"], config.batch_size)
+    batches = splits["train"].endless(config.batch_size, config.seed)
+    result = train(task, batches, config, out / "latent-classifier", "training the classifier", report)
+    predictions, truth = predict_codes(classifier, splits["test"], config.batch_size)
+    num_parameters = sum(p.numel() for p in model.parameters()) + count_parameters(classifier)
+    return _Outcome(predictions, truth, result.best_score, validation_mse, num_parameters)
+
+
+def _run_directly(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
+    config = preset.encoder_only.training
+    loaders = _loaders(zoo, config.batch_size, config.seed, images=False)
+    architecture = to_graphs(next(iter(loaders["validation"]))).graph.architecture
+    with seeded(config.seed, "encoder-only"):
+        model = build_network_classifier(architecture, preset, _num_classes(labels))
+    run_dir = out / model.kind
     write_model_spec(run_dir, model)
-    task = Reconstruction(model, validation)
-    result = train(task, EndlessBatches(training), config, run_dir, "training INR2JLS", report)
+    task = NetworkClassification(model, loaders["validation"], lambda batch: labels[batch.rows])
+    result = train(task, EndlessBatches(loaders["train"]), config, run_dir, "training the encoder", report)
+    predictions, truth = task.predict(loaders["test"])
+    return _Outcome(predictions, truth, result.best_score, None, count_parameters(model))
+
+
+def _train_representation(
+    zoo: Zoo, preset: ClassificationPreset, out: Path, report: Reporter
+) -> tuple[Representation, float]:
+    config = preset.reconstruction
+    loaders = _loaders(zoo, config.batch_size, config.seed, images=True)
+    first = to_graphs(next(iter(loaders["validation"])))
+    _, channels, side, _ = source_images(first).shape
+    with seeded(config.seed, "representation"):
+        model = build_representation(first.graph.architecture, preset, side, channels)
+    write_model_spec(out / model.kind, model)
+    task = Reconstruction(model, loaders["validation"])
+    batches = EndlessBatches(loaders["train"])
+    result = train(task, batches, config, out / model.kind, "training INR2JLS", report)
     return model, result.best_score
 
 
-def _latents(model: INR2JLS, zoo: Zoo, split: str, labels: Tensor) -> Latents:
+def _loaders(zoo: Zoo, batch_size: int, seed: int, images: bool) -> dict[str, Loader]:
+    return {
+        name: zoo.select(split=name).loader(batch_size, shuffle=name == "train", seed=seed, images=images)
+        for name in SPLITS
+    }
+
+
+def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor) -> Latents:
     selected = zoo.select(split=split)
 
     def loader(batch_size: int, shuffle: bool, seed: int) -> Loader:
         return selected.loader(batch_size, shuffle=shuffle, seed=seed)
 
-    factory: LoaderFactory = loader
-    return Latents(model, factory, lambda batch: labels[batch.rows], len(selected))
+    return Latents(model, loader, lambda batch: labels[batch.rows], len(selected))
 
 
-def _train_classifier(
-    model: INR2JLS,
-    splits: dict[str, Latents],
-    preset: ClassificationPreset,
-    num_classes: int,
-    run_dir: Path,
-    report: Reporter,
-) -> tuple[LatentClassifier, float]:
-    config: TrainConfig = preset.classification
-    with seeded(config.seed, "classifier"):
-        classifier = LatentClassifier(
-            model.config.latent_dim, model.config.latent_side, num_classes, preset.classifier_dim
-        )
-    task = Classification(classifier, splits["validation"], config.batch_size)
-    batches = splits["train"].endless(config.batch_size, config.seed)
-    result = train(task, batches, config, run_dir, "training the classifier", report)
-    return classifier, result.best_score
-
-
-def _write_predictions(out: Path, zoo: Zoo, predictions: Tensor, labels: Tensor) -> None:
+def _write_predictions(out: Path, zoo: Zoo, outcome: _Outcome) -> None:
     table = zoo.select(split="test").nets[["net_id"]]
-    table["label"], table["prediction"] = labels.numpy(), predictions.numpy()
+    table["label"], table["prediction"] = outcome.truth.numpy(), outcome.predictions.numpy()
     write_atomic(out / "predictions.parquet", lambda sink: table.to_parquet(sink, index=False))

@@ -1,16 +1,42 @@
 """The settings of a benchmark run, by name: `paper` as published, `demo` for two CPU cores and a minute or two."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from dng.config import EncoderConfig
-from dng.inr2jls import INR2JLSConfig
 from dng.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
+
+Ablation = Literal[
+    "none",
+    "no-augmentation",
+    "noise",
+    "inr-inr",
+    "no-latent-generator",
+    "encoder-only",
+    "positional",
+    "non-linearity",
+    "joint-classifier",
+]
+"""Rows of the paper's tables: none is INR2JLS itself; no-augmentation and noise are Table 4's; inr-inr and
+no-latent-generator Table 3's; encoder-only Table 3's and 7's; positional and non-linearity Table 6's;
+joint-classifier is the one classifier of all views that the paper's text describes."""
+
+NOISE = 0.06
+
+
+@dataclass(frozen=True)
+class EncoderOnly:
+    """The encoder with an MLP classifier, trained together (Table 7): its own width and training."""
+
+    dim: int
+    head_dim: int
+    training: TrainConfig
 
 
 @dataclass(frozen=True)
 class ClassificationPreset:
-    """INR2JLS's widths, its training, and the training of the classifier on its latents."""
+    """INR2JLS's widths, its training, the training of the classifier on its latents, and the ablations' widths."""
 
     encoder: EncoderConfig
     latent_dim: int
@@ -19,17 +45,15 @@ class ClassificationPreset:
     classifier_dim: int
     reconstruction: TrainConfig
     classification: TrainConfig
+    encoder_only: EncoderOnly
+    decoding_dim: int = 512
+    code_dim: int = 256
+    ablation: Ablation = field(default="none")
 
-    def model_config(self, image_side: int, image_channels: int) -> INR2JLSConfig:
-        """INR2JLS for images of this shape."""
-        return INR2JLSConfig(
-            image_side,
-            image_channels,
-            encoder=self.encoder,
-            latent_dim=self.latent_dim,
-            hidden_dim=self.hidden_dim,
-            decoder_dim=self.decoder_dim,
-        )
+    @property
+    def seed(self) -> int:
+        """The seed of initial weights, order of batches and dropout."""
+        return self.reconstruction.seed
 
     def with_seed(self, seed: int) -> "ClassificationPreset":
         """The same settings under another seed."""
@@ -37,7 +61,19 @@ class ClassificationPreset:
             self,
             reconstruction=replace(self.reconstruction, seed=seed),
             classification=replace(self.classification, seed=seed),
+            encoder_only=replace(self.encoder_only, training=replace(self.encoder_only.training, seed=seed)),
         )
+
+    def with_ablation(self, name: str) -> "ClassificationPreset":
+        """The same settings for one row of the paper's tables. Raises UsageError for an unknown one."""
+        if name not in get_args(Ablation):
+            raise UsageError(f"there is no ablation {name!r}", hint=did_you_mean(name, get_args(Ablation)))
+        encoder = self.encoder
+        if name == "positional":
+            encoder = replace(encoder, positional=True)
+        if name == "non-linearity":
+            encoder = replace(encoder, activations=("sine", "none"))
+        return replace(self, ablation=name, encoder=encoder)
 
 
 PAPER = ClassificationPreset(
@@ -65,6 +101,20 @@ PAPER = ClassificationPreset(
         warmup_per_step=7e-5,
         validate_every=1000,
     ),
+    encoder_only=EncoderOnly(
+        dim=128,
+        head_dim=128,
+        training=TrainConfig(
+            steps=300_000,
+            batch_size=128,
+            lr=1e-4,
+            optimizer="adamw",
+            weight_decay=5e-4,
+            warmup_start=0.5,
+            warmup_per_step=5e-5,
+            validate_every=2000,
+        ),
+    ),
 )
 
 DEMO = ClassificationPreset(
@@ -85,6 +135,22 @@ DEMO = ClassificationPreset(
     classification=TrainConfig(
         steps=600, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=0.1, validate_every=50
     ),
+    encoder_only=EncoderOnly(
+        dim=64,
+        head_dim=64,
+        training=TrainConfig(
+            steps=600,
+            batch_size=64,
+            lr=1e-3,
+            optimizer="adamw",
+            weight_decay=5e-4,
+            warmup_start=0.1,
+            warmup_per_step=0.01,
+            validate_every=50,
+        ),
+    ),
+    decoding_dim=128,
+    code_dim=64,
 )
 
 CLASSIFICATION_PRESETS = {"paper": PAPER, "demo": DEMO}

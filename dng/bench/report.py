@@ -12,7 +12,8 @@ from dng.bench import figures
 from dng.bench.data import LabelledGraphs, Zoo, class_names, render_network, to_graphs
 from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Page, Section, report_figure
-from dng.runs import load_inr2jls
+from dng.model import Representation
+from dng.runs import load, model_dir
 from dng.train import read_metrics
 from zootool.errors import MissingError, UsageError
 
@@ -63,6 +64,8 @@ def _notes(result: ClassificationResult, zoo: Zoo) -> tuple[str, ...]:
             "easier than the usual one, where every network starts from its own random weights: don't compare this "
             "accuracy with published ones."
         )
+    if result.ablation != "none":
+        notes.append(f"This is the ablation {result.ablation!r}, not INR2JLS as published.")
     if result.control != "none":
         notes.append(f"This is a control run ({result.control}): the accuracy should be at chance.")
     if any(source.is_partial for source in zoo.info.sources):
@@ -80,7 +83,7 @@ def _initialisation(zoo: Zoo) -> str:
 
 @torch.no_grad()
 def _gallery_section(zoo: Zoo, names: tuple[str, ...], run_dir: Path, predictions: pd.DataFrame) -> Section:
-    model = load_inr2jls(run_dir / "inr2jls")
+    model = load(run_dir)
     selected = zoo.select(split="test")
     rows = _one_of_each_class(predictions["label"].to_numpy())
     batch = _graphs_of(selected, rows)
@@ -89,13 +92,15 @@ def _gallery_section(zoo: Zoo, names: tuple[str, ...], run_dir: Path, prediction
     columns = np.argsort(predictions.loc[rows, "label"].to_numpy()).tolist()
     shown = predictions.iloc[[rows[column] for column in columns]]
     captions = [f"{names[a]} as {names[b]}" for a, b in shown[["label", "prediction"]].to_numpy()]
-    reconstructions = model(batch.graph)[:, 0].numpy()
     pictures = {
         "image": [figures.from_pixels(batch.images[column].numpy()) for column in columns],
         "SIREN": [(render_network(selected, rows[column], side) + 1) / 2 for column in columns],
-        "INR2JLS": [figures.to_picture(reconstructions[column]) for column in columns],
     }
-    text = "Test networks: the image, what the SIREN renders, and what INR2JLS decodes from the SIREN's weights alone."
+    text = "Test networks: the image, and what the SIREN renders."
+    if isinstance(model, Representation):
+        decoded = model.reconstruct(batch.graph).numpy()
+        pictures["decoded"] = [figures.to_picture(decoded[column]) for column in columns]
+        text = "Test networks: the image, what the SIREN renders, and what was decoded from the SIREN's weights alone."
     return _section(
         "What the networks know", text, figures.gallery(pictures, captions), "Each column: class as prediction"
     )
@@ -122,14 +127,20 @@ def _fit_section(zoo: Zoo) -> Section:
 
 
 def _training_section(run_dir: Path) -> Section:
-    reconstruction = figures.training_curve(read_metrics(run_dir / "inr2jls"), "MSE", "MSE", log=True)
-    classifier = figures.training_curve(read_metrics(run_dir / "classifier"), "cross-entropy", "accuracy", log=False)
+    folder = model_dir(run_dir)
+    if not (run_dir / "latent-classifier").exists():
+        curve = figures.training_curve(read_metrics(folder), "cross-entropy", "accuracy", log=False)
+        text = "The encoder and its classifier learn together. Validation picks the weights."
+        return _section("Training", text, curve, "Loss (grey) and accuracy (blue)")
+    reconstruction = figures.training_curve(read_metrics(folder), "MSE", "MSE", log=True)
+    metrics = read_metrics(run_dir / "latent-classifier")
+    classifier = figures.training_curve(metrics, "cross-entropy", "accuracy", log=False)
     return Section(
         "Training",
-        "First INR2JLS learns to decode images from weights, without labels; then a classifier learns from the frozen "
-        "latents. Validation picks the weights of both.",
+        "First the model learns to decode images from weights, without labels; then a classifier learns from the "
+        "frozen codes. Validation picks the weights of both.",
         (
-            report_figure(reconstruction, "INR2JLS: error of the six views"),
+            report_figure(reconstruction, "Error of the decoded images"),
             report_figure(classifier, "Classifier: loss (grey) and accuracy (blue)"),
         ),
     )
@@ -159,7 +170,7 @@ def _graph_section(zoo: Zoo) -> Section:
 def _facts(result: ClassificationResult, zoo: Zoo) -> dict[str, str]:
     return {
         "command": f"zoo bench inr-classification --zoo {zoo.info.name}.zoo "
-        f"--preset {result.preset} --seed {result.seed}",
+        f"--preset {result.preset} --ablation {result.ablation} --seed {result.seed}",
         "initialisation": _initialisation(zoo),
         "zoo id": result.zoo_id,
         "seconds": f"{result.seconds:.0f}",

@@ -1,5 +1,7 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -8,7 +10,10 @@ import torch
 from dng.bench.data import EndlessBatches, to_graphs
 from dng.bench.inr_classification import read_result, run_inr_classification
 from dng.bench.latents import Latents
-from dng.runs import load_inr2jls
+from dng.bench.presets import Ablation
+from dng.bench.report import write_classification_report
+from dng.model import Representation
+from dng.runs import load
 from tests.dng.bench.zoos import TINY
 from zootool.errors import BadDataError, FormatError, MissingError, UsageError
 from zootool.zoo import Zoo
@@ -33,6 +38,32 @@ def test_with_shuffled_labels_accuracy_falls_to_chance(digits_zoo: Zoo, finished
     assert result.test_accuracy < 0.22
 
 
+@pytest.mark.parametrize("ablation", [name for name in get_args(Ablation) if name != "none"])
+def test_every_ablation_runs_end_to_end(digits_zoo: Zoo, tmp_path: Path, ablation: str) -> None:
+    short = replace(
+        TINY,
+        reconstruction=replace(TINY.reconstruction, steps=6, validate_every=3),
+        classification=replace(TINY.classification, steps=6, validate_every=3),
+        encoder_only=replace(TINY.encoder_only, training=replace(TINY.encoder_only.training, steps=6)),
+    ).with_ablation(ablation)
+    result = run_inr_classification(digits_zoo, "tiny", short, tmp_path)
+    assert result.ablation == ablation
+    assert 0 <= result.test_accuracy <= 1
+    assert (result.validation_mse is None) == (ablation == "encoder-only")
+    model = load(tmp_path)
+    graph = to_graphs(next(iter(digits_zoo.loader(3)))).graph
+    if isinstance(model, Representation):
+        assert model.reconstruct(graph).shape == (3, 1, 8, 8)
+        assert len(model.encode(graph)) == 3
+    write_classification_report(digits_zoo, tmp_path, tmp_path / "report.html")
+    assert f"ablation &#39;{ablation}&#39;" in (tmp_path / "report.html").read_text()
+
+
+def test_an_unknown_ablation_is_named() -> None:
+    with pytest.raises(UsageError, match="did you mean 'noise'"):
+        TINY.with_ablation("nois")
+
+
 def test_a_finished_run_is_read_not_repeated(digits_zoo: Zoo, finished_run: Path) -> None:
     before = (finished_run / "results.json").read_bytes()
     result = run_inr_classification(digits_zoo, "tiny", TINY, finished_run)
@@ -51,7 +82,8 @@ def test_a_zoo_without_a_split_is_refused(digits_zoo: Zoo, tmp_path: Path) -> No
 
 
 def test_latents_on_the_fly_are_those_of_the_cache(digits_zoo: Zoo, finished_run: Path) -> None:
-    model = load_inr2jls(finished_run / "inr2jls")
+    model = load(finished_run)
+    assert isinstance(model, Representation)
     selected = digits_zoo.select(split="test")
 
     def latents(cache_bytes: int) -> Latents:
@@ -104,11 +136,11 @@ def test_endless_batches_go_on_from_their_state(digits_zoo: Zoo) -> None:
 
 def test_a_run_that_is_not_there_or_not_ours_is_named(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="holds no trained model"):
-        load_inr2jls(tmp_path)
+        load(tmp_path)
     shutil.copytree(finished_run / "inr2jls", tmp_path / "run")
     (tmp_path / "run" / "best.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00nonsense")
     with pytest.raises(FormatError, match="no checkpoint"):
-        load_inr2jls(tmp_path / "run")
+        load(tmp_path / "run")
     (tmp_path / "run" / "model.json").write_text("[]")
-    with pytest.raises(FormatError, match="INR2JLS"):
-        load_inr2jls(tmp_path / "run")
+    with pytest.raises(FormatError, match="kind None"):
+        load(tmp_path / "run")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dng.bench.presets import ClassificationPreset
+from dng.bench.presets import ClassificationPreset, EncoderOnly
 from dng.config import EncoderConfig
 from dng.train import TrainConfig
 from zootool import open_zoo
@@ -24,6 +24,11 @@ TINY = ClassificationPreset(
     classification=TrainConfig(
         steps=150, batch_size=32, lr=2e-3, optimizer="adamw", weight_decay=0.1, validate_every=50
     ),
+    encoder_only=EncoderOnly(
+        24, 24, TrainConfig(steps=60, batch_size=32, lr=3e-3, optimizer="adamw", validate_every=30)
+    ),
+    decoding_dim=32,
+    code_dim=16,
 )  # fmt: skip
 
 

@@ -1,0 +1,56 @@
+"""The models that a classification preset and its ablation ask for."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from dng.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
+from dng.bench.presets import NOISE, ClassificationPreset
+from dng.heads import CodeClassifier, LatentClassifier
+from dng.inr2jls import INR2JLS, INR2JLSConfig
+from dng.predictors import NetworkClassifier, PredictorConfig
+from dng.views import NUM_VIEWS
+from zootool.architecture import Architecture
+
+
+def build_representation(
+    architecture: Architecture, preset: ClassificationPreset, image_side: int, image_channels: int
+) -> INR2JLS | MemoryDecoder | WeightDecoder:
+    """The model that learns codes from images of this shape."""
+    if preset.ablation in ("inr-inr", "no-latent-generator"):
+        config = ReconstructionConfig(
+            image_side, image_channels, preset.encoder, preset.decoding_dim, preset.code_dim, preset.hidden_dim
+        )
+        kind = WeightDecoder if preset.ablation == "inr-inr" else MemoryDecoder
+        return kind(architecture, config)
+    single = preset.ablation in ("no-augmentation", "noise")
+    config = INR2JLSConfig(
+        image_side,
+        image_channels,
+        encoder=preset.encoder,
+        num_views=1 if single else NUM_VIEWS,
+        latent_dim=preset.latent_dim,
+        hidden_dim=preset.hidden_dim,
+        decoder_dim=preset.decoder_dim,
+        noise=NOISE if preset.ablation == "noise" else 0.0,
+    )
+    return INR2JLS(architecture, config)
+
+
+def build_code_classifier(
+    preset: ClassificationPreset, code: Tensor, num_classes: int
+) -> LatentClassifier | CodeClassifier:
+    """The classifier of codes shaped like `code`: (1, numbers), or latent maps (1, views, channels, side, side)."""
+    if code.ndim == 2:
+        return CodeClassifier(code.shape[1], num_classes, preset.classifier_dim)
+    _, views, channels, side, _ = code.shape
+    joint_views = views if preset.ablation == "joint-classifier" else 1
+    return LatentClassifier(channels, side, num_classes, preset.classifier_dim, joint_views)
+
+
+def build_network_classifier(
+    architecture: Architecture, preset: ClassificationPreset, num_classes: int
+) -> NetworkClassifier:
+    """The encoder with an MLP classifier of its memories."""
+    encoder = replace(preset.encoder, dim=preset.encoder_only.dim)
+    return NetworkClassifier(architecture, PredictorConfig(num_classes, encoder, preset.encoder_only.head_dim))
