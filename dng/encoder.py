@@ -52,13 +52,17 @@ class DNGEncoder(nn.Module):
 
     def memories(self, graph: DynamicGraph) -> list[Float[Tensor, "batch _nodes dim"]]:
         """The memories of all nodes: of the inputs, then of each timestamp 1..L."""
-        check_graph(self.architecture, self.config, self.num_edges, graph)
+        self.check(graph)
         inputs = self.inputs.expand(graph.batch_size, -1, -1)
         memories: list[Tensor] | None = None
         for walk in self.walks:
             memories = walk(self.features, graph, inputs, memories)
         assert memories is not None, "a config has at least one walk"
         return memories
+
+    def check(self, graph: DynamicGraph) -> None:
+        """Raise UsageError where `graph` holds networks that this encoder wasn't built for."""
+        check_graph(self.architecture, self.config, self.num_edges, graph)
 
 
 class Walk(nn.Module):
@@ -115,7 +119,7 @@ class Walk(nn.Module):
             assert before is not None, "only walks behind the first one have no node inputs"
             memory = self.update(before, messages)
         else:
-            scalars = _scalars(graph, t, self.config.node_features)
+            scalars = node_scalars(graph, t, self.config.node_features)
             memory = layer.node_input(self.update, features, scalars, self.embedding(graph, t), messages)
         return self._add_residuals(layer.leave(memory), graph, memories, t)
 
@@ -166,7 +170,7 @@ def _table(num_rows: int, dim: int) -> nn.Parameter | None:
     return nn.Parameter(torch.randn(num_rows, dim)) if num_rows else None
 
 
-def _scalars(graph: DynamicGraph, t: int, wanted: tuple[str, ...]) -> Float[Tensor, "batch nodes scalars"]:
+def node_scalars(graph: DynamicGraph, t: int, wanted: tuple[str, ...]) -> Float[Tensor, "batch nodes scalars"]:
     """The node features of timestamp `t` in the encoder's order; a scale that a layer lacks is 1, the rest 0."""
     names, nodes = graph.names(t), graph.nodes[t - 1]
     if names == wanted:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -16,6 +16,8 @@ Edges = Float[Tensor, "batch targets sources k"]
 Mask = Bool[Tensor, "batch targets sources k"] | None
 PairEdges = Float[Tensor, "pairs k"]
 PairMask = Bool[Tensor, "pairs k"] | None
+PairIndex = Int64[Tensor, " pairs"]
+Sources = Float[Tensor, "sources dim"]
 
 
 class SingleEdgeMessage(nn.Module):
@@ -42,15 +44,15 @@ class SingleEdgeMessage(nn.Module):
         return ScaledSum.apply(basis, features.expanded_weight(self.edge), sent)
 
     def along_pairs(
-        self, features: FourierFeatures, edges: PairEdges, sources: Float[Tensor, "pairs dim"], mask: PairMask = None
+        self, features: FourierFeatures, edges: PairEdges, sources: Sources, index: PairIndex, mask: PairMask = None
     ) -> Float[Tensor, "pairs dim"]:
-        """The message of each pair by itself, its source's memory given with it."""
-        messages = features.project(edges.squeeze(-1), self.edge) * self.source(sources)
+        """The message of each pair by itself; `index` says which of the sources is whose."""
+        messages = features.project(edges.squeeze(-1), self.edge) * self.source(sources)[index]
         return messages if mask is None else messages * mask
 
     def along_feature(
-        self, feature: Float[Tensor, " features"], sources: Float[Tensor, "batch nodes dim"]
-    ) -> Float[Tensor, "batch nodes dim"]:
+        self, feature: Float[Tensor, " features"], sources: Float[Tensor, "*nodes dim"]
+    ) -> Float[Tensor, "*nodes dim"]:
         """What one edge with this (learned) feature carries from each source."""
         return self.edge(feature) * self.source(sources)
 
@@ -80,14 +82,15 @@ class MultiEdgeMessage(nn.Module):
         return self._merged(features.project(edges, self.edge) * sent[:, None], mask).sum(dim=2)
 
     def along_pairs(
-        self, features: FourierFeatures, edges: PairEdges, sources: Float[Tensor, "pairs dim"], mask: PairMask = None
+        self, features: FourierFeatures, edges: PairEdges, sources: Sources, index: PairIndex, mask: PairMask = None
     ) -> Float[Tensor, "pairs dim"]:
-        """The message of each pair by itself, its source's memory given with it."""
-        return self._merged(features.project(edges, self.edge) * self._sent(sources, edges.shape[-1]), mask)
+        """The message of each pair by itself; `index` says which of the sources is whose."""
+        sent = self._sent(sources, edges.shape[-1])[index]
+        return self._merged(features.project(edges, self.edge) * sent, mask)
 
     def along_feature(
-        self, feature: Float[Tensor, " features"], sources: Float[Tensor, "batch nodes dim"]
-    ) -> Float[Tensor, "batch nodes dim"]:
+        self, feature: Float[Tensor, " features"], sources: Float[Tensor, "*nodes dim"]
+    ) -> Float[Tensor, "*nodes dim"]:
         """What one edge with this (learned) feature carries from each source, through the first head."""
         return self._merged(self.edge(feature) * self._sent(sources, 1), None)
 

@@ -1,7 +1,7 @@
 import torch
 
 from dng.config import EncoderConfig
-from dng.model import Model
+from dng.graph import DynamicGraph
 from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.seed import seeded
 from tests.dng.graphs import permute_hidden, random_graph, small_cnn
@@ -10,7 +10,9 @@ from zootool.nets.siren import siren_architecture
 ENCODER = EncoderConfig(dim=16, num_frequencies=8, head_dim=4)
 
 
-def overfit(model: Model, graph, targets: torch.Tensor, steps: int = 60) -> list[float]:
+def overfit(
+    model: NetworkClassifier | AccuracyPredictor, graph: DynamicGraph, targets: torch.Tensor, steps: int = 60
+) -> list[float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(steps):
