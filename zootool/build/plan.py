@@ -112,13 +112,14 @@ def _steps_per_second(
     initial = initial_weights(settings, recipe.seed, images.source_index[rows], np.zeros(batch, np.int64))
     targets = scaled_targets(images.pixels[rows], recipe)
     backend(initial, targets, replace(settings, steps=1))  # compiles
-    steps, elapsed = 4, 0.0
-    while elapsed < CALIBRATION_SECONDS / 2 and steps < settings.steps:
-        steps = min(settings.steps, 2 * steps)
+    steps = min(settings.steps, 8)
+    while True:
         started = time.perf_counter()
         backend(initial, targets, replace(settings, steps=steps))
         elapsed = time.perf_counter() - started
-    return batch * steps / elapsed if elapsed else float("inf")
+        if elapsed >= CALIBRATION_SECONDS / 2 or steps == settings.steps:
+            return batch * steps / elapsed
+        steps = min(settings.steps, 2 * steps)
 
 
 def _peak_memory() -> int:
