@@ -17,22 +17,36 @@ def convert(
         bool,
         typer.Option("--keep-nonfinite", help="Keep networks with NaN or infinite weights, marked is_finite=false."),
     ] = False,
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="Carry the source images along, where their terms allow it.")
+    ] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add the networks that DESTINATION doesn't have yet: a new version of it.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and check; never changes a byte.")] = 2,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Convert networks into a store: one folder with all weights, checked and fast to read.
 
     Example: zoo convert runs/digits digits.zoo
     """
+    from zootool.convert import append as append_networks
     from zootool.convert import convert as convert_networks
-    from zootool.store import WriteOptions
-    from zootool.zoo import open_zoo
+    from zootool.errors import UsageError
+    from zootool.store import WriteOptions, open_store
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
+    if append and (name or with_images):
+        raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")
     with progress_bars() as report:
-        zoo_id = convert_networks(source, destination, name=name, options=options, report=report)
-    zoo = open_zoo(destination)
-    if json:
-        print_json({"path": str(destination), "id": zoo_id, "num_networks": len(zoo)})
+        if append:
+            known = append_networks(source, destination, options=options, report=report).num_known
+        else:
+            known = 0
+            convert_networks(source, destination, name=name, with_images=with_images, options=options, report=report)
+    store = open_store(destination)
+    if as_json:
+        print_json({"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known})
     else:
-        say(f"[green]wrote[/] {shown(destination)}: {len(zoo):,} networks, id {zoo_id[:16]}")
+        had = f", which had {known:,} of them already" if known else ""
+        say(f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}")

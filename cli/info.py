@@ -1,6 +1,5 @@
 """`zoo info`: what a store holds."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 def info(
     store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what a store holds: networks, architectures, columns, images, recipe.
 
@@ -23,7 +22,7 @@ def info(
 
     zoo = open_zoo(store)
     summary = summarise(zoo)
-    if json:
+    if as_json:
         print_json(summary)
     else:
         _print(summary)
@@ -57,7 +56,7 @@ def _print(summary: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("name", shown(summary["name"]))
     table.add_row("id", summary["id"])
-    table.add_row("format", f"{summary['format_version']}, {Path(summary['path']).name and shown(summary['path'])}")
+    table.add_row("store", f"{shown(summary['path'])}, format {shown(summary['format_version'])}")
     table.add_row("networks", f"{summary['num_networks']:,} ({summary['bytes'] / 1e6:,.1f} MB)")
     for signature, architecture in summary["architectures"].items():
         widths = "-".join(map(str, architecture["node_counts"]))
@@ -66,7 +65,7 @@ def _print(summary: dict[str, Any]) -> None:
         table.add_row("splits", shown(", ".join(f"{name} {count:,}" for name, count in summary["splits"].items())))
     for source in summary.get("sources", ()):
         table.add_row("images", shown(f"{source['name']} ({source.get('terms') or 'terms unknown'})"))
-    table.add_row("columns", shown(", ".join(summary["columns"])))
+    table.add_row("columns", ", ".join(map(shown, summary["columns"])))
     for key, value in summary.get("recipe", {}).items():
         table.add_row(f"recipe.{shown(key)}", shown(value))
     output.print(table)

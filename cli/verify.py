@@ -15,7 +15,7 @@ def verify(
     functional: Annotated[bool, typer.Option("--functional", help="All of it, the default.")] = False,
     sample: Annotated[int, typer.Option(min=1, help="How many networks are rebuilt.")] = 16,
     seed: Annotated[int, typer.Option(help="Which networks are rebuilt.")] = 0,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a store: digests, chunks, offsets, and a sample of networks rebuilt and measured again.
 
@@ -29,10 +29,10 @@ def verify(
     level = "quick" if quick else "deep" if deep else "functional"
     with progress_bars() as report:
         result = verify_store(store, level, sample=sample, seed=seed, report=report)
-    if json:
+    if as_json:
         print_json({"path": str(store), "level": level, "passed": result.passed, **vars(result)})
     result.raise_problems(str(store))
-    if not json:
+    if not as_json:
         say(f"[green]passed[/] {shown(store)}: {result.num_networks:,} networks; checked {', '.join(result.checked)}")
         for part in result.skipped:
             say(f"[yellow]skipped[/] {shown(part)}")

@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
-from zootool.errors import FormatError, MissingError
+import numpy as np
+
+from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.progress import Reporter, silent
+from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
+from zootool.store.builder import ImagesByIndex
 from zootool.store.options import WriteOptions
+from zootool.store.schema import ImageSource
 from zootool.store.writer import write_store
 
 
@@ -14,17 +19,32 @@ def convert(
     destination: Path,
     *,
     name: str | None = None,
+    with_images: bool = False,
     options: WriteOptions | None = None,
     report: Reporter = silent,
 ) -> str:
     """Write the networks at `source` as a new store at `destination`, and return the store's id.
 
-    `name` is the zoo's name, by default that of `destination` without its suffix.
+    `name` is the zoo's name, by default that of `destination` without its suffix. `with_images` carries the source
+    images along, where their terms allow it.
 
     Raises MissingError when there is nothing at `source` or nothing in it is finished, FormatError when it is of no
-    format that is known, UsageError when `destination` exists, and what reading and checking the networks raises.
+    format that is known, UsageError when `destination` exists or images may not be passed on, and what reading and
+    checking the networks raises.
     """
-    return write_store(destination, open_source(source, name or destination.stem), options, report)
+    blocks = open_source(source, name or destination.stem)
+    images = images_of(blocks) if with_images else None
+    return write_store(destination, blocks, options, report, images=images)
+
+
+def append(
+    source: Path, destination: Path, *, options: WriteOptions | None = None, report: Reporter = silent
+) -> Appended:
+    """Put a version of the store at `destination` in its place that has the networks at `source` too.
+
+    Raises what `convert` raises, and what `append_store` says.
+    """
+    return append_store(destination, open_source(source, source.name), options, report)
 
 
 def open_source(source: Path, name: str) -> BlockSource:
@@ -39,3 +59,34 @@ def open_source(source: Path, name: str) -> BlockSource:
     raise FormatError(
         f"{source} is of no format that zootool converts", hint="give a folder that `zoo build` wrote, with recipe.yaml"
     )
+
+
+def images_of(blocks: BlockSource) -> ImagesByIndex:
+    """The local image set that the networks were made from, for carrying along.
+
+    Raises UsageError where its terms don't allow that, MissingError and IntegrityError where it isn't here.
+    """
+    from zootool.catalog import load_catalog
+    from zootool.images import load_images
+
+    sources = blocks.info.sources
+    if len(sources) != 1:
+        raise UsageError(f"{blocks.info.name} was made from {len(sources)} image sets, images need exactly one")
+    source: ImageSource = sources[0]
+    known = load_catalog().image_sets.get(source.name)
+    if known is None or not known.redistributable:
+        raise UsageError(
+            f"the terms of {source.name} don't allow passing its images on ({source.terms or 'unknown terms'})",
+            hint="convert without --with-images: the loader joins the local image set",
+        )
+    images = load_images(source.name, partial=source.is_partial or None)
+    if source.digest is not None and images.digest != source.digest:
+        raise IntegrityError(f"the local {source.name} isn't the one that the networks were made from")
+
+    def take(indices: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(images.source_index, indices)
+        if len(images) == 0 or np.any(images.source_index[np.minimum(places, len(images) - 1)] != indices):
+            raise IntegrityError(f"{source.name} lacks images that the networks were made from")
+        return images.pixels[places]
+
+    return take

@@ -10,6 +10,10 @@ from zootool.store.reader import Store
 from zootool.store.schema import ImageSource
 
 SOURCE_INDEX = "source_index"
+SOURCE = "source"
+
+MAX_IMAGES = 1 << 40
+"""Image i of source s has the key s * MAX_IMAGES + i."""
 
 
 class ImageJoin:
@@ -20,13 +24,14 @@ class ImageJoin:
     """
 
     def __init__(self, store: Store, rows: np.ndarray) -> None:
-        indices = np.asarray(store.nets.read([SOURCE_INDEX])[SOURCE_INDEX].to_numpy(), dtype=np.int64)[rows]
-        pixels, known = _pixels(store)
+        keys = image_keys(store)
+        pixels, known = _pixels(store, keys)
+        wanted = keys[rows]
         order = np.argsort(known, kind="stable")
-        places = np.searchsorted(known, indices, sorter=order)
+        places = np.searchsorted(known, wanted, sorter=order)
         found = order[np.minimum(places, len(order) - 1)]
-        if np.any(known[found] != indices):
-            lost = int(indices[np.flatnonzero(known[found] != indices)[0]])
+        if np.any(known[found] != wanted):
+            lost = int(wanted[np.flatnonzero(known[found] != wanted)[0]]) % MAX_IMAGES
             raise IntegrityError(f"{store.info.name} has networks of image {lost}, which its image set lacks")
         self._pixels = torch.from_numpy(pixels)
         self._place_of = torch.from_numpy(found)
@@ -36,20 +41,24 @@ class ImageJoin:
         return self._pixels.index_select(0, self._place_of[positions])
 
 
-def one_source(store: Store) -> ImageSource:
-    """The zoo's image set. Raises FormatError unless it has exactly one."""
-    if len(store.info.sources) != 1:
-        raise FormatError(
-            f"{store.info.name} was made from {len(store.info.sources)} image sets, images need exactly one"
-        )
-    return store.info.sources[0]
+def image_keys(store: Store) -> np.ndarray:
+    """A number for each network's image that orders by source, then by source index. Raises FormatError."""
+    columns = [name for name in (SOURCE_INDEX, SOURCE) if name in store.nets.column_names]
+    table = store.nets.read(columns)
+    if SOURCE_INDEX not in columns or any(table[name].null_count for name in columns):
+        raise FormatError(f"{store.info.name} has networks without a source image", hint="select those that have one")
+    source = table[SOURCE].to_numpy() if SOURCE in columns else np.zeros(len(store), dtype=np.int64)
+    index = table[SOURCE_INDEX].to_numpy()
+    if index.min() < 0 or index.max() >= MAX_IMAGES or source.min() < 0 or source.max() >= len(store.info.sources):
+        raise FormatError(f"{store.info.name} has networks of images or image sets that can't be")
+    return (source.astype(np.int64) * MAX_IMAGES + index).astype(np.int64)
 
 
 def load_source(source: ImageSource) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (N, H, W, C) and source indices (N,) of the local image set, its digest compared with the zoo's."""
     from zootool.images import load_images
 
-    images = load_images(source.name)
+    images = load_images(source.name, partial=source.is_partial or None)
     if source.digest is not None and images.digest != source.digest:
         raise MissingError(
             f"the image set {source.name} here has the digest {images.digest[:16]}, "
@@ -59,8 +68,16 @@ def load_source(source: ImageSource) -> tuple[np.ndarray, np.ndarray]:
     return images.pixels, images.source_index
 
 
-def _pixels(store: Store) -> tuple[np.ndarray, np.ndarray]:
+def _pixels(store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (images, H, W, C) and their keys."""
     if store.images is not None:
-        known = np.unique(store.nets.read([SOURCE_INDEX])[SOURCE_INDEX].to_numpy())
+        known = np.unique(keys)
+        if len(known) != len(store.images):
+            raise FormatError(f"{store.info.name} has {len(store.images)} images for {len(known)} source images")
         return store.images.read(0, len(store.images)), known
-    return load_source(one_source(store))
+    used = np.unique(keys // MAX_IMAGES).tolist()
+    parts = [(number, *load_source(store.info.sources[number])) for number in used]
+    if len({pixels.shape[1:] for _, pixels, _ in parts}) != 1:
+        raise FormatError(f"the images of {store.info.name} differ in shape", hint="select one source")
+    known = np.concatenate([number * MAX_IMAGES + index for number, _, index in parts])
+    return np.concatenate([pixels for _, pixels, _ in parts]), known

@@ -1,6 +1,7 @@
 """A store in the making: its open arrays and table, and the entries of the files that are finished."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import ARRAYS, Architecture, ArrayName, check_slots
+from zootool.errors import FormatError
 from zootool.files import canonical_json, sha256_file
 from zootool.store.layout import ArrayLayout, plan_layout
 from zootool.store.manifest import entry_of, manifest_bytes
@@ -29,6 +31,10 @@ from zootool.store.shards import ArrayWriter
 from zootool.store.table import TableWriter, store_rows
 
 _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
+
+
+ImagesByIndex = Callable[[np.ndarray], np.ndarray]
+"""Gives the uint8 images (images, height, width, channels) of ascending source indices."""
 
 
 class StoreBuilder:
@@ -54,7 +60,7 @@ class StoreBuilder:
         for architecture in architectures.values():
             check_slots(architecture)
         self._offsets: dict[str, int] = dict.fromkeys(ARRAYS, 0)
-        self._net_ids: list[np.ndarray] = []
+        self._source_indices: list[np.ndarray | None] = []
         self._files: dict[str, FileEntry] = {}
         self._table = TableWriter(folder / NETS_PARQUET, schema)
         self._arrays: dict[str, ArrayWriter] = {}
@@ -72,13 +78,16 @@ class StoreBuilder:
         self._table.append(store_rows(prepared.architecture, self._offsets, prepared.digests, prepared.table))
         for name, rows in prepared.packed.rows.items():
             self._offsets[name] += rows.size
+        table = prepared.table
+        has_image = "source_index" in table.column_names and "source" not in table.column_names
+        self._source_indices.append(table["source_index"].to_numpy() if has_image else None)
 
-    def write_images(self, pixels: np.ndarray) -> None:
-        """Add source images, uint8 (images, height, width, channels)."""
-        item_shape = pixels.shape[1:]
-        per_chunk = max(1, min(self._options.chunk_bytes // int(np.prod(item_shape)), len(pixels)))
-        per_shard = max(1, self._options.shard_bytes // (per_chunk * int(np.prod(item_shape))))
-        layout = ArrayLayout(len(pixels), per_chunk, per_shard, "uint8", item_shape, self._options.zstd_level)
+    def write_images(self, images: ImagesByIndex) -> None:
+        """Carry along the source image of every network, each once. Raises FormatError where some have none."""
+        if not self._source_indices or any(indices is None for indices in self._source_indices):
+            raise FormatError("images can be stored where every network of one image set has a source_index")
+        pixels = images(np.unique(np.concatenate([i for i in self._source_indices if i is not None])))
+        layout = plan_images(pixels.shape, self._options)
         writer = ArrayWriter(self._folder / IMAGES, layout)
         writer.append(pixels)
         self._files |= {f"{IMAGES}/{path}": entry for path, entry in writer.close().items()}
@@ -124,3 +133,11 @@ class StoreBuilder:
             self._offsets[name] = old.layout.length
         for rows in base.nets.row_groups():
             self._table.append(rows)
+
+
+def plan_images(shape: tuple[int, ...], options: WriteOptions) -> ArrayLayout:
+    """The layout of images (images, height, width, channels), in chunks and shards of the other arrays' bytes."""
+    image_bytes = prod(shape[1:])
+    per_chunk = max(1, min(options.chunk_bytes // image_bytes, shape[0]))
+    per_shard = max(1, min(options.shard_bytes // (per_chunk * image_bytes), -(-shape[0] // per_chunk)))
+    return ArrayLayout(shape[0], per_chunk, per_shard, "uint8", shape[1:], options.zstd_level)

@@ -110,6 +110,12 @@ def union_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     return joined
 
 
+def store_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of nets.parquet for a source's table: the store's own columns first."""
+    own = [pa.field(name, _STORE_TYPES.get(name) or schema.field(name).type) for name in STORE_COLUMNS]
+    return pa.schema([*own, *(field for field in schema if field.name not in STORE_COLUMNS)])
+
+
 def with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows with the schema's columns that they lack, null everywhere."""
     for field in schema:

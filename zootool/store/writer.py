@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import ARRAYS
@@ -12,7 +11,7 @@ from zootool.errors import MissingError, UsageError
 from zootool.files import folder_atomic
 from zootool.progress import Reporter, silent
 from zootool.store.blocks import BlockSource, PlannedBlock
-from zootool.store.builder import StoreBuilder
+from zootool.store.builder import ImagesByIndex, StoreBuilder
 from zootool.store.options import WriteOptions
 from zootool.store.prepare import prepare_in_order
 from zootool.store.schema import Segment, ZooInfo
@@ -24,14 +23,14 @@ def write_store(
     options: WriteOptions | None = None,
     report: Reporter = silent,
     *,
-    pixels: np.ndarray | None = None,
+    images: ImagesByIndex | None = None,
     schema: pa.Schema | None = None,
 ) -> str:
     """Write a new store at `destination` and return its id.
 
     The folder appears under its name complete or not at all. Networks of one architecture come to lie together, else
-    they keep the plan's order. `pixels` are the source images to carry along, one for each distinct source and source
-    index in ascending order. `schema` is nets.parquet's where blocks differ in their columns.
+    they keep the plan's order. `images` gives the source images to carry along. `schema` is nets.parquet's where blocks
+    differ in their columns.
 
     Raises UsageError when something is there already, MissingError for a source without networks, and what the source
     and the checks of its blocks raise.
@@ -53,8 +52,8 @@ def write_store(
             builder.append(prepared)
             done += len(prepared.packed)
             report("writing networks", done, info.num_networks)
-        if pixels is not None:
-            builder.write_images(pixels)
+        if images is not None:
+            builder.write_images(images)
         return builder.finish()
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from zootool.errors import MissingError, ZooError
-from zootool.loader.images import one_source
+from zootool.errors import FormatError, MissingError, UsageError
+from zootool.loader.images import MAX_IMAGES, SOURCE_INDEX, ImageJoin, image_keys
 from zootool.progress import Reporter
 from zootool.store.reader import Store
 from zootool.store.schema import ImageSource
@@ -21,15 +21,14 @@ _PLAIN_GRID = "linspace(-1, 1), ij"
 def check_metrics(store: Store, result: Verification, sample: int, seed: int, report: Reporter) -> None:
     """Add the differences between recorded and recomputed metrics of `sample` networks to `result`."""
     try:
-        if "psnr" not in store.nets.column_names or "source_index" not in store.nets.column_names:
-            raise MissingError("the table records no PSNR of a source image")
-        found = _check_psnr(Zoo(store), sample, seed, report)
-    except ZooError as error:
+        chosen, recorded = _sample(store, sample, seed)
+        problems = _check_psnr(Zoo(store), chosen, recorded, report)
+    except (MissingError, FormatError, UsageError) as error:
         # Not having the images is no fault of the store.
         result.skipped.append(f"rendering: {error.message}")
         return
-    result.problems += found
-    result.checked.append(f"PSNR of {min(sample, len(store))} rendered networks")
+    result.problems += problems
+    result.checked.append(f"PSNR of {len(chosen)} rendered networks")
 
 
 def render(module: torch.nn.Module, height: int, width: int) -> Float[np.ndarray, "height width channels"]:
@@ -48,22 +47,27 @@ def psnr(rendered: np.ndarray, pixels: np.ndarray, target: tuple[float, float]) 
     return float("inf") if mse == 0 else 10 * float(np.log10(span**2 / mse))
 
 
-def _check_psnr(zoo: Zoo, sample: int, seed: int, report: Reporter) -> list[str]:
-    from zootool.loader.images import ImageJoin
+def _sample(store: Store, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of networks that have a recorded PSNR, and the PSNR."""
+    if "psnr" not in store.nets.column_names or SOURCE_INDEX not in store.nets.column_names:
+        raise MissingError("the table records no PSNR of a source image")
+    recorded = store.nets.read(["psnr"])["psnr"].to_numpy()
+    known = np.flatnonzero(np.isfinite(recorded))
+    if len(known) == 0:
+        raise MissingError("no network has a finite PSNR")
+    chosen = np.sort(np.random.default_rng(seed).choice(known, min(size, len(known)), replace=False))
+    return chosen, recorded[chosen]
 
-    source = one_source(zoo.store)
-    target = _target_of(source)
-    chosen = np.sort(np.random.default_rng(seed).choice(len(zoo), min(sample, len(zoo)), replace=False))
-    recorded = zoo.nets["psnr"].to_numpy()[chosen]
+
+def _check_psnr(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: Reporter) -> list[str]:
+    targets = [_target_of(zoo.info.sources[number]) for number in image_keys(zoo.store)[chosen] // MAX_IMAGES]
     images = ImageJoin(zoo.store, chosen).images(torch.arange(len(chosen))).numpy()
     problems = []
-    for done, (position, pixels) in enumerate(zip(chosen.tolist(), images, strict=True)):
+    for done, (row, pixels) in enumerate(zip(chosen.tolist(), images, strict=True)):
         report("rendering networks", done, len(chosen))
-        value = psnr(render(zoo.module(position), *pixels.shape[:2]), pixels, target)
+        value = psnr(render(zoo.module(row), *pixels.shape[:2]), pixels, targets[done])
         if not abs(value - recorded[done]) <= PSNR_TOLERANCE:
-            problems.append(
-                f"network {position} renders its image at {value:.3f} dB, recorded are {recorded[done]:.3f} dB"
-            )
+            problems.append(f"network {row} renders its image at {value:.3f} dB, recorded are {recorded[done]:.3f} dB")
     report("rendering networks", len(chosen), len(chosen))
     return problems
 

@@ -1,0 +1,138 @@
+"""Several stores as one: columns united, the origin of every network recorded."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from zootool.errors import UsageError, printable
+from zootool.progress import Reporter, silent
+from zootool.records import to_plain
+from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
+from zootool.store.options import WriteOptions
+from zootool.store.reader import Store
+from zootool.store.rows import StoreRows, info_of
+from zootool.store.schema import ImageSource
+from zootool.store.table import store_schema, union_schema
+from zootool.store.writer import write_store
+
+ORIGIN = "origin"
+SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge made: the store's id, its networks, and how many of them have the same digest as an earlier one."""
+
+    zoo_id: str
+    num_networks: int
+    num_duplicates: int
+
+
+def merge_stores(
+    stores: Sequence[Store],
+    destination: Path,
+    name: str,
+    options: WriteOptions | None = None,
+    report: Reporter = silent,
+) -> Merged:
+    """Write the networks of all stores as a new one.
+
+    The column `origin` names the zoo that a network comes from, `source` counts through the joined image sets. Where
+    zoos share net_ids, every net_id gets its zoo's name in front. Networks with equal digests are kept and counted.
+
+    Raises UsageError for fewer than two zoos or two of one name, FormatError for columns of contradicting types, and
+    what writing a store raises.
+    """
+    names = [store.info.name for store in stores]
+    if len(stores) < 2 or len(set(names)) < len(names):
+        raise UsageError(f"can't merge {', '.join(map(printable, names))}", hint="give zoos with different names")
+    source = _MergedSource(stores, name)
+    zoo_id = write_store(destination, source, options, report, schema=source.schema)
+    return Merged(zoo_id, sum(map(len, stores)), _count_duplicates(stores))
+
+
+class _MergedSource:
+    """The blocks of all stores behind one another, their tables with the same columns."""
+
+    def __init__(self, stores: Sequence[Store], name: str) -> None:
+        self._parts = [StoreRows(s, np.arange(len(s), dtype=np.int64), info_of(s, s.info.name, {})) for s in stores]
+        self._places = [(part, i) for part, rows in enumerate(self._parts) for i in range(len(rows.plan))]
+        self._image_sources = tuple(dict.fromkeys(source for s in stores for source in s.info.sources))
+        self._own_sources = [s.info.sources for s in stores]
+        self._renames = _has_shared_ids(stores)
+        self.info = _joined_info(stores, name, self._image_sources)
+        added = pa.schema([(ORIGIN, pa.string()), (SOURCE, pa.int64())])
+        joined = union_schema([part.schema for part in self._parts])
+        self.schema = store_schema(union_schema([joined, added]))
+
+    @property
+    def plan(self) -> Sequence[PlannedBlock]:
+        return [self._parts[part].plan[i] for part, i in self._places]
+
+    def read(self, index: int) -> PackedBlock:
+        part, i = self._places[index]
+        block = self._parts[part].read(i)
+        return PackedBlock(block.architecture, block.rows, self._table(part, block.table))
+
+    def _table(self, part: int, table: pa.Table) -> pa.Table:
+        name = self._parts[part].info.name
+        if self._renames:
+            ids = pa.array([f"{name}/{net_id}" for net_id in table["net_id"].to_pylist()])
+            table = table.set_column(table.column_names.index("net_id"), "net_id", ids)
+        if ORIGIN not in table.column_names:
+            table = table.append_column(ORIGIN, pa.array([name] * len(table)))
+        return _with_column(table, SOURCE, self._joined_source(part, table))
+
+    def _joined_source(self, part: int, table: pa.Table) -> pa.Array:
+        own = self._own_sources[part]
+        if not own:
+            return pa.nulls(len(table), pa.int64())
+        joined = np.array([self._image_sources.index(source) for source in own], dtype=np.int64)
+        numbers = table[SOURCE].to_numpy() if SOURCE in table.column_names else np.zeros(len(table), dtype=np.int64)
+        return pa.array(joined[numbers])
+
+
+def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource, ...]) -> SourceInfo:
+    def common(field: str) -> str | None:
+        values = {getattr(store.info, field) for store in stores}
+        return values.pop() if len(values) == 1 else None
+
+    merged = [
+        to_plain({"name": s.info.name, "id": s.zoo_id, "num_networks": len(s), "recipe": s.info.recipe,
+                  "provenance": s.info.provenance, "licence": s.info.licence, "citation": s.info.citation})
+        for s in stores
+    ]  # fmt: skip
+    first = stores[0].info
+    same_recipe = all(store.info.recipe == first.recipe for store in stores)
+    return SourceInfo(
+        name=name,
+        kind=common("kind") or "mixed",
+        sources=sources,
+        recipe=first.recipe if same_recipe else {},
+        provenance={"merged": merged},
+        licence=common("licence"),
+        citation=common("citation"),
+    )
+
+
+def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)
+
+
+def _has_shared_ids(stores: Sequence[Store]) -> bool:
+    columns = [store.nets.read(["net_id"])["net_id"].cast(pa.string()) for store in stores]
+    ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    return len(ids.unique()) < len(ids)
+
+
+def _count_duplicates(stores: Sequence[Store]) -> int:
+    counts: Counter[bytes] = Counter()
+    for store in stores:
+        counts.update(store.nets.read(["digest"])["digest"].to_pylist())
+    return sum(counts.values()) - len(counts)

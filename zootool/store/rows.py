@@ -1,0 +1,66 @@
+"""Networks of a store as the source of another: for subsets and merges."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
+
+from zootool.architecture import ARRAYS
+from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
+from zootool.store.pack import Packed
+from zootool.store.reader import SegmentSpan, Store
+from zootool.store.schema import STORE_COLUMNS
+
+_BLOCK_BYTES = 16 << 20
+
+
+class StoreRows:
+    """The networks at some ascending rows of a store, as a source; nothing is unpacked on the way."""
+
+    def __init__(self, store: Store, rows: Int64[np.ndarray, " networks"], info: SourceInfo) -> None:
+        self.info = info
+        self._store = store
+        self._rows = rows
+        self._table = store.nets.read([c for c in store.nets.column_names if c == "net_id" or c not in STORE_COLUMNS])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that every block's table has."""
+        return self._table.schema
+
+    @cached_property
+    def _blocks(self) -> list[tuple[SegmentSpan, np.ndarray]]:
+        blocks = []
+        bounds = np.searchsorted(self._rows, [span.first_row for span in self._store.spans])
+        for span, rows in zip(self._store.spans, np.split(self._rows, bounds[1:]), strict=True):
+            size = 4 * sum(span.architecture.array_length(name) for name in ARRAYS)
+            per_block = max(1, _BLOCK_BYTES // max(size, 1))
+            blocks += [(span, rows[i : i + per_block]) for i in range(0, len(rows), per_block)]
+        return blocks
+
+    @property
+    def plan(self) -> Sequence[PlannedBlock]:
+        """Blocks of at most 16 MB."""
+        return [PlannedBlock(span.architecture, len(rows)) for span, rows in self._blocks]
+
+    def read(self, index: int) -> PackedBlock:
+        """Block `index`, its chunks' checksums verified."""
+        span, rows = self._blocks[index]
+        packed = Packed({name: self._store.gather(name, span, rows) for name in ARRAYS})
+        return PackedBlock(span.architecture, packed, self._table.take(pa.array(rows)))
+
+
+def info_of(store: Store, name: str, provenance: dict[str, object]) -> SourceInfo:
+    """What a zoo made of a store's networks says about itself."""
+    old = store.info
+    return SourceInfo(
+        name=name,
+        kind=old.kind,
+        sources=old.sources,
+        recipe=old.recipe,
+        provenance=old.provenance | provenance,
+        licence=old.licence,
+        citation=old.citation,
+    )

@@ -1,0 +1,86 @@
+"""A zoo's networks as the files that other tools read: one per network, bit for bit what was converted."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from zootool.errors import MissingError, UsageError, printable
+from zootool.files import folder_atomic
+from zootool.progress import Reporter, silent
+from zootool.store.schema import STORE_COLUMNS
+from zootool.zoo.zoo import Zoo
+
+Layout = Literal["safetensors", "torch", "nfn"]
+
+INDEX_NAME = "index.parquet"
+
+_SAFE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,150}$")
+
+
+def export(zoo: Zoo, destination: Path, layout: Layout = "safetensors", *, report: Reporter = silent) -> int:
+    """Write every selected network's state_dict into a new folder; returns their number.
+
+    safetensors, torch: `{net_id}.safetensors` or `.pth`, or by row where a net_id is no file name. nfn: the
+    neural-functional papers' folders `randinit_smaller_{label}s/net{source_index}.pth`, further copies in
+    `randinit_smaller_aug{copy}_{label}s`. index.parquet has the table with the column `file`.
+
+    Raises UsageError when `destination` exists or the zoo has no labels for nfn, MissingError for an empty selection.
+    """
+    if destination.exists():
+        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
+    if len(zoo) == 0:
+        raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
+    names = _NAMES[layout](zoo)
+    if len(set(names)) < len(names):
+        raise UsageError(f"two networks of {zoo.info.name} would become the same file in the layout {layout}")
+    with folder_atomic(destination) as folder:
+        for done, name in enumerate(names):
+            report("writing files", done, len(names))
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _save(zoo.state_dict(done), path)
+        report("writing files", len(names), len(names))
+        columns = ["net_id", *(column for column in zoo.nets.columns if column not in STORE_COLUMNS)]
+        pq.write_table(zoo.nets.to_arrow(columns).append_column("file", pa.array(names)), folder / INDEX_NAME)
+    return len(names)
+
+
+def _save(state: dict[str, torch.Tensor], path: Path) -> None:
+    if path.suffix == ".pth":
+        torch.save(state, path)
+        return
+    from safetensors.torch import save_file
+
+    # A safetensors file holds no two names for one storage.
+    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+
+
+def _named_by_id(zoo: Zoo, suffix: str) -> list[str]:
+    net_ids = [str(net_id) for net_id in zoo.nets["net_id"]]
+    if all(_SAFE_NAME.match(net_id) for net_id in net_ids) and len({n.lower() for n in net_ids}) == len(net_ids):
+        return [f"{net_id}{suffix}" for net_id in net_ids]
+    return [f"{row:08d}{suffix}" for row in zoo.rows.tolist()]
+
+
+def _named_as_nfn(zoo: Zoo) -> list[str]:
+    for column in ("label", "source_index"):
+        if column not in zoo.nets or zoo.nets[column].isna().any():
+            raise UsageError(f"the nfn layout needs a {printable(column)} for every network", hint="use safetensors")
+    copies = zoo.nets["copy"].tolist() if "copy" in zoo.nets else [0] * len(zoo)
+    names = []
+    for label, index, copy in zip(zoo.nets["label"], zoo.nets["source_index"], copies, strict=True):
+        aug = f"_aug{copy}" if copy else ""
+        names.append(f"randinit_smaller{aug}_{int(label)}s/net{int(index)}.pth")
+    return names
+
+
+_NAMES: dict[str, Callable[[Zoo], list[str]]] = {
+    "safetensors": lambda zoo: _named_by_id(zoo, ".safetensors"),
+    "torch": lambda zoo: _named_by_id(zoo, ".pth"),
+    "nfn": _named_as_nfn,
+}
