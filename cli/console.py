@@ -22,9 +22,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def show_error(error: ZooError) -> None:
     """Print an error for a person: what is wrong, then what to do."""
-    errors.print(f"[red]error:[/] {escape(printable(error.message, 2000))}", soft_wrap=True)
+    errors.print(f"[red]error:[/] {_lines(error.message)}", soft_wrap=True)
     if error.hint:
-        errors.print(f"[cyan]next:[/]  {escape(printable(error.hint, 2000))}", soft_wrap=True)
+        errors.print(f"[cyan]next:[/]  {_lines(error.hint)}", soft_wrap=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -45,6 +45,11 @@ def note(text: str) -> None:
 def shown(text: object) -> str:
     """Text from outside, safe inside rich markup: control characters and brackets are escaped."""
     return escape(printable(text))
+
+
+def _lines(text: str) -> str:
+    # Errors may list things one per line; what came from files in them was made printable where it was put in.
+    return escape("\n".join(printable(line, 2000) for line in text.split("\n")))
 
 
 @contextmanager

@@ -111,6 +111,11 @@ def test_an_error_shows_what_is_wrong_and_what_to_do() -> None:
     assert "next:  run `zoo pull [bold]x`" in shown
 
 
+def test_an_errors_lines_stay_lines() -> None:
+    shown = CliRunner().invoke(group_of(MissingError("two files:\n  a\x07\n  b")), ["fail"]).stderr
+    assert "error: two files:\n  a\\x07\n  b\n" in shown
+
+
 def test_a_bug_shows_its_traceback() -> None:
     shown = CliRunner().invoke(group_of(RuntimeError("oops")), ["fail"]).stderr
     assert "RuntimeError: oops" in shown
