@@ -91,15 +91,14 @@ class Zoo:
         """Network `index` as the state_dict that it came from, bit for bit. Tied entries share their storage."""
         from zootool.store.tensors import as_torch
 
-        architecture, tensors = self._tensors(index)
+        architecture, tensors = self.tensors(index)
         return as_torch(architecture, {key: tensor[0] for key, tensor in tensors.items()})
 
     def module(self, index: int) -> "torch.nn.Module":
         """Network `index` as a live module in evaluation mode, whose state_dict has the stored keys."""
         from zootool.nets.network import Network
 
-        architecture, _ = self._tensors(index)
-        module = Network(architecture)
+        module = Network(self.architecture_of(index))
         module.load_state_dict(self.state_dict(index))
         return module.eval()
 
@@ -146,7 +145,8 @@ class Zoo:
             raise UsageError(f"there is no network {index}: the selection has {len(self)}")
         return self.rows[[index]]
 
-    def _tensors(self, index: int) -> tuple[Architecture, dict[str, np.ndarray]]:
+    def tensors(self, index: int) -> tuple[Architecture, dict[str, np.ndarray]]:
+        """Network `index` as its architecture and numpy arrays (1, *shape); bfloat16 as the uint16 of its bytes."""
         row = self._row(index)
         span = self.store.spans[int(self.store.segment_of(row)[0])]
         rows = {name: self.store.gather(name, span, row) for name in ARRAYS}
