@@ -199,7 +199,7 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
 
 def test_progress_counts_networks_up_to_all_of_them(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    build_sirens(IMAGES, TINY, tmp_path / "x", report=lambda *values: seen.append(values))
+    build_sirens(IMAGES, TINY, tmp_path / "x", report=lambda stage, done, total: seen.append((stage, done, total)))
     assert seen[0] == ("fitting networks", 0, 20)
     assert seen[-1] == ("fitting networks", 20, 20)
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)

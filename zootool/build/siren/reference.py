@@ -44,20 +44,21 @@ def _fit_batch(
     optimiser = torch.optim.Adam(layers, lr=settings.lr, betas=betas, eps=settings.eps)
     for _ in range(settings.steps):
         optimiser.zero_grad()
-        _errors(layers, coordinates, wanted, settings.omega_0).sum().backward()
+        batch_errors(layers, coordinates, wanted, settings.omega_0).sum().backward()
         optimiser.step()
     with torch.no_grad():
-        losses = _errors(layers, coordinates, wanted, settings.omega_0)
+        losses = batch_errors(layers, coordinates, wanted, settings.omega_0)
         flat = torch.cat([layer.flatten(1) for layer in layers], dim=1)
     return flat.cpu().numpy(), losses.cpu().numpy()
 
 
-def _errors(
+def batch_errors(
     layers: list[Tensor],
     coordinates: Float[Tensor, "networks pixels 2"],
     targets: Float[Tensor, "networks pixels channels"],
     omega_0: float,
 ) -> Float[Tensor, " networks"]:
+    """Each network's mean squared error; `layers` are weights and biases in turn, stacked over the networks."""
     x = coordinates
     for weight, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
         x = torch.sin(omega_0 * torch.baddbmm(bias[:, None], x, weight.mT))

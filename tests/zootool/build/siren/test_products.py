@@ -53,8 +53,8 @@ def test_products_are_those_of_matrices(rows: int, columns: int) -> None:
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((5, rows)), rng.standard_normal((5, columns))
     bias, out = rng.standard_normal(columns), np.zeros((rows, columns), np.float32)
-    flat = [a.astype(np.float32).reshape(-1) for a in (bias, left, right)]
-    product_of(out.reshape(-1), *flat, rows, columns, 5)
+    a, b, c = (matrix.astype(np.float32).reshape(-1) for matrix in (bias, left, right))
+    product_of(out.reshape(-1), a, b, c, rows, columns, 5)
     assert np.allclose(out, left.T @ right + bias, atol=1e-5)
 
 
