@@ -15,8 +15,12 @@ from cli.console import errors, show_error
 from cli.convert import convert
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.export import export
 from cli.info import info
+from cli.ls import ls
+from cli.merge import merge
 from cli.report import report
+from cli.subset import subset
 from cli.verify import verify
 from zootool.errors import ZooError
 
@@ -68,8 +72,12 @@ app.command()(demo)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(build.app, name="build")
 app.command()(convert)
+app.command()(ls)
 app.command()(info)
 app.command()(verify)
+app.command()(export)
+app.command()(subset)
+app.command()(merge)
 app.add_typer(bench.app, name="bench")
 app.command()(report)
 app.command()(doctor)
