@@ -3,70 +3,136 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 
 @dataclass(frozen=True)
 class OrderConfig:
-    """What an epoch's order depends on, besides the epoch's number."""
+    """What an epoch's order depends on, besides the epoch's number.
+
+    `window` is None where every network may follow every other. Else an epoch goes through the store's blocks in
+    random order, and only networks of the same `window` (about so many networks, whole batches) are mixed.
+    """
 
     batch_size: int
-    shuffle: bool
-    seed: int
-    rank: int
-    world_size: int
-    drop_last: bool
+    shuffle: bool = False
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    drop_last: bool = False
+    window: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be in [0, world_size), got {self.rank} of {self.world_size}")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1, got {self.window}")
+
+    @property
+    def batches_per_window(self) -> int:
+        """Batches that are mixed with one another; all of a bucket where there is no window."""
+        return 1 << 62 if self.window is None else -(-self.window // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Population:
+    """What there is to draw from: positions by bucket (networks that may share a batch), in the order of the store.
+
+    `block_of` numbers the piece of the store in which each position lies; `weights` are the positions' odds, and draw
+    with replacement.
+    """
+
+    buckets: tuple[Int64[np.ndarray, " positions"], ...]
+    block_of: Int64[np.ndarray, " networks"] | None = None
+    weights: Float64[np.ndarray, " networks"] | None = None
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The batches of one epoch: `positions[bounds[i]:bounds[i + 1]]`, all of one bucket each."""
+    """The batches of one epoch: batch i is `positions[bounds[i]:bounds[i + 1]]` and belongs to window `windows[i]`."""
 
     positions: Int64[np.ndarray, " networks"]
     bounds: Int64[np.ndarray, " batches_plus_one"]
+    windows: Int64[np.ndarray, " batches"]
 
     def __len__(self) -> int:
-        return len(self.bounds) - 1
+        return len(self.windows)
 
     def batch(self, index: int) -> Int64[np.ndarray, " batch"]:
         """The positions of one batch."""
         return self.positions[self.bounds[index] : self.bounds[index + 1]]
 
+    def window(self, number: int) -> Int64[np.ndarray, " window"]:
+        """The positions of all batches of a window, which lie behind one another."""
+        first, stop = np.searchsorted(self.windows, [number, number + 1])
+        return self.positions[self.bounds[first] : self.bounds[stop]]
 
-def epoch_order(buckets: list[np.ndarray], config: OrderConfig, epoch: int) -> EpochOrder:
-    """The batches of an epoch over buckets of positions.
 
-    Each bucket is shuffled, dealt out to the ranks in turn and cut into batches; then the batches are shuffled. The
-    ranks' positions are disjoint and together are all of them (with `drop_last`, all but incomplete batches).
+def epoch_order(population: Population, config: OrderConfig, epoch: int) -> EpochOrder:
+    """The batches of an epoch.
+
+    Each bucket is shuffled, dealt out to the ranks and cut into batches; then the buckets' windows are shuffled, which
+    are single batches where there is no window. The ranks' positions are disjoint and together are all of them; with
+    `drop_last`, all but what doesn't fill a batch on every rank.
     """
-    generator = np.random.Generator(np.random.Philox(key=[config.seed % 2**64, epoch]))
-    batches: list[np.ndarray] = []
-    for bucket in buckets:
-        positions = generator.permutation(bucket) if config.shuffle else bucket
-        mine = positions[config.rank :: config.world_size]
-        if config.drop_last:
-            mine = mine[: len(positions) // config.world_size // config.batch_size * config.batch_size]
-        batches += [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
-    if config.shuffle and len(buckets) > 1:
-        batches = [batches[i] for i in generator.permutation(len(batches))]
-    positions = np.concatenate(batches) if batches else np.empty(0, dtype=np.int64)
+    generator = np.random.Generator(np.random.Philox(key=np.array([config.seed % 2**64, epoch], dtype=np.uint64)))
+    windows: list[list[np.ndarray]] = []
+    for bucket in _drawn(population, config, generator):
+        mine = _mixed(_share(bucket, config), config, generator)
+        batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
+        per_window = config.batches_per_window if config.window else 1
+        windows += [batches[i : i + per_window] for i in range(0, len(batches), per_window)]
+    if config.shuffle and len(population.buckets) > 1:
+        windows = [windows[i] for i in generator.permutation(len(windows))]
+    batches = [batch for window in windows for batch in window]
+    numbers = np.repeat(np.arange(len(windows)), [len(window) for window in windows]).astype(np.int64)
     bounds = np.cumsum([0, *map(len, batches)], dtype=np.int64)
-    return EpochOrder(positions, bounds)
+    return EpochOrder(np.concatenate(batches) if batches else np.empty(0, np.int64), bounds, numbers)
 
 
-def num_batches(bucket_sizes: list[int], config: OrderConfig) -> int:
-    """The number of batches that `epoch_order` gives."""
-    total = 0
-    for size in bucket_sizes:
-        if config.drop_last:
-            total += size // config.world_size // config.batch_size
-        else:
-            mine = len(range(config.rank, size, config.world_size))
-            total += -(-mine // config.batch_size)
-    return total
+def num_batches(population: Population, config: OrderConfig) -> int:
+    """The number of batches that `epoch_order` gives, but for weights over several buckets, where epochs differ."""
+    return sum(-(-_share_size(len(bucket), config) // config.batch_size) for bucket in population.buckets)
+
+
+def _drawn(population: Population, config: OrderConfig, generator: np.random.Generator) -> list[np.ndarray]:
+    """Each bucket's positions in the order in which the ranks share them."""
+    if population.weights is not None:
+        odds = population.weights / population.weights.sum()
+        drawn = generator.choice(len(odds), len(odds), p=odds)
+        number = np.empty(len(odds), dtype=np.int64)
+        for i, bucket in enumerate(population.buckets):
+            number[bucket] = i
+        return [drawn[number[drawn] == i] for i in range(len(population.buckets))]
+    if not config.shuffle:
+        return list(population.buckets)
+    if config.window is None or population.block_of is None:
+        return [generator.permutation(bucket) for bucket in population.buckets]
+    return [_shuffled_blocks(bucket, population.block_of[bucket], generator) for bucket in population.buckets]
+
+
+def _shuffled_blocks(bucket: np.ndarray, blocks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    starts = np.flatnonzero(np.diff(blocks, prepend=blocks[:1] - 1))
+    parts = np.split(bucket, starts[1:])
+    return np.concatenate([parts[i] for i in generator.permutation(len(parts))])
+
+
+def _share(bucket: np.ndarray, config: OrderConfig) -> np.ndarray:
+    size = len(bucket)
+    start = size * config.rank // config.world_size
+    return bucket[start : start + _share_size(size, config)]
+
+
+def _share_size(size: int, config: OrderConfig) -> int:
+    if config.drop_last:
+        return size // config.world_size // config.batch_size * config.batch_size
+    return size * (config.rank + 1) // config.world_size - size * config.rank // config.world_size
+
+
+def _mixed(mine: np.ndarray, config: OrderConfig, generator: np.random.Generator) -> np.ndarray:
+    if not config.shuffle or config.window is None:
+        return mine
+    size = config.batches_per_window * config.batch_size
+    return np.concatenate([generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)] or [mine])

@@ -1,6 +1,7 @@
-"""How a loader gets at weights: kept in memory, or gathered from the store each time."""
+"""How a loader gets at weights: kept in memory, gathered from the store each time, or streamed in blocks."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,11 +13,15 @@ from zootool.errors import UsageError
 from zootool.loader.assemble import NODE_FEATURES, Group, assemble
 from zootool.loader.batch import GraphBatch
 from zootool.store.reader import SegmentSpan, Store
+from zootool.store.storage import LocalStorage
 
-Mode = Literal["resident", "mapped"]
+Mode = Literal["resident", "mapped", "streamed"]
 
 RESIDENT_BYTES = 1 << 30
 """The largest store that is kept in memory where nobody said how."""
+
+WINDOW_BYTES = 64 << 20
+"""How much is mixed at a time where a store is streamed and nobody said how much."""
 
 
 class WeightSource(Protocol):
@@ -48,16 +53,64 @@ class ResidentWeights:
         return segment.index_select(0, torch.from_numpy(rows - span.first_row))
 
 
-def weight_source(store: Store, mode: Mode | None = None) -> WeightSource:
-    """The access that `mode` names; small stores are kept in memory and large ones mapped where it is None."""
-    size = sum(array.layout.length * 4 for array in store.arrays.values())
-    if mode is None:
-        mode = "resident" if size <= RESIDENT_BYTES else "mapped"
-    if mode == "mapped":
-        return MappedWeights(store)
-    if mode != "resident":
-        raise UsageError(f"mode must be 'resident' or 'mapped', got {mode!r}")
-    return ResidentWeights(store)
+class WindowWeights:
+    """The rows of one window, read in the order in which they lie."""
+
+    def __init__(self, store: Store, rows: np.ndarray) -> None:
+        self._rows = np.unique(rows)
+        self._parts: dict[tuple[str, int], Tensor] = {}
+        segments = store.segment_of(self._rows)
+        for number in np.unique(segments).tolist():
+            span = store.spans[number]
+            mine = self._rows[segments == number]
+            for name in needed_arrays(span):
+                self._parts[name, span.first_row] = torch.from_numpy(store.gather(name, span, mine))
+
+    def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
+        first = np.searchsorted(self._rows, span.first_row)
+        places = np.searchsorted(self._rows, rows) - first
+        return self._parts[name, span.first_row].index_select(0, torch.from_numpy(places))
+
+
+class WindowReader:
+    """Windows one after another, the next one read by a thread while this one is used."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="zoo-loader")
+        self._ahead: dict[int, Future[WindowWeights]] = {}
+
+    def window(self, number: int, rows: np.ndarray, next_rows: np.ndarray | None) -> WindowWeights:
+        """Window `number`, which holds `rows`; `next_rows` are those of the window that will be asked for next."""
+        waiting = self._ahead.pop(number, None)
+        self._ahead.clear()
+        if next_rows is not None:
+            self._ahead[number + 1] = self._pool.submit(WindowWeights, self._store, next_rows)
+        return WindowWeights(self._store, rows) if waiting is None else waiting.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def choose_mode(store: Store, mode: Mode | None) -> Mode:
+    """`mode`, or what suits the store: small ones are kept in memory, others mapped where they are local and plain.
+
+    Raises UsageError for an unknown mode.
+    """
+    if mode not in (None, "resident", "mapped", "streamed"):
+        raise UsageError(f"mode must be 'resident', 'mapped' or 'streamed', got {mode!r}")
+    if mode is not None:
+        return mode
+    if stored_bytes(store) <= RESIDENT_BYTES:
+        return "resident"
+    plain = all(array.layout.is_plain for array in store.arrays.values())
+    return "mapped" if plain and isinstance(store.storage, LocalStorage) else "streamed"
+
+
+def stored_bytes(store: Store) -> int:
+    """Bytes of all arrays."""
+    return sum(array.layout.length * array.layout.item_bytes for array in store.arrays.values())
 
 
 def read_batch(store: Store, weights: WeightSource, rows: np.ndarray) -> GraphBatch:
@@ -67,16 +120,17 @@ def read_batch(store: Store, weights: WeightSource, rows: np.ndarray) -> GraphBa
     return assemble(_groups(store, weights, rows, segments), torch.from_numpy(rows))
 
 
+def needed_arrays(span: SegmentSpan) -> list[ArrayName]:
+    """The arrays that a batch of graphs is made from."""
+    has_norms = any(slot.role in NODE_FEATURES[1:] and slot.array == "extras" for slot in span.architecture.slots)
+    return ["edges", "nodes", "extras"] if has_norms else ["edges", "nodes"]
+
+
 def _groups(store: Store, weights: WeightSource, rows: np.ndarray, segments: np.ndarray) -> Sequence[Group]:
     groups = []
     for number in np.unique(segments).tolist():
         span = store.spans[number]
         places = np.flatnonzero(segments == number)
-        arrays = {name: weights.gather(name, span, rows[places]) for name in _needed(span)}
+        arrays = {name: weights.gather(name, span, rows[places]) for name in needed_arrays(span)}
         groups.append(Group(span.architecture, torch.from_numpy(places), arrays))
     return groups
-
-
-def _needed(span: SegmentSpan) -> list[ArrayName]:
-    roles = {slot.array for slot in span.architecture.slots if slot.role in NODE_FEATURES[1:]}
-    return [name for name in ("edges", "nodes", "extras") if name != "extras" or name in roles]

@@ -20,7 +20,7 @@ from zootool.store.table import NetsTable
 if TYPE_CHECKING:
     import torch
 
-    from zootool.loader import GraphBatch, Loader
+    from zootool.loader import GraphBatch, GraphDataset, Loader
     from zootool.loader.weights import Mode
 
 
@@ -118,27 +118,48 @@ class Zoo:
         targets: Sequence[str] | None = None,
         drop_last: bool = False,
         mode: "Mode | None" = None,
+        window: int | None = None,
+        weights: str | None = None,
+        prefetch: int | None = None,
     ) -> "Loader":
         """Batches of the selected networks, see `zootool.loader.Loader`.
 
         `targets` are numeric columns that travel with the batches: the label where the table has one, if None.
-        `images=True` adds the source images. `mode` is chosen by the store's size.
+        `images=True` adds the source images. `mode` is chosen by the store's size and place; where it is "streamed",
+        about `window` networks are mixed at a time (64 MB of them, if None). `weights` is a column by whose numbers
+        networks are drawn, with replacement. `prefetch` batches are prepared ahead: 2 for a CUDA device, if None.
         """
         from zootool.loader import Loader, OrderConfig
         from zootool.loader.images import ImageJoin
-        from zootool.loader.weights import weight_source
+        from zootool.loader.targets import default_targets
+        from zootool.loader.weights import WINDOW_BYTES, choose_mode, stored_bytes
 
-        if targets is None:
-            targets = ["label"] if "label" in self.nets else []
+        mode = choose_mode(self.store, mode)
+        if mode == "streamed":
+            window = window or max(1, WINDOW_BYTES * len(self.store) // max(stored_bytes(self.store), 1))
+        if prefetch is None:
+            prefetch = 2 if str(device).startswith("cuda") else 0
         return Loader(
             self.store,
-            weight_source(self.store, mode),
             self.rows,
-            OrderConfig(batch_size, shuffle, seed, rank, world_size, drop_last),
-            targets,
-            ImageJoin(self.store, self.rows) if images else None,
-            device,
+            OrderConfig(batch_size, shuffle, seed, rank, world_size, drop_last, window),
+            mode=mode,
+            targets=default_targets(self.store) if targets is None else targets,
+            images=ImageJoin(self.store, self.rows) if images else None,
+            weights=weights,
+            device=device,
+            prefetch=prefetch,
         )
+
+    def as_torch_dataset(self, images: bool = False, targets: Sequence[str] | None = None) -> "GraphDataset":
+        """The selected networks as a map-style Dataset; `targets` and `images` are as in `loader`."""
+        from zootool.loader import GraphDataset
+        from zootool.loader.images import ImageJoin
+        from zootool.loader.targets import default_targets
+
+        join = ImageJoin(self.store, self.rows) if images else None
+        targets = default_targets(self.store) if targets is None else targets
+        return GraphDataset(self.store, self.rows, targets, join)
 
     def _row(self, index: int) -> np.ndarray:
         if not -len(self) <= index < len(self):
