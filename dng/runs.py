@@ -1,18 +1,18 @@
 """What a trained model needs to be used again: its kind, architecture and settings, beside its weights."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dng.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
 from dng.checkpoint import load_tensors
+from dng.claim import claim, read_json
+from dng.distributed import ALONE, Ranks
 from dng.inr2jls import INR2JLS, INR2JLSConfig
 from dng.model import Model
 from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from zootool.architecture import Architecture
 from zootool.errors import FormatError, MissingError, did_you_mean
-from zootool.files import write_json_atomic
 from zootool.records import from_plain
 
 _SPEC = "model.json"
@@ -27,12 +27,13 @@ MODELS: dict[str, tuple[type[Model], type]] = {
 """Kind -> the model and its settings. All are built from an Architecture and the settings."""
 
 
-def write_model_spec(run_dir: Path, model: Model) -> None:
-    """Write what `load` needs to build `model` again, before its training starts."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+def write_model_spec(run_dir: Path, model: Model, ranks: Ranks = ALONE) -> None:
+    """Write what `load` needs to build `model` again, before its training starts.
+
+    Raises UsageError where `run_dir` holds a run of another model.
+    """
     architecture = model.encoder.architecture.to_dict()
-    spec = {"kind": model.kind, "architecture": architecture, "config": asdict(model.config)}
-    write_json_atomic(run_dir / _SPEC, spec)
+    claim(run_dir / _SPEC, {"kind": model.kind, "architecture": architecture, "config": asdict(model.config)}, ranks)
 
 
 def load(run_dir: Path | str) -> Model:
@@ -59,17 +60,14 @@ def model_dir(run_dir: Path) -> Path:
     candidates = [run_dir, *(run_dir / kind for kind in MODELS)]
     found = next((folder for folder in candidates if (folder / _SPEC).exists()), None)
     if found is None:
-        raise MissingError(f"{run_dir} holds no trained model", hint="train one with `zoo bench inr-classification`")
+        raise MissingError(f"{run_dir} holds no trained model", hint="train one with `zoo train`")
     return found
 
 
 def _read_spec(run_dir: Path) -> dict[str, Any]:
     path = run_dir / _SPEC
-    try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(spec, dict) or spec.get("kind") not in MODELS:
-        kind = spec.get("kind") if isinstance(spec, dict) else None
+    spec = read_json(path)
+    kind = spec.get("kind") if isinstance(spec, dict) else None
+    if not isinstance(kind, str) or kind not in MODELS:
         raise FormatError(f"{path} describes a model of the kind {kind!r}", hint=did_you_mean(str(kind), MODELS))
     return spec
