@@ -2,20 +2,23 @@
 
 Zarr libraries fill in for shards and chunks that are missing without a word; here each is an IntegrityError. Chunks
 of an uncompressed local store are views of mapped memory, so networks are gathered straight from the page cache.
+Others are fetched several at a time, decoded, and kept for a while.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Int64
-from numcodecs import get_codec
 
-from zootool.errors import IntegrityError
-from zootool.store.layout import CRC_BYTES, INDEX_ENTRY_BYTES, MISSING, ArrayLayout, crc32c
-from zootool.store.storage import Bytes, LocalStorage, Storage
+from zootool.store.layout import ArrayLayout
+from zootool.store.shard_reader import ShardReader
+from zootool.store.storage import Storage
 
-_CACHED_CHUNKS = 64
+CACHE_BYTES = 128 << 20
+"""How much of an array that isn't mapped is kept decoded."""
 
 
 class FlatArray:
@@ -25,7 +28,8 @@ class FlatArray:
         self.name = name
         self.layout = layout
         self._storage = storage
-        self._shards: dict[int, _Shard] = {}
+        self._shards: dict[int, ShardReader] = {}
+        self._cache = _ChunkCache(max(1, CACHE_BYTES // layout.chunk_bytes))
 
     def __len__(self) -> int:
         return self.layout.length
@@ -38,7 +42,8 @@ class FlatArray:
         while done < stop:
             number, offset = divmod(done, layout.chunk)
             count = min(layout.chunk - offset, stop - done)
-            out[done - start : done - start + count] = self.chunk(number)[offset : offset + count]
+            shard, inner = divmod(number, layout.chunks_per_shard)
+            out[done - start : done - start + count] = self._chunks(shard, [inner])[0][offset : offset + count]
             done += count
         return out
 
@@ -56,13 +61,8 @@ class FlatArray:
         for number in np.unique(shards).tolist():
             chosen = np.flatnonzero(shards == number)
             chunks, offsets = np.divmod(within[chosen], layout.chunk)
-            out[chosen] = self._shard(number).rows(chunks, offsets // length, length)
+            out[chosen] = self._rows(number, chunks, offsets // length, length)
         return out
-
-    def chunk(self, number: int) -> np.ndarray:
-        """Inner chunk `number` of the whole array, verified; the padding behind the array's end included."""
-        shard, inner = divmod(number, self.layout.chunks_per_shard)
-        return self._shard(shard).chunk(inner)
 
     def link_shard(self, number: int, target: Path) -> None:
         """Give a verified shard another name, by a hard link or else a copy."""
@@ -72,117 +72,62 @@ class FlatArray:
 
     def check_shard(self, number: int) -> None:
         """Verify every chunk of a shard. Raises IntegrityError."""
-        shard = _Shard(self._storage, self.name, self.layout, number)
+        shard = ShardReader(self._storage, self.name, self.layout, number)
         for inner in range(self.layout.chunks_in_shard(number)):
-            shard.chunk(inner)
+            shard.load([inner])
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_shards": {}}
+        return self.__dict__ | {"_shards": {}, "_cache": None}
 
-    def _shard(self, number: int) -> "_Shard":
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._cache = _ChunkCache(max(1, CACHE_BYTES // self.layout.chunk_bytes))
+
+    def _rows(self, number: int, chunks: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
+        """Row `rows[i]` of chunk `chunks[i]` of a shard, where chunks hold whole rows of `length` items."""
+        shard = self._shard(number)
+        if shard.is_mapped:
+            return shard.rows(chunks, rows, length)
+        needed, place = np.unique(chunks, return_inverse=True)
+        loaded = self._chunks(number, needed.tolist())
+        wanted = zip(place.tolist(), (rows * length).tolist(), strict=True)
+        return np.stack([loaded[chunk][start : start + length] for chunk, start in wanted])
+
+    def _chunks(self, number: int, inner: Sequence[int]) -> list[np.ndarray]:
+        """Some chunks of a shard, verified; the padding behind the array's end included."""
+        shard = self._shard(number)
+        if shard.is_mapped:
+            return shard.load(inner)
+        found = {i: self._cache.get((number, i)) for i in inner}
+        lacking = [i for i, chunk in found.items() if chunk is None]
+        for i, chunk in zip(lacking, shard.load(lacking) if lacking else [], strict=True):
+            found[i] = chunk
+            self._cache.put((number, i), chunk)
+        return [chunk for chunk in found.values() if chunk is not None]
+
+    def _shard(self, number: int) -> ShardReader:
         shard = self._shards.get(number)
         if shard is None:
-            shard = self._shards[number] = _Shard(self._storage, self.name, self.layout, number)
+            shard = self._shards[number] = ShardReader(self._storage, self.name, self.layout, number)
         return shard
 
 
-class _Shard:
-    """One shard file with its index; remembers which of its chunks have been verified."""
+class _ChunkCache:
+    """The chunks that were used last; loaders read from several threads."""
 
-    def __init__(self, storage: Storage, array: str, layout: ArrayLayout, number: int) -> None:
-        self._layout = layout
-        self._storage = storage
-        self._path = f"{array}/{layout.shard_path(number)}"
-        self._name = f"{storage.name}/{self._path}"
-        self._num_chunks = layout.chunks_in_shard(number)
-        self._index = self._read_index()
-        self._verified = np.zeros(self._num_chunks, dtype=bool)
-        self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
-        plain = layout.is_plain and np.array_equal(self._index, layout.plain_index(self._num_chunks))
-        self._is_mapped = plain and isinstance(storage, LocalStorage)
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._chunks: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._lock = Lock()
 
-    def chunk(self, inner: int) -> np.ndarray:
-        """One chunk as (chunk, *item_shape), read-only."""
-        if self._is_mapped:
-            stored = self._stored(inner)
-            self._verify(inner, stored)
-            return self._shaped(stored[:-CRC_BYTES])
-        if inner in self._decoded:
-            self._decoded.move_to_end(inner)
-            return self._decoded[inner]
-        stored = self._stored(inner)
-        self._verify(inner, stored)
-        self._decoded[inner] = self._decode(inner, stored[:-CRC_BYTES])
-        if len(self._decoded) > _CACHED_CHUNKS:
-            self._decoded.popitem(last=False)
-        return self._decoded[inner]
+    def get(self, key: tuple[int, int]) -> np.ndarray | None:
+        with self._lock:
+            if key in self._chunks:
+                self._chunks.move_to_end(key)
+            return self._chunks.get(key)
 
-    def rows(self, chunks: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
-        """Row `rows[i]` of chunk `chunks[i]`, where chunks hold whole rows of `length` items."""
-        layout = self._layout
-        if not self._is_mapped:
-            return np.stack([self._row(c, r, length) for c, r in zip(chunks.tolist(), rows.tolist(), strict=True)])
-        for inner in np.unique(chunks).tolist():
-            if not self._verified[inner]:
-                self.chunk(inner)
-        stride = layout.chunk_bytes + CRC_BYTES
-        mapped = self._storage.fetch(self._path, [(0, self._num_chunks * stride)])[0]
-        chunked = mapped.reshape(self._num_chunks, stride)[:, :-CRC_BYTES]
-        shape = (self._num_chunks, layout.chunk // length, length, *layout.item_shape)
-        return chunked.view(layout.dtype).reshape(shape)[chunks, rows]
-
-    def _row(self, inner: int, row: int, length: int) -> np.ndarray:
-        return self.chunk(inner)[row * length : (row + 1) * length]
-
-    def _stored(self, inner: int) -> Bytes:
-        offset, size = (int(value) for value in self._index[inner])
-        return self._storage.fetch(self._path, [(offset, offset + size)])[0]
-
-    def _verify(self, inner: int, stored: Bytes) -> None:
-        if self._verified[inner]:
-            return
-        if crc32c(stored[:-CRC_BYTES]) != stored[-CRC_BYTES:].tobytes():
-            raise IntegrityError(f"chunk {inner} of {self._name} doesn't match its checksum", hint=self._hint)
-        self._verified[inner] = True
-
-    def _decode(self, inner: int, stored: Bytes) -> np.ndarray:
-        if self._layout.is_plain:
-            return self._shaped(stored)
-        out = np.empty(self._layout.chunk_bytes, dtype=np.uint8)
-        try:
-            get_codec({"id": "zstd"}).decode(np.ascontiguousarray(stored), out)
-        except (RuntimeError, ValueError) as error:
-            raise IntegrityError(f"chunk {inner} of {self._name} doesn't decompress", hint=self._hint) from error
-        return self._shaped(out)
-
-    def _shaped(self, content: Bytes) -> np.ndarray:
-        return content.view(self._layout.dtype).reshape(self._layout.chunk, *self._layout.item_shape)
-
-    def _read_index(self) -> np.ndarray:
-        layout = self._layout
-        size = self._storage.size(self._path)
-        if size is None:
-            raise IntegrityError(f"{self._name} is missing", hint=self._hint)
-        if size < layout.index_bytes:
-            raise IntegrityError(f"{self._name} is cut off: {size} bytes", hint=self._hint)
-        tail = self._storage.fetch(self._path, [(size - layout.index_bytes, size)])[0]
-        if crc32c(tail[:-CRC_BYTES]) != tail[-CRC_BYTES:].tobytes():
-            raise IntegrityError(f"the index of {self._name} doesn't match its checksum", hint=self._hint)
-        index = tail[:-CRC_BYTES].copy().view("<u8").reshape(-1, INDEX_ENTRY_BYTES // 8)
-        self._check_index(index, size - layout.index_bytes)
-        return index
-
-    def _check_index(self, index: np.ndarray, end: int) -> None:
-        present = index[: self._num_chunks]
-        if np.any(present == MISSING):
-            lost = int(np.flatnonzero(np.any(present == MISSING, axis=1))[0])
-            raise IntegrityError(f"chunk {lost} of {self._name} is missing", hint=self._hint)
-        offsets, sizes = present[:, 0], present[:, 1]
-        too_long = (sizes > end) | (offsets > np.uint64(end) - np.minimum(sizes, np.uint64(end)))
-        wrong_size = sizes != self._layout.chunk_bytes + CRC_BYTES if self._layout.is_plain else sizes <= CRC_BYTES
-        if np.any(too_long | wrong_size):
-            raise IntegrityError(f"the index of {self._name} points outside its chunks", hint=self._hint)
-
-    @property
-    def _hint(self) -> str:
-        return f"run `zoo verify --deep {self._storage.name}` for the whole damage, then fetch or convert it again"
+    def put(self, key: tuple[int, int], chunk: np.ndarray) -> None:
+        with self._lock:
+            self._chunks[key] = chunk
+            if len(self._chunks) > self._size:
+                self._chunks.popitem(last=False)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from zootool.architecture import ARRAYS, Architecture, ArrayName
-from zootool.errors import FormatError, IntegrityError, printable
+from zootool.errors import FormatError, IntegrityError, MissingError, printable
 from zootool.store.arrays import FlatArray
 from zootool.store.layout import parse_layout
 from zootool.store.manifest import Manifest, entry_of, parse_manifest
@@ -26,7 +26,7 @@ from zootool.store.schema import (
     parse_info,
     parse_json,
 )
-from zootool.store.storage import Storage, open_storage
+from zootool.store.storage import LocalStorage, Storage, open_storage
 from zootool.store.table import NetsFile
 
 _MAX_PINNED = 8192
@@ -202,4 +202,6 @@ def _no_manifest(storage: Storage) -> Exception:
         return FormatError(
             f"{storage.name} is a folder of units, not a zoo", hint=f"run `zoo convert {storage.name} NAME.zoo`"
         )
+    if not isinstance(storage, LocalStorage):
+        return MissingError(f"there is no zoo at {printable(storage.name)}", hint="check the address")
     return FormatError(f"{printable(storage.name)} isn't a zoo", hint="give a folder that `zoo convert` wrote")

@@ -1,5 +1,6 @@
 """Is a store what its manifest says, and are its networks what its table says?"""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from zootool.progress import Reporter, silent
 from zootool.store.pack import Packed
 from zootool.store.reader import SegmentSpan, Store
 from zootool.store.schema import DERIVED_FILES, MANIFEST_JSON, OFFSET_COLUMNS
-from zootool.store.storage import LocalStorage
+from zootool.store.storage import LocalStorage, Storage
 
 _ROWS = 1 << 14
+_READ_BYTES = 1 << 20
 
 
 @dataclass
@@ -78,14 +80,23 @@ def _unexpected_files(store: Store) -> Iterator[str]:
 
 
 def _wrong_digests(store: Store, report: Reporter) -> Iterator[str]:
-    if not isinstance(store.storage, LocalStorage):
-        return
     files = store.manifest.files
     for done, (path, entry) in enumerate(sorted(files.items())):
         report("checking files", done, len(files))
-        if sha256_file(store.storage.folder / path) != entry.sha256:
+        if _sha256(store.storage, path) != entry.sha256:
             yield f"{path} differs from its digest in the manifest"
     report("checking files", len(files), len(files))
+
+
+def _sha256(storage: Storage, path: str) -> str:
+    if isinstance(storage, LocalStorage):
+        # Of the file as it is now, not as it was when the store was opened.
+        return sha256_file(storage.folder / path)
+    digest = hashlib.sha256()
+    with storage.open(path) as source:
+        while block := source.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _damaged_shards(store: Store, report: Reporter) -> Iterator[str]:
