@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.efficiency import efficiency
 from cli.forward_fit import forward_fit
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def bench() -> None:
 
 
 app.command("forward-fit")(forward_fit)
+app.command("efficiency")(efficiency)
 
 
 @app.command("inr-classification")

@@ -12,9 +12,9 @@ def show_table(table: "Table") -> None:
     """Print `table`: the first column to the left, numbers to the right."""
     from rich.table import Table as RichTable
 
-    drawn = RichTable(title=table.caption, title_justify="left")
+    drawn = RichTable(title=table.caption, title_justify="left", caption=table.note or None, caption_justify="left")
     for index, name in enumerate(table.header):
-        drawn.add_column(name, justify="right" if index else "left")
+        drawn.add_column(name, justify="right" if index else "left", no_wrap=index > 0)
     for row in table.rows:
         drawn.add_row(*map(shown, row))
     output.print(drawn)

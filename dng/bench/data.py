@@ -12,10 +12,23 @@ from dng.graph import DynamicGraph, ResidualEdges
 from zootool.errors import ZooError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader
+from zootool.nets.siren import siren_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.zoo import Zoo
 from zootool.zoo.functional import render
 
-__all__ = ["EndlessBatches", "LabelledGraphs", "Loader", "Zoo", "class_names", "render_network", "to_graphs"]
+__all__ = [
+    "EndlessBatches",
+    "LabelledGraphs",
+    "Loader",
+    "SimpleVitConfig",
+    "Zoo",
+    "class_names",
+    "render_network",
+    "simple_vit_architecture",
+    "siren_architecture",
+    "to_graphs",
+]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, a header and rows of as many cells. The first column names, the others hold numbers."""
+    """A caption, a header, rows of as many cells, and a note below. The first column names, the others hold numbers."""
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -17,7 +18,8 @@ class Table:
                 raise ValueError(f"the row {row} doesn't fit the {len(self.header)} columns {self.header}")
 
     def markdown(self) -> str:
-        """The table in Markdown, its caption above."""
+        """The table in Markdown, its caption above and its note below."""
         rule = ("---", *("---:" for _ in self.header[1:]))
         lines = ["| " + " | ".join(cells) + " |" for cells in (self.header, rule, *self.rows)]
-        return "\n".join([self.caption, "", *lines, ""])
+        note = [self.note, ""] if self.note else []
+        return "\n".join([self.caption, "", *lines, "", *note])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from dng.bench.forward_fit import ForwardFitSettings, forward_fit_preset, read_result, run_forward_fit
-from dng.bench.forward_fit.model import KINDS, build_model, matching_width
+from dng.bench.forward_fit.model import KINDS, Kind, build_model, matching_width
 from dng.bench.forward_fit.run import layer_mse
 from dng.bench.forward_fit.samples import MLPSamples, sample_mlps
 from dng.bench.forward_fit.settings import FORWARD_FIT_PRESETS
@@ -82,7 +82,7 @@ def test_the_width_is_searched_and_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_every_parameter_is_used_and_every_neuron_predicted(kind: str) -> None:
+def test_every_parameter_is_used_and_every_neuron_predicted(kind: Kind) -> None:
     model, _ = build_model(kind, TINY)
     samples = sample_mlps(TINY.widths, 4, 2, generator())
     predictions = model(samples)

@@ -1,0 +1,66 @@
+"""The efficiency benchmark: every model once as the paper writes it and once as we compute it, in one run."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dng.bench.efficiency.cases import Case
+from dng.bench.efficiency.measure import latency, peak_bytes
+from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
+from dng.flops import count_flops
+from dng.graph import DynamicGraph
+from dng.heads import count_parameters
+from dng.seed import seeded
+from zootool.errors import MissingError, UsageError
+from zootool.progress import Reporter, silent
+
+
+def run_efficiency(
+    cases: Sequence[Case], device: str = "cpu", batch_size: int = 64, num_runs: int = 30, report: Reporter = silent
+) -> EfficiencyResult:
+    """Measure `cases` alone and in batches of `batch_size`.
+
+    Raises UsageError for a device that torch doesn't know, MissingError for one that isn't there.
+    """
+    place = _device(device)
+    todo = [(case, as_written) for case in cases for as_written in (True, False)]
+    measurements = []
+    for done, (case, as_written) in enumerate(todo):
+        report("measuring", done, len(todo))
+        measurements.append(_measure(case, as_written, place, batch_size, num_runs))
+    report("measuring", len(todo), len(todo))
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+    return EfficiencyResult(name, torch.get_num_threads(), torch.__version__, batch_size, tuple(measurements))
+
+
+def _measure(case: Case, as_written: bool, device: torch.device, batch_size: int, num_runs: int) -> Measurement:
+    with seeded(0, "efficiency"):
+        model = case.build(as_written).to(device).eval()
+    single, pair, batch = (_on(device, case.networks(count)) for count in (1, 2, batch_size))
+    per_network, per_batch = flops_per_network_and_batch(model, single, pair)
+    costs = [Cost(g.batch_size, peak_bytes(model, g), latency(model, g, num_runs)) for g in (single, batch)]
+    return Measurement(case.name, as_written, count_parameters(model), per_network, per_batch, *costs)
+
+
+@torch.no_grad()
+def flops_per_network_and_batch(model: nn.Module, single: DynamicGraph, pair: DynamicGraph) -> tuple[int, int]:
+    """The FLOPs that one more network costs, and those that a batch costs whatever its size."""
+    one, two = count_flops(lambda: model(single)), count_flops(lambda: model(pair))
+    return two - one, 2 * one - two
+
+
+def _on(device: torch.device, graph: DynamicGraph) -> DynamicGraph:
+    return graph.map(lambda tensor: tensor.to(device))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"{name!r} is no device", hint="give cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"the benchmark doesn't measure on {name!r}", hint="give cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(f"there is no CUDA device {name!r} here", hint="see what there is with `zoo doctor`")
+    return device
