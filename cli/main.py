@@ -10,15 +10,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import bench, build, recipe
+from cli import bench, build, recipe, train
 from cli.console import errors, show_error
 from cli.convert import convert
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.embed import embed
 from cli.export import export
 from cli.info import info
 from cli.ls import ls
 from cli.merge import merge
+from cli.predict import predict
+from cli.reconstruct import reconstruct
 from cli.report import report
 from cli.subset import subset
 from cli.verify import verify
@@ -78,6 +81,10 @@ app.command()(verify)
 app.command()(export)
 app.command()(subset)
 app.command()(merge)
+app.add_typer(train.app, name="train")
+app.command()(embed)
+app.command()(predict)
+app.command()(reconstruct)
 app.add_typer(bench.app, name="bench")
 app.command()(report)
 app.command()(doctor)

@@ -23,7 +23,8 @@ class MetricsLog:
         with self._path.open("a", encoding="utf-8") as sink:
             sink.write(json.dumps(line) + "\n")
         if self._board is not None:
-            for name, value in line.items():
+            curves = {name: value for name, value in line.items() if name != "step"}
+            for name, value in curves.items():
                 self._board.add_scalar(name, value, line["step"])
 
     def close(self) -> None:

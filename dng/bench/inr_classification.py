@@ -15,11 +15,21 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dng.bench.builders import build_code_classifier, build_network_classifier, build_representation
-from dng.bench.data import EndlessBatches, Loader, Zoo, to_graphs
+from dng.bench.builders import build_network_classifier
+from dng.bench.code_classifiers import FOLDER, spec_of, write_classifier_spec
+from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.latents import Latents
 from dng.bench.presets import ClassificationPreset
-from dng.bench.tasks import CodeClassification, NetworkClassification, Reconstruction, predict_codes, source_images
+from dng.bench.targets import by_row
+from dng.bench.tasks import CodeClassification, NetworkClassification, predict_codes
+from dng.bench.training import (
+    HERE,
+    first_batch,
+    fit_representation,
+    prepare_representation,
+    require_splits,
+    training_loaders,
+)
 from dng.heads import count_parameters
 from dng.model import Representation
 from dng.runs import write_model_spec
@@ -131,19 +141,12 @@ def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
     nets = zoo.nets
     if "label" not in nets or nets["label"].isna().any():
         raise BadDataError("the zoo's table has networks without a label", hint="see its columns with `zoo info`")
-    missing = [name for name in SPLITS if not (nets["split"] == name).any()]
-    if missing:
-        raise BadDataError(
-            f"the zoo has no networks in the split {' and '.join(missing)}",
-            hint="build it with images of each split, as in `--limit 3000,500,500`",
-        )
+    require_splits(zoo, SPLITS)
     labels = torch.from_numpy(nets["label"].to_numpy(np.int64, copy=True))
     if control == "shuffled-labels":
         generator = torch.Generator().manual_seed(derived_seed(seed, "shuffled labels"))
         labels = labels[torch.randperm(len(labels), generator=generator)]
-    by_row = torch.full((int(zoo.rows.max()) + 1,), -1)
-    by_row[torch.from_numpy(zoo.rows)] = labels
-    return by_row
+    return by_row(zoo, labels)
 
 
 def _num_classes(labels: Tensor) -> int:
@@ -154,11 +157,13 @@ def _run_on_codes(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: P
     model, validation_mse = _train_representation(zoo, preset, out, report)
     splits = {name: _latents(model, zoo, name, labels) for name in SPLITS}
     config = preset.classification
+    spec = spec_of(preset, splits["train"].first(), _num_classes(labels))
+    write_classifier_spec(out / FOLDER, spec)
     with seeded(config.seed, "classifier"):
-        classifier = build_code_classifier(preset, splits["train"].first(), _num_classes(labels))
+        classifier = spec.build()
     task = CodeClassification(classifier, splits["validation"], config.batch_size)
     batches = splits["train"].endless(config.batch_size, config.seed)
-    result = train(task, batches, config, out / "latent-classifier", "training the classifier", report)
+    result = train(task, batches, config, out / FOLDER, "training the classifier", report)
     predictions, truth = predict_codes(classifier, splits["test"], config.batch_size)
     num_parameters = sum(p.numel() for p in model.parameters()) + count_parameters(classifier)
     return _Outcome(predictions, truth, result.best_score, validation_mse, num_parameters)
@@ -166,39 +171,24 @@ def _run_on_codes(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: P
 
 def _run_directly(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
     config = preset.encoder_only.training
-    loaders = _loaders(zoo, config.batch_size, config.seed, images=False)
-    architecture = to_graphs(next(iter(loaders["validation"]))).graph.architecture
+    loaders = training_loaders(zoo, config, HERE, images=False)
+    architecture = first_batch(loaders["validation"]).graph.architecture
     with seeded(config.seed, "encoder-only"):
         model = build_network_classifier(architecture, preset, _num_classes(labels))
     run_dir = out / model.kind
     write_model_spec(run_dir, model)
     task = NetworkClassification(model, loaders["validation"], lambda batch: labels[batch.rows])
     result = train(task, EndlessBatches(loaders["train"]), config, run_dir, "training the encoder", report)
-    predictions, truth = task.predict(loaders["test"])
+    predictions, truth = task.predict(zoo.select(split="test").loader(config.batch_size))
     return _Outcome(predictions, truth, result.best_score, None, count_parameters(model))
 
 
 def _train_representation(
     zoo: Zoo, preset: ClassificationPreset, out: Path, report: Reporter
 ) -> tuple[Representation, float]:
-    config = preset.reconstruction
-    loaders = _loaders(zoo, config.batch_size, config.seed, images=True)
-    first = to_graphs(next(iter(loaders["validation"])))
-    _, channels, side, _ = source_images(first).shape
-    with seeded(config.seed, "representation"):
-        model = build_representation(first.graph.architecture, preset, side, channels)
-    write_model_spec(out / model.kind, model)
-    task = Reconstruction(model, loaders["validation"])
-    batches = EndlessBatches(loaders["train"])
-    result = train(task, batches, config, out / model.kind, "training INR2JLS", report)
+    model, loaders = prepare_representation(zoo, preset)
+    result = fit_representation(model, loaders, preset.reconstruction, out / model.kind, report=report)
     return model, result.best_score
-
-
-def _loaders(zoo: Zoo, batch_size: int, seed: int, images: bool) -> dict[str, Loader]:
-    return {
-        name: zoo.select(split=name).loader(batch_size, shuffle=name == "train", seed=seed, images=images)
-        for name in SPLITS
-    }
 
 
 def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor) -> Latents:

@@ -1,4 +1,6 @@
 import json
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,14 +53,16 @@ def weights(task: Regression) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("stop_after", [2, 5, 8, 12])
-def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, stop_after: int) -> None:
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, stop_after: int, ema: float | None) -> None:
+    config = replace(CONFIG, ema=ema)
     whole = Regression()
-    train(whole, whole.batches(), CONFIG, tmp_path / "whole")
+    train(whole, whole.batches(), config, tmp_path / "whole")
     stopped = Regression(stop_after)
     with pytest.raises(Stopped):
-        train(stopped, stopped.batches(), CONFIG, tmp_path / "stopped")
+        train(stopped, stopped.batches(), config, tmp_path / "stopped")
     resumed = Regression()
-    train(resumed, resumed.batches(), CONFIG, tmp_path / "stopped")
+    train(resumed, resumed.batches(), config, tmp_path / "stopped")
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
     assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "stopped")
 
@@ -149,3 +153,74 @@ def test_metrics_are_json_lines(tmp_path: Path) -> None:
     train(task, task.batches(), CONFIG, tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [3, 6, 9, 12]
+
+
+def test_the_picked_weights_are_the_moving_average(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=3, validate_every=1, ema=0.15)
+    after_each_step = []
+    for steps in (1, 2, 3):
+        task = Regression()
+        train(task, task.batches(), replace(config, steps=steps, ema=None, validate_every=steps), tmp_path / str(steps))
+        after_each_step.append(weights(task))
+    averaged = Regression(scores=[3.0, 2.0, 1.0])
+    average = weights(averaged)
+    train(averaged, averaged.batches(), config, tmp_path / "averaged")
+    for decay, trained in zip((1 / 10, 0.15, 0.15), after_each_step, strict=True):
+        average = [decay * a + (1 - decay) * b for a, b in zip(average, trained, strict=True)]
+    torch.testing.assert_close(weights(averaged), average)
+
+
+def test_a_score_that_is_not_finite_stops(tmp_path: Path) -> None:
+    task = Regression(scores=[1.0, float("nan")])
+    with pytest.raises(NumericalError, match="the validation score is nan at step 6"):
+        train(task, task.batches(), CONFIG, tmp_path)
+
+
+def test_a_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path: Path) -> None:
+    stopped = Regression(stop_after=8)
+    with pytest.raises(Stopped):
+        train(stopped, stopped.batches(), CONFIG, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as sink:
+        sink.write('{"step": 9, "lo')
+    resumed = Regression()
+    train(resumed, resumed.batches(), CONFIG, tmp_path)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [3, 6, 9, 12]
+
+
+def test_tensorboard_gets_the_curves_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            written.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, step))
+
+        def close(self) -> None:
+            written.append("closed")
+
+    installed = types.ModuleType("torch.utils.tensorboard")
+    monkeypatch.setattr(installed, "SummaryWriter", Writer, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
+    task = Regression()
+    train(task, task.batches(), replace(CONFIG, steps=3), tmp_path)
+    curves = [("loss", 3), ("score", 3), ("lr", 3)]
+    assert written == [(str(tmp_path / "tensorboard"), 1), *curves, "closed"]
+
+
+def test_without_tensorboard_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    task = Regression()
+    train(task, task.batches(), CONFIG, tmp_path)
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_bfloat16_computes_otherwise_and_keeps_float32_weights(tmp_path: Path) -> None:
+    task, exact = Regression(), Regression()
+    train(task, task.batches(), replace(CONFIG, precision="bfloat16"), tmp_path / "bfloat16")
+    train(exact, exact.batches(), CONFIG, tmp_path / "float32")
+    assert all(value.dtype == torch.float32 for value in weights(task))
+    losses = [read_metrics(tmp_path / name)[-1]["loss"] for name in ("bfloat16", "float32")]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)

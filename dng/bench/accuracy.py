@@ -1,0 +1,45 @@
+"""Predicting accuracies from weights: what its training minimises and how validation scores it."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from dng.bench.data import LabelledGraphs, Loader, to_graphs
+from dng.bench.tasks import describe_rows
+from dng.predictors import AccuracyPredictor
+
+
+class AccuracyPrediction:
+    """Accuracies in [0, 1] from weights, by binary cross-entropy; scored by Kendall's tau."""
+
+    def __init__(
+        self, model: AccuracyPredictor, validation: Loader, accuracy: Callable[[LabelledGraphs], Tensor]
+    ) -> None:
+        self.model = model
+        self.validation = validation
+        self.accuracy = accuracy
+
+    def loss(self, batch: LabelledGraphs) -> Tensor:
+        """Binary cross-entropy of a batch of networks."""
+        return self.model.loss(batch.graph, self.accuracy(batch))
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Kendall's tau on the validation split."""
+        batches = [to_graphs(batch) for batch in self.validation]
+        predicted = torch.cat([self.model.predict(batch.graph) for batch in batches])
+        return kendall_tau(predicted, torch.cat([self.accuracy(batch) for batch in batches]))
+
+    def describe(self, batch: LabelledGraphs) -> str:
+        """The rows of the batch in the zoo's table."""
+        return describe_rows(batch)
+
+
+def kendall_tau(predicted: Float[Tensor, " networks"], measured: Float[Tensor, " networks"]) -> float:
+    """Kendall's tau-b of two rankings; 0 where one of them ranks nothing, because all its values are equal."""
+    tau = float(kendalltau(predicted.float().cpu().numpy(), measured.float().cpu().numpy()).statistic)
+    return 0.0 if math.isnan(tau) else tau

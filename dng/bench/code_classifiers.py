@@ -1,0 +1,62 @@
+"""The classifier of a benchmark's codes beside its weights, so that a trained run can classify other networks."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dng.bench.builders import build_code_classifier
+from dng.bench.presets import ClassificationPreset
+from dng.checkpoint import load_tensors
+from dng.claim import claim, read_json
+from dng.heads import CodeClassifier, LatentClassifier
+from zootool.errors import FormatError, MissingError
+from zootool.records import from_plain
+
+FOLDER = "latent-classifier"
+_SPEC = "classifier.json"
+
+
+@dataclass(frozen=True)
+class CodeClassifierSpec:
+    """What a code classifier is built from: the preset, the shape of one network's code, the number of classes."""
+
+    preset: ClassificationPreset
+    code_shape: tuple[int, ...]
+    num_classes: int
+
+    def build(self) -> LatentClassifier | CodeClassifier:
+        """The classifier with initial weights from the current generators."""
+        return build_code_classifier(self.preset, torch.empty(1, *self.code_shape), self.num_classes)
+
+
+def spec_of(preset: ClassificationPreset, first_code: Tensor, num_classes: int) -> CodeClassifierSpec:
+    """The spec for codes like `first_code` (1, ...)."""
+    return CodeClassifierSpec(preset, tuple(first_code.shape[1:]), num_classes)
+
+
+def write_classifier_spec(run_dir: Path, spec: CodeClassifierSpec) -> None:
+    """Write what `load_code_classifier` needs to build the classifier again, before its training starts."""
+    claim(run_dir / _SPEC, asdict(spec))
+
+
+def load_code_classifier(run_dir: Path) -> LatentClassifier | CodeClassifier:
+    """The classifier in a benchmark's folder, in evaluation mode, with the weights that validation picked.
+
+    Raises MissingError where there is none, FormatError where its files don't fit together.
+    """
+    folder = run_dir / FOLDER
+    if not (folder / _SPEC).exists():
+        raise MissingError(
+            f"{run_dir} holds no classifier",
+            hint="give a run of `zoo bench inr-classification` or of `zoo train encoder`",
+        )
+    spec = from_plain(CodeClassifierSpec, read_json(folder / _SPEC), str(folder / _SPEC))
+    classifier = spec.build()
+    weights, _ = load_tensors(folder / "best.safetensors")
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise FormatError(f"{folder}: the weights don't fit {_SPEC}: {error}") from error
+    return classifier.eval()

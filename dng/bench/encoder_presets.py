@@ -1,0 +1,86 @@
+"""The settings for training an encoder with a head, chosen by what the zoo's networks are (method, section 5)."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from dng.bench.presets import classification_preset
+from dng.config import HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.train import TrainConfig
+from zootool.architecture import Architecture
+
+_DEMO_DIM = 32
+_DEMO_FREQUENCIES = 32
+
+ENCODER_PARTS = ("encoder", "head_dim", "head_dropout", "training")
+"""What may be changed by name."""
+
+
+@dataclass(frozen=True)
+class EncoderPreset:
+    """The encoder, the width of its head's hidden layers and their dropout, and the training."""
+
+    encoder: EncoderConfig
+    head_dim: int
+    head_dropout: float
+    training: TrainConfig
+
+
+def encoder_preset(name: str, architectures: Collection[Architecture], num_networks: int) -> EncoderPreset:
+    """The preset `name` (paper or demo) for a zoo of these architectures with `num_networks` to train on.
+
+    Attention: as for the ViT zoo; families that differ in shape: as for the CNN Wild Park; one family with
+    convolutions: as for the small CNN zoo; else as for INRs. Published epochs become steps. Raises UsageError for an
+    unknown preset.
+    """
+    inr = classification_preset(name)
+    kinds = {timestamp.kind for architecture in architectures for timestamp in architecture.timestamps}
+    if "attention" in kinds:
+        chosen = _by_epochs(VIT_ENCODER, 256, 0.2, _regularised(64), epochs=50, num_networks=num_networks)
+    elif len({_shape(architecture) for architecture in architectures}) > 1:
+        chosen = _by_epochs(HETEROGENEOUS_CNN_ENCODER, 256, 0.2, _regularised(128), 50, num_networks)
+    elif "conv" in kinds:
+        chosen = _by_epochs(SMALL_CNN_ENCODER, 1024, 0.0, _plain(128), 200, num_networks)
+    else:
+        encoder = replace(inr.encoder, dim=inr.encoder_only.dim)
+        return EncoderPreset(encoder, inr.encoder_only.head_dim, 0.5, inr.encoder_only.training)
+    chosen = replace(chosen, encoder=_covering(chosen.encoder, architectures))
+    return _shrunk(chosen, inr.encoder_only.training) if name == "demo" else chosen
+
+
+def _shape(architecture: Architecture) -> tuple[object, ...]:
+    kinds = tuple(timestamp.kind for timestamp in architecture.timestamps)
+    return architecture.node_counts, architecture.edges_per_pair, kinds
+
+
+def _by_epochs(
+    encoder: EncoderConfig, head_dim: int, head_dropout: float, training: TrainConfig, epochs: int, num_networks: int
+) -> EncoderPreset:
+    steps_per_epoch = max(1, -(-num_networks // training.batch_size))
+    training = replace(training, steps=epochs * steps_per_epoch, validate_every=steps_per_epoch)
+    return EncoderPreset(encoder, head_dim, head_dropout, training)
+
+
+def _plain(batch_size: int) -> TrainConfig:
+    return TrainConfig(steps=1, batch_size=batch_size, lr=1e-3, warmup_start=0.5, warmup_per_step=5e-4)
+
+
+def _regularised(batch_size: int) -> TrainConfig:
+    return replace(_plain(batch_size), optimizer="adamw", amsgrad=True, weight_decay=5e-4, clip=10.0)
+
+
+def _covering(encoder: EncoderConfig, architectures: Collection[Architecture]) -> EncoderConfig:
+    """The published encoder, with more activations and edges per pair where the zoo has more."""
+    largest = max(max(architecture.edges_per_pair) for architecture in architectures)
+    max_edges = None if encoder.max_edges is None else max(encoder.max_edges, largest)
+    if not encoder.activations:
+        return replace(encoder, max_edges=max_edges)
+    found = {t.activation.name for architecture in architectures for t in architecture.timestamps} - {"none"}
+    more = sorted(found - set(encoder.activations))
+    return replace(encoder, max_edges=max_edges, activations=(*encoder.activations, *more))
+
+
+def _shrunk(preset: EncoderPreset, training: TrainConfig) -> EncoderPreset:
+    published = preset.encoder
+    num_frequencies = min(published.num_frequencies, _DEMO_FREQUENCIES)
+    encoder = replace(published, dim=_DEMO_DIM, head_dim=_DEMO_DIM // 4, num_frequencies=num_frequencies)
+    return EncoderPreset(encoder, 2 * _DEMO_DIM, preset.head_dropout, training)
