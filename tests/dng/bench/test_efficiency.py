@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +23,6 @@ from zootool.errors import MissingError, UsageError
 CASES = {case.name: case for case in efficiency_cases()}
 ENCODE, CLASSIFY = "INR2JLS encode, 28x28x1", "INR2JLS + classifier, 28x28x1"
 VIT = "DNG-Encoder + MLP, SimpleViT"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(case: Case, as_written: bool) -> nn.Module:

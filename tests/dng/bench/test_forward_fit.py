@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dng.bench.forward_fit.settings import FORWARD_FIT_PRESETS
 from dng.checkpoint import load_tensors
 from dng.heads import count_parameters
 from dng.seed import derived_seed
+from dng.train import read_metrics
 from zootool.errors import FormatError, UsageError
 
 TINY = ForwardFitSettings(
@@ -25,21 +26,12 @@ TINY = ForwardFitSettings(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no work for two threads, which only wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
-def finished(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("forward-fit")
     run_forward_fit("tiny", TINY, 2, out)
     return out
@@ -127,7 +119,7 @@ def test_means_and_deviations_are_over_seeds(finished: Path) -> None:
 
 
 def test_training_lowers_the_error_below_that_of_a_constant(tmp_path: Path) -> None:
-    settings = replace(TINY, num_train=160, epochs=10)
+    settings = replace(TINY, num_train=120, epochs=8)
     result = run_forward_fit("tiny", settings, 1, tmp_path)
     for fit in result.fits:
         assert fit.mse[0] < 0.5 * fit.target_variance[0]
@@ -148,6 +140,13 @@ def test_a_stopped_run_goes_on_and_gives_the_same_numbers(finished: Path, tmp_pa
     whole = read_result(finished)
     assert whole is not None
     assert [replace(fit, seconds=0.0) for fit in resumed.fits] == [replace(fit, seconds=0.0) for fit in whole.fits]
+
+
+def test_the_learning_rate_follows_a_cosine_from_one_thousandth(finished: Path) -> None:
+    rates = [line["lr"] for line in read_metrics(finished / "dynamic-0")]
+    # The last of three steps per epoch, of six in all.
+    assert rates == pytest.approx([TINY.lr * (1 + math.cos(math.pi * step / 6)) / 2 for step in (2, 5)])
+    assert forward_fit_preset("full").training(seed=3).lr == 1e-3
 
 
 def test_more_seeds_extend_a_finished_run(tmp_path: Path) -> None:
