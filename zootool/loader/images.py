@@ -33,12 +33,12 @@ class ImageJoin:
         if np.any(known[found] != wanted):
             lost = int(wanted[np.flatnonzero(known[found] != wanted)[0]]) % MAX_IMAGES
             raise IntegrityError(f"{store.info.name} has networks of image {lost}, which its image set lacks")
-        self._pixels = torch.from_numpy(pixels)
-        self._place_of = torch.from_numpy(found)
+        self._pixels = pixels
+        self._place_of = found
 
     def images(self, positions: Tensor) -> UInt8[Tensor, "batch height width channels"]:
         """The images of the networks at these positions of the rows given at the start."""
-        return self._pixels.index_select(0, self._place_of[positions])
+        return torch.from_numpy(self._pixels[self._place_of[positions.numpy()]])
 
 
 def image_keys(store: Store) -> np.ndarray:

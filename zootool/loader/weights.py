@@ -49,8 +49,7 @@ class ResidentWeights:
         self._store = store
 
     def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
-        segment = torch.from_numpy(self._store.resident_segment(name, span))
-        return segment.index_select(0, torch.from_numpy(rows - span.first_row))
+        return _take(self._store.resident_segment(name, span), rows - span.first_row)
 
 
 class WindowWeights:
@@ -58,18 +57,18 @@ class WindowWeights:
 
     def __init__(self, store: Store, rows: np.ndarray) -> None:
         self._rows = np.unique(rows)
-        self._parts: dict[tuple[str, int], Tensor] = {}
+        self._parts: dict[tuple[str, int], np.ndarray] = {}
         segments = store.segment_of(self._rows)
         for number in np.unique(segments).tolist():
             span = store.spans[number]
             mine = self._rows[segments == number]
             for name in needed_arrays(span):
-                self._parts[name, span.first_row] = torch.from_numpy(store.gather(name, span, mine))
+                self._parts[name, span.first_row] = store.gather(name, span, mine)
 
     def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
         first = np.searchsorted(self._rows, span.first_row)
         places = np.searchsorted(self._rows, rows) - first
-        return self._parts[name, span.first_row].index_select(0, torch.from_numpy(places))
+        return _take(self._parts[name, span.first_row], places)
 
 
 class WindowReader:
@@ -124,6 +123,11 @@ def needed_arrays(span: SegmentSpan) -> list[ArrayName]:
     """The arrays that a batch of graphs is made from."""
     has_norms = any(slot.role in NODE_FEATURES[1:] and slot.array == "extras" for slot in span.architecture.slots)
     return ["edges", "nodes", "extras"] if has_norms else ["edges", "nodes"]
+
+
+def _take(rows: np.ndarray, places: np.ndarray) -> Tensor:
+    # Copying some rows is over before torch's threads have met.
+    return torch.from_numpy(np.take(rows, places, axis=0, mode="clip"))
 
 
 def _groups(store: Store, weights: WeightSource, rows: np.ndarray, segments: np.ndarray) -> Sequence[Group]:

@@ -62,14 +62,14 @@ def _build(folder: Path, store: Store, fresh: "_FreshNetworks", options: WriteOp
     architectures: dict[str, Architecture] = dict(store.architectures)
     architectures |= {block.architecture.signature: block.architecture for block in plan}
     schema = union_schema([store.nets.schema, fresh.read(order[0]).table.schema])
-    builder = StoreBuilder(folder, info, architectures, options, store, schema)
     done = len(store)
-    for prepared in prepare_in_order(fresh, order, options):
-        report("writing networks", done, len(store) + sum(block.count for block in plan))
-        builder.append(prepared)
-        done += len(prepared.packed)
-    report("writing networks", done, done)
-    return builder.finish()
+    with StoreBuilder(folder, info, architectures, options, store, schema) as builder:
+        for prepared in prepare_in_order(fresh, order, options):
+            report("writing networks", done, info.num_networks)
+            builder.append(prepared)
+            done += len(prepared.packed)
+        report("writing networks", done, done)
+        return builder.finish()
 
 
 class _FreshNetworks:

@@ -38,9 +38,9 @@ ImagesByIndex = Callable[[np.ndarray], np.ndarray]
 
 
 class StoreBuilder:
-    """Fills an empty folder with a store. `info` and `architectures` say in advance what it will hold.
+    """Fills an empty folder with a store, as a context. `info` and `architectures` say in advance what it will hold.
 
-    `base` is the store that is appended to: its networks are in the folder from the start. `schema` is nets.parquet's
+    `base` is the store that is appended to: its networks come first, on entering. `schema` is nets.parquet's
     where the first rows don't settle it.
     """
 
@@ -67,8 +67,22 @@ class StoreBuilder:
         for name, length in array_lengths(info, dict(architectures), str(folder)).items():
             if length or name != "exact":
                 self._arrays[name] = self._open_array(name, length, base)
-        if base is not None:
-            self._take_over(base)
+        self._base = base
+
+    def __enter__(self) -> "StoreBuilder":
+        if self._base is not None:
+            try:
+                self._take_over(self._base)
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what an error has left open."""
+        for writer in self._arrays.values():
+            writer.abandon()
+        self._table.abandon()
 
     def append(self, prepared: Prepared) -> None:
         """Add a block behind what is there."""

@@ -75,6 +75,12 @@ class ArrayWriter:
         self._finish_shard()
         return self.entries
 
+    def abandon(self) -> None:
+        """Close the file that is open, if any; what it lacks stays lacking."""
+        if self._shard is not None:
+            self._shard.abandon()
+            self._shard = None
+
     def _put_chunk(self, chunk: memoryview) -> None:
         if self._shard is None:
             path = self._folder / self._layout.shard_path(self._num_shards)
@@ -124,6 +130,9 @@ class _OpenShard:
         self._write(crc32c(index))
         self._sink.close()
         return FileEntry(self._offset, self._digest.hexdigest())
+
+    def abandon(self) -> None:
+        self._sink.close()
 
     def _write(self, content: Any) -> None:
         self._digest.update(content)

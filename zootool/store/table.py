@@ -66,7 +66,13 @@ class TableWriter:
             rest = pa.concat_tables(self._waiting)
             if len(rest):
                 self._write(rest)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file without the rows that wait."""
+        if self._writer is not None:
             self._writer.close()
+            self._writer = None
 
     def _write(self, rows: pa.Table) -> None:
         assert self._writer is not None

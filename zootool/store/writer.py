@@ -44,8 +44,10 @@ def write_store(
     plan = [source.plan[index] for index in order]
     info = _zoo_info(source, plan)
     architectures = {block.architecture.signature: block.architecture for block in plan}
-    with folder_atomic(destination) as folder:
-        builder = StoreBuilder(folder, info, architectures, options, schema=schema)
+    with (
+        folder_atomic(destination) as folder,
+        StoreBuilder(folder, info, architectures, options, schema=schema) as builder,
+    ):
         done = 0
         report("writing networks", 0, info.num_networks)
         for prepared in prepare_in_order(source, order, options):
