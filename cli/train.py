@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -61,7 +62,7 @@ def inr2jls(
     chosen = override(chosen, words, REPRESENTATION_PARTS, inner="reconstruction")
     chosen = chosen.with_ablation(chosen.ablation)
     opened, folder = open_zoo(zoo), out or _default_folder(zoo, "inr2jls", preset, seed)
-    _run(lambda *where: train_inr2jls(opened, chosen, folder, *where), folder, "MSE", device, as_json)
+    _run(partial(train_inr2jls, opened, chosen, folder), folder, "MSE", device, as_json)
 
 
 @app.command()
@@ -93,7 +94,7 @@ def encoder(
     chosen = override(chosen, words, ENCODER_PARTS, inner="training")
     wanted = read_target(opened, target)
     score = "accuracy" if wanted.is_class else "Kendall's tau"
-    _run(lambda *where: train_encoder(opened, wanted, chosen, folder, *where), folder, score, device, as_json)
+    _run(partial(train_encoder, opened, wanted, chosen, folder), folder, score, device, as_json)
 
 
 def _words(settings: list[str] | None, precision: str | None, steps: int | None) -> list[str]:

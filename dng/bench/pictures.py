@@ -80,7 +80,7 @@ def to_pictures(
     return pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def contact_sheet(pictures: list[Picture]) -> Picture:
+def contact_sheet(pictures: list[Picture]) -> UInt8[np.ndarray, "sheet_height sheet_width channels"]:
     """Up to 100 pictures of one size in rows of ten, small ones enlarged."""
     height, width, channels = pictures[0].shape
     factor = max(1, _SHEET_TILE // max(height, width))
@@ -109,5 +109,5 @@ def _save(picture: Picture, folder: Path, net_id: str, row: int) -> str:
     return f"{IMAGES}/{name}"
 
 
-def _image(picture: Picture) -> Image.Image:
+def _image(picture: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)

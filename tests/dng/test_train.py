@@ -188,7 +188,7 @@ def test_a_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path: Path) -> 
 
 
 def test_tensorboard_gets_the_curves_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
+    written: list[object] = []
 
     class Writer:
         def __init__(self, folder: str, purge_step: int) -> None:

@@ -1,0 +1,48 @@
+"""Small zoos of random CNNs whose recorded accuracy can be read off their weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tests.zootool.store.small_stores import random_tensors
+from zootool import open_zoo
+from zootool.architecture import Architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
+from zootool.store import write_store
+from zootool.store.blocks import Block, MemorySource, SourceInfo
+from zootool.zoo import Zoo
+
+
+def _cnn(channels: tuple[int, int], kernel: int, activation: str) -> Architecture:
+    twice = (kernel, kernel), (1, 1), (kernel // 2, kernel // 2), (activation, "tanh"), (None, None)
+    return cnn_architecture(CnnConfig((1, *channels), *twice, num_classes=2))
+
+
+NARROW = _cnn((4, 3), 1, "relu")
+WIDE = _cnn((5, 3), 3, "gelu")
+
+
+def write_cnn_zoo(path: Path, *architectures: Architecture, count: int = 40) -> Zoo:
+    """`count` networks of each architecture, in turn for training and validation."""
+    blocks = [_block(architecture, count, seed) for seed, architecture in enumerate(architectures)]
+    write_store(path, MemorySource(SourceInfo("cnns"), blocks))
+    return open_zoo(path)
+
+
+def _block(architecture: Architecture, count: int, seed: int) -> Block:
+    tensors = {
+        key: (0.2 * value).astype(np.float32) for key, value in random_tensors(architecture, count, seed).items()
+    }
+    # The output's biases are moved so far that a predictor finds the accuracy in them within a few steps.
+    accuracy = np.linspace(0.05, 0.95, count)
+    tensors[architecture.slots[-1].key] += (2 * accuracy - 1)[:, None].astype(np.float32)
+    table = pa.table(
+        {
+            "net_id": [f"cnn-{seed}-{i}" for i in range(count)],
+            "split": ["validation" if i % 2 else "train" for i in range(count)],
+            "test_accuracy": accuracy,
+            "run_id": np.arange(count) % 3,
+        }
+    )
+    return Block(architecture, tensors, table)
