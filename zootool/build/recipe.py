@@ -1,19 +1,18 @@
 """Recipes: how the networks of a zoo are made, as datasets.yaml names them and a folder of units records them."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
+from zootool.architecture import Architecture
 from zootool.build.philox import MAX_SEED
 from zootool.build.siren.settings import NUM_INPUTS, FitSettings
 from zootool.catalog import Catalog, load_catalog
 from zootool.errors import UsageError, did_you_mean, printable
+from zootool.nets.siren_architecture import siren_architecture
 from zootool.validation import Entry, validate
-
-if TYPE_CHECKING:
-    from zootool.architecture import Architecture
 
 DEFAULT_RECIPE = "inr-nfn"
 UNIT_SIZES = {"cpu": 256, "cuda": 4096}
@@ -89,10 +88,8 @@ class SirenRecipe(Entry):
         """The map from pixels to targets in words."""
         return f"0..255 to {self.target[0]:g}..{self.target[1]:g}"
 
-    def architecture(self, num_channels: int) -> "Architecture":
+    def architecture(self, num_channels: int) -> Architecture:
         """The networks' Architecture."""
-        from zootool.nets.siren import siren_architecture
-
         return siren_architecture(NUM_INPUTS, self.hidden, num_channels, self.omega_0, self.output_offset)
 
     def settings(self, image_shape: tuple[int, int, int]) -> FitSettings:
