@@ -25,6 +25,10 @@ _STORE_TYPES: dict[str, pa.DataType] = {
 }
 
 
+_UNREPEATED = {"net_id", "digest", "source_index", *OFFSET_COLUMNS.values()}
+"""Columns of ever new values, for which a dictionary costs more than it saves."""
+
+
 class TableWriter:
     """Writes nets.parquet from blocks of rows, whatever their sizes, in row groups of 65,536."""
 
@@ -43,8 +47,14 @@ class TableWriter:
         """
         if self._writer is None:
             self._schema = self._schema or rows.schema
+            repeated = [name for name in self._schema.names if name not in _UNREPEATED]
             self._writer = pq.ParquetWriter(
-                self._path, self._schema, compression="zstd", write_page_checksum=True, version="2.6"
+                self._path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=repeated,
+                write_page_checksum=True,
+                version="2.6",
             )
         if self._fills_gaps:
             rows = with_columns(rows, self._writer.schema)

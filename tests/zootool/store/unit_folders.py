@@ -19,17 +19,18 @@ def write_unit_folder(
     seed: int = 0,
     hidden: tuple[int, ...] = (8, 8),
     digest: str = "0" * 64,
+    channels: int = 1,
 ) -> dict[str, np.ndarray]:
     """Write units of so many SIRENs with random weights; returns all weights, (networks, *shape) by key."""
     rng = np.random.default_rng(seed)
-    architecture = siren_architecture(2, hidden, 1)
+    architecture = siren_architecture(2, hidden, channels)
     count = sum(units)
     record = BuildRecord(
         recipe=SirenRecipe(name="test", hidden=hidden, copies=0, unit_size=max(units)),
         image_set=ImageSetRecord(
             name="digits",
             digest=digest,
-            shape=(8, 8, 1),
+            shape=(8, 8, channels),
             num_images=1797,
             num_classes=10,
             is_partial=False,
@@ -39,7 +40,7 @@ def write_unit_folder(
     )
     (folder / "units").mkdir(parents=True)
     write_record(folder, record)
-    tensors = {s.key: rng.standard_normal((count, *s.shape)).astype(np.float32) for s in architecture.slots}
+    tensors = {s.key: rng.standard_normal((count, *s.shape), dtype=np.float32) for s in architecture.slots}
     start = 0
     for number, size in enumerate(units):
         rows = slice(start, start + size)
