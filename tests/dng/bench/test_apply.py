@@ -20,7 +20,7 @@ from dng.model import Representation
 from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.runs import write_model_spec
 from dng.seed import seeded
-from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_cnn_zoo
+from tests.dng.bench.cnn_zoos import NARROW, NARROW_TOO, WIDE, write_cnn_zoo
 from tests.zootool.store.small_stores import random_block
 from zootool import open_zoo
 from zootool.errors import FormatError, MissingError, UsageError
@@ -35,7 +35,7 @@ ENCODER = EncoderConfig(dim=6, num_frequencies=4, head_dim=2)
 
 @pytest.fixture(scope="module")
 def mixed_zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    return write_cnn_zoo(tmp_path_factory.mktemp("cnns") / "cnns.zoo", NARROW, WIDE, NARROW, count=20)
+    return write_cnn_zoo(tmp_path_factory.mktemp("cnns") / "cnns.zoo", NARROW, WIDE, NARROW_TOO, count=20)
 
 
 @pytest.fixture(scope="module")
