@@ -68,6 +68,8 @@ def siren(
     from zootool.build import build_sirens
 
     folder = out or _default_folder(dataset, recipe)
+    if images.is_partial and not as_json:
+        say(f"[yellow]{shown(images.name)} is here in part[/]: its first {len(images):,} images")
     with progress_bars() as report:
         result = build_sirens(
             images, wanted, folder, limit=first, device=device, engine=how, share=share, report=report
@@ -111,7 +113,7 @@ def _show_result(result: "BuildResult", share: tuple[int, int] | None, as_json: 
     say(f"built {result.built:,} of {result.num_networks:,} networks in {shown(result.folder)}")
     if result.left:
         whose = "other shares" if share else "other processes"
-        say(f"[yellow]{result.left:,} networks are left[/] to {whose}: `zoo build siren --status` shows them")
+        say(f"[yellow]left to {whose}: {result.left:,} networks[/]; `zoo build siren --status` shows them")
     if result.num_refitted:
         say(f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again")
     if result.num_diverged:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_json_says_the_same(tmp_path: Path) -> None:
 
 
 def test_shares_leave_the_rest_to_others(tmp_path: Path) -> None:
-    assert "1 networks are left" in build_digits(tmp_path / "x", *TINY, "--unit", "0/2").output
+    assert "left to other shares: 1 networks" in build_digits(tmp_path / "x", *TINY, "--unit", "0/2").output
     status = json.loads(zoo("build", "siren", "--status", "--out", tmp_path / "x", "--json").stdout)
     assert (status["done"], status["waiting"], status["num_networks_done"]) == (1, 1, 3)
     assert "1 done, 0 running, 0 failed, 1 waiting" in zoo("build", "siren", "--status", "--out", tmp_path / "x").output
@@ -112,6 +113,14 @@ def test_a_truncated_image_file_is_bad_data(tmp_path: Path, monkeypatch: pytest.
     result = zoo("build", "siren", "--dataset", "cifar10", "--out", tmp_path / "x")
     assert result.exit_code == 3, result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA is not set: no prefix of CIFAR-10 here")
+def test_a_part_of_an_image_set_is_named_and_recorded(tmp_path: Path) -> None:
+    result = zoo("build", "siren", "--dataset", "cifar10", "--out", tmp_path / "x", *TINY, "--copies", "0")
+    assert result.exit_code == 0, result.output
+    assert "cifar10 is here in part" in result.output
+    assert "is_partial: true" in (tmp_path / "x" / "recipe.yaml").read_text()
 
 
 def test_every_command_shows_an_example() -> None:

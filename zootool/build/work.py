@@ -21,6 +21,9 @@ from zootool.build.units import Receipt, Unit, write_unit
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TARGETS_BYTES = 1 << 28
+"""Targets in memory at a time: a unit of large images is fitted in several parts."""
+
 Advance = Callable[[int], None]
 
 
@@ -101,18 +104,28 @@ def _build(job: UnitJob, advance: Advance) -> Receipt:
 
 def fit_images(job: UnitJob, advance: Advance = lambda count: None) -> Fitted:
     """Fit a job's networks; those that leave the finite numbers are fitted once more, from a derived seed."""
-    settings = job.recipe.settings(job.pixels.shape[1:])
-    _, backend = choose_backend(settings, job.device, job.threads)
-    targets = scaled_targets(job.pixels, job.recipe)
-    rows = np.arange(len(job))
-    parameters, losses = backend(_initial(job, job.recipe.seed, rows), targets, settings, advance=advance)
+    parameters, losses = _fit(job, np.arange(len(job)), job.recipe.seed, advance)
     fitted = Fitted(parameters, losses, np.full(len(job), job.recipe.seed, np.int64))
     again = np.flatnonzero(fitted.diverged)
     if len(again):
         seed = derived_seed(job.recipe.seed, attempt=1)
-        fitted.parameters[again], fitted.losses[again] = backend(_initial(job, seed, again), targets[again], settings)
+        fitted.parameters[again], fitted.losses[again] = _fit(job, again, seed, lambda count: None)
         fitted.seeds[again] = seed
     return fitted
+
+
+def _fit(
+    job: UnitJob, rows: Int64[np.ndarray, " rows"], seed: int, advance: Advance
+) -> tuple[Float32[np.ndarray, "rows parameters"], Float32[np.ndarray, " rows"]]:
+    settings = job.recipe.settings(job.pixels.shape[1:])
+    _, backend = choose_backend(settings, job.device, job.threads)
+    step = max(1, TARGETS_BYTES // (4 * settings.num_pixels * settings.num_channels))
+    parts = []
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        targets = scaled_targets(job.pixels[part], job.recipe)
+        parts.append(backend(_initial(job, seed, part), targets, settings, advance=advance))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def scaled_targets(

@@ -146,6 +146,17 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     wait_for(lambda: status_of(tmp_path / "x").running == 0)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_build_stops_and_goes_on_from_there(tmp_path: Path, workers: int) -> None:
+    process = start(tmp_path / "x", 100_000, workers)
+    wait_for(lambda: is_begun(tmp_path / "x") and status_of(tmp_path / "x").running == workers)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert status_of(tmp_path / "x").running == 0
+    recipe = TINY.model_copy(update={"steps": 100_000})
+    assert build_sirens(IMAGES, recipe, tmp_path / "x").left == 0
+
+
 def test_a_job_that_fails_in_a_worker_fails_here_with_its_own_error(tmp_path: Path) -> None:
     engine = ProcessEngine(2)
 

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.zootool.build.small import TINY, content, small_images, stamps
-from zootool.build import build_sirens, finished_units, read_recipe
+from zootool.build import build_sirens, finished_units, load_recipe, read_recipe
 from zootool.build.philox import derived_seed
 from zootool.build.recipe import SirenRecipe
 from zootool.build.siren.initial import initial_weights
 from zootool.errors import MissingError, UsageError
+from zootool.images import load_images
 from zootool.nets.siren import Siren
 
 IMAGES = small_images()
@@ -189,6 +191,28 @@ def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytes
     start = settings.split(initial_weights(settings, table["seed"][1], np.array([1]), np.array([0])))
     found = load_file(finished_units(tmp_path / "x")[0].weights_path)["net.0.linear.weight"][1]
     assert np.allclose(found, start[0][0], atol=1e-9)
+
+
+def test_large_images_are_fitted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_sirens(IMAGES, TINY, tmp_path / "whole")
+    monkeypatch.setattr("zootool.build.work.TARGETS_BYTES", 4 * 4 * 4)
+    build_sirens(IMAGES, TINY, tmp_path / "parts")
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+
+
+def test_the_digits_are_fitted_well_by_their_recipe(tmp_path: Path) -> None:
+    build_sirens(load_images("digits"), load_recipe("inr-nfn", "digits"), tmp_path / "x", limit=48)
+    assert np.mean(table_of(tmp_path / "x")["psnr"]) > 43
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA is not set: no real CIFAR-100 here")
+def test_the_first_images_of_cifar100_reach_the_known_psnr(tmp_path: Path) -> None:
+    recipe = load_recipe("inr-nfn", "cifar100", {"copies": 0})
+    build_sirens(load_images("cifar100"), recipe, tmp_path / "x", limit=64)
+    psnr = table_of(tmp_path / "x")["psnr"]
+    assert 37.5 < np.mean(psnr) < 39
+    assert np.percentile(psnr, 5) > 32
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """All backends against each other and against a plain loop, from the same initial weights."""
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +139,32 @@ def test_the_triton_kernel_agrees_in_tritons_interpreter() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+DIGEST = """
+import hashlib
+from tests.zootool.build.siren.problems import problem
+from zootool.build.siren.cpu import fit_on_cpu
+from zootool.build.siren.settings import FitSettings
+
+settings = FitSettings((9, 8), 3, (32, 24), steps=50)
+fitted, losses = fit_on_cpu(*problem(settings), settings)
+print(hashlib.sha256(fitted.tobytes() + losses.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of the x86-64 family")
+def test_a_network_has_the_same_bytes_on_older_processors(tmp_path: Path) -> None:
+    digests = set()
+    for name in ("generic", "haswell", "znver2"):
+        environment = os.environ | {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True
+        )
+        digests.add(done.stdout)
+    here = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
+    assert digests == {here.stdout}
 
 
 @pytest.mark.gpu
