@@ -1,8 +1,9 @@
 """Building zoos: recipes, units of work, the engines that hand them out, and the fitting of SIRENs."""
 
 from zootool.build.recipe import SirenRecipe, load_recipe
+from zootool.build.record import BuildRecord
 from zootool.build.sirens import BuildResult, build_sirens
-from zootool.build.units import BuildRecord, Unit, finished_units, read_recipe
+from zootool.build.units import Unit, finished_units, read_recipe
 
 __all__ = [
     "BuildRecord",

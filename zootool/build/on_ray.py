@@ -57,7 +57,7 @@ class RayEngine:
     def _submit(self, ray: Any, job: UnitJob) -> Any:
         num_gpus = 0.0 if job.device == "cpu" else self.gpu_fraction
         options = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": MAX_RETRIES}
-        return ray.remote(**options)(build_unit).remote(replace(job, threads=1))
+        return ray.remote(**options)(build_unit).remote(replace(job, folder=job.folder.resolve(), threads=1))
 
 
 def _result(ray: Any, reference: Any, job: UnitJob) -> UnitOutcome:

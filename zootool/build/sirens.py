@@ -9,11 +9,10 @@ from zootool.build.claims import Claims
 from zootool.build.engine import Engine, build_here
 from zootool.build.extents import Extent, Limit, UnitNetworks, extent_of, first_smaller_key, units_of
 from zootool.build.recipe import SirenRecipe
+from zootool.build.record import BuildRecord, ImageSetRecord
 from zootool.build.siren.backends import choose_backend
 from zootool.build.units import (
     UNITS_NAME,
-    BuildRecord,
-    ImageSetRecord,
     Unit,
     is_unit_folder,
     read_recipe,
@@ -65,9 +64,9 @@ def build_sirens(
 ) -> BuildResult:
     """Fit the networks that `recipe` asks for on `images` into the folder of units `out`, but for those it has.
 
-    `limit` is as in `extent_of`. `share` = (i, n) builds every n-th unit alone, from unit i on. `threads` is for each
-    unit, by default all processors. Raises UsageError where `out` holds something else or was begun with another
-    recipe or image set, naming the key, and MissingError where it can't be written to.
+    `limit` is as in `extent_of`. `share` = (i, n) builds every n-th unit alone, from unit i on. The engine's workers
+    share `threads`, by default one for each processor. Raises UsageError where `out` holds something else or was begun
+    with another recipe or image set, naming the key, and MissingError where it can't be written to.
     """
     choose_backend(recipe.settings(images.shape), device)
     record = _start_folder(out, recipe, images, limit, device)
@@ -149,22 +148,23 @@ def _start_folder(out: Path, recipe: SirenRecipe, images: Images, limit: Limit, 
             if found is None:
                 record = BuildRecord(recipe=recipe.with_unit_size(device), image_set=image_set, extents=(extent,))
             else:
-                _refuse_change(out, found.recipe, recipe)
-                _refuse_change(out, found.image_set, image_set)
+                _refuse_change(out, "", found.recipe, recipe)
+                _refuse_change(out, "image_set.", found.image_set, image_set)
                 record = _extended(out, found, extent)
             if record != found:
                 write_record(out, record)
     return record
 
 
-def _refuse_change(out: Path, found: Entry, wanted: Entry) -> None:
+def _refuse_change(out: Path, prefix: str, found: Entry, wanted: Entry) -> None:
     old, new = found.model_dump(), wanted.model_dump()
     if new.get("unit_size", 0) is None:  # not asked for
         new["unit_size"] = old["unit_size"]
     for key in old:
         if key != "copies" and old[key] != new[key]:
             raise UsageError(
-                f"{out} was begun with {key} = {old[key]!r}, this asks for {new[key]!r}", hint="give another --out"
+                f"{out} was begun with {prefix}{key} = {old[key]!r}, this asks for {new[key]!r}",
+                hint="give another --out",
             )
 
 

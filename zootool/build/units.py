@@ -12,19 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from importlib.metadata import version
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from pydantic import Field, model_validator
 
 from zootool.build.claims import CLAIMS_NAME
-from zootool.build.extents import Count, Extent
-from zootool.build.recipe import SirenRecipe
+from zootool.build.record import BuildRecord
+from zootool.build.record import ImageSetRecord as ImageSetRecord
 from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError
 from zootool.files import (
     fsync_folder,
@@ -34,79 +31,15 @@ from zootool.files import (
     write_bytes_atomic,
     write_json_atomic,
 )
-from zootool.images import Images
 from zootool.records import from_plain, to_plain
-from zootool.validation import Entry, read_yaml, validate
+from zootool.validation import read_yaml, validate
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RECIPE_NAME = "recipe.yaml"
 UNITS_NAME = "units"
-FORMAT_VERSION = 1
 WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX = ".safetensors", ".parquet", ".json"
-
-
-def tool_version() -> str:
-    """The version of zootool that is running."""
-    return version("zootool")
-
-
-class ImageSetRecord(Entry):
-    """The image set that a folder's networks were fitted to; `digest` is the SHA-256 of its shape and pixels."""
-
-    name: str
-    digest: str
-    shape: tuple[int, int, int]
-    num_images: Count
-    num_classes: Count
-    is_partial: bool
-    source_terms: str
-
-    @classmethod
-    def of(cls, images: Images) -> "ImageSetRecord":
-        """The record of `images`."""
-        return cls(
-            name=images.name,
-            digest=images.digest,
-            shape=images.shape,
-            num_images=len(images),
-            num_classes=len(images.class_names),
-            is_partial=images.is_partial,
-            source_terms=images.source_terms,
-        )
-
-
-class BuildRecord(Entry):
-    """recipe.yaml: what a folder of units is to hold."""
-
-    format_version: Literal[1] = FORMAT_VERSION
-    tool_version: str = Field(default_factory=tool_version)
-    recipe: SirenRecipe
-    image_set: ImageSetRecord
-    extents: Annotated[tuple[Extent, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _is_resolved(self) -> "BuildRecord":
-        if self.recipe.unit_size is None:
-            raise ValueError("recipe.unit_size must be set")
-        return self
-
-    @property
-    def extent(self) -> Extent:
-        """What was asked for last, which holds everything that was asked for before."""
-        return self.extents[-1]
-
-    @property
-    def unit_size(self) -> int:
-        """Networks in a full unit."""
-        return self.recipe.unit_size or 1
-
-    @property
-    def num_units(self) -> int:
-        """Units of all extents together."""
-        counts = [0, *(extent.num_networks for extent in self.extents)]
-        return sum(-(-(after - before) // self.unit_size) for before, after in pairwise(counts))
 
 
 @dataclass(frozen=True)
@@ -228,7 +161,8 @@ def refuse_other_content(folder: Path) -> None:
     strangers = [path.name for path in folder.iterdir() if path.name not in (CLAIMS_NAME, UNITS_NAME)]
     strangers = [name for name in strangers if not is_temporary(folder / name)]
     strangers += [f"{UNITS_NAME}/{path.name}" for path in (folder / UNITS_NAME).glob("*")]
-    if strangers:
+    # Asked again, because another builder may have written the recipe and its first unit in the meantime.
+    if strangers and not is_unit_folder(folder):
         raise UsageError(f"{folder} holds something else ({min(strangers)})", hint="give an empty or a new --out")
 
 

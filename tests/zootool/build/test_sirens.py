@@ -169,9 +169,10 @@ def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytes
     from zootool.build import work
     from zootool.build.siren.backends import choose_backend
 
+    runs = iter([True, False])
+
     def fails_once(settings, device, threads):
         name, fit = choose_backend(settings, device, threads)
-        runs = iter([True, False])
 
         def backend(initial, targets, settings, **options):
             fitted, losses = fit(initial, targets, settings, **options)
