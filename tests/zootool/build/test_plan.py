@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_the_status_tells_what_another_process_holds(tmp_path: Path) -> None:
     if (child := os.fork()) == 0:
         with Claims(folder) as claims, claims.unit(1), claims.unit(3):
             os.write(theirs, b"1")
-            os.read(ours, 1)
+            signal.pause()
         os._exit(0)
     os.close(theirs)
     os.read(ours, 1)
