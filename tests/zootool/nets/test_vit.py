@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from zootool.architecture import Architecture, check_slots
+from zootool.nets.layers import attend
 from zootool.nets.network import Network
 from zootool.nets.vit import SimpleVit, SimpleVitConfig, simple_vit_architecture
 
@@ -23,6 +24,13 @@ def test_the_slots_are_the_modules_state_dict() -> None:
     assert [slot.key for slot in architecture.slots] == list(state)
     assert [slot.shape for slot in architecture.slots] == [tuple(value.shape) for value in state.values()]
     assert Architecture.from_dict(architecture.to_dict()) == architecture
+
+
+def test_attention_is_torchs() -> None:
+    queries, keys, values = torch.randn(3, 2, 4, 5, 6)
+    wanted = nn.functional.scaled_dot_product_attention(queries, keys, values)
+    joined = torch.cat([part.transpose(1, 2).flatten(2) for part in (queries, keys, values)], dim=2)
+    torch.testing.assert_close(attend(4, joined), wanted.transpose(1, 2).flatten(2))
 
 
 def test_the_rebuilt_network_computes_the_same() -> None:
