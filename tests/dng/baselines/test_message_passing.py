@@ -78,6 +78,20 @@ def test_an_edge_is_moved_by_an_mlp_of_itself_and_both_ends() -> None:
         torch.testing.assert_close(found[:, target, source], expected, rtol=0, atol=1e-12)
 
 
+def test_two_rounds_with_an_edge_update_between_them() -> None:
+    network = StaticMessagePassing(DIM, 6, num_rounds=2).double()
+    nodes, edges = random_network()
+    first, second = network(nodes, edges)
+    # The edges read their ends as the first round left them.
+    moved = [network.edge_updates[0](edges[i], first[i + 1], first[i]) for i in range(2)]
+    for layer in (1, 2):
+        heard = network.messages[0](nodes[layer - 1], edges[layer - 1])
+        torch.testing.assert_close(first[layer], network.updates[0](nodes[layer], heard))
+        heard = network.messages[1](first[layer - 1], moved[layer - 1])
+        torch.testing.assert_close(second[layer], network.updates[1](first[layer], heard))
+    torch.testing.assert_close(second[0], network.updates[1](first[0], torch.zeros_like(first[0])))
+
+
 def test_parts_broadcast_as_if_they_had_been_expanded() -> None:
     mlp = ConcatMLP((3, 2), 5, 4).double()
     wide, narrow = torch.randn(7, 6, 3, dtype=torch.float64), torch.randn(6, 2, dtype=torch.float64)

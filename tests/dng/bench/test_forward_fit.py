@@ -150,7 +150,7 @@ def test_the_learning_rate_follows_a_cosine_from_one_thousandth(finished: Path) 
 
 
 def test_more_seeds_extend_a_finished_run(tmp_path: Path) -> None:
-    settings = replace(TINY, epochs=1)
+    settings = replace(TINY, epochs=1, lr=1e-12)
     first = run_forward_fit("tiny", settings, 1, tmp_path)
     assert first.std_mse("dynamic") is None
     assert run_forward_fit("tiny", settings, 1, tmp_path).skipped
@@ -158,6 +158,9 @@ def test_more_seeds_extend_a_finished_run(tmp_path: Path) -> None:
     assert more.num_seeds == 2
     assert more.fits[:3] == first.fits
     assert more.fits[0].mse != more.fits[3].mse
+    # At this learning rate the weights are still the initial ones.
+    one, other = (load_tensors(tmp_path / f"dynamic-{seed}" / "best.safetensors")[0] for seed in range(2))
+    assert not torch.allclose(one["network.update.out.weight"], other["network.update.out.weight"])
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
