@@ -14,6 +14,7 @@ from zootool.errors import FormatError, IntegrityError, MissingError, printable
 from zootool.store.arrays import FlatArray
 from zootool.store.layout import parse_layout
 from zootool.store.manifest import Manifest, entry_of, parse_manifest
+from zootool.store.nets import NetsFile
 from zootool.store.schema import (
     ARCHITECTURES_JSON,
     IMAGES,
@@ -27,7 +28,6 @@ from zootool.store.schema import (
     parse_json,
 )
 from zootool.store.storage import LocalStorage, Storage, open_storage
-from zootool.store.table import NetsFile
 
 _MAX_PINNED = 8192
 """Operating systems limit how many files a process maps; of larger stores files are mapped when they are used."""

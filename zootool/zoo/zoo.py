@@ -12,10 +12,10 @@ from jaxtyping import Int64
 
 from zootool.architecture import ARRAYS, Architecture
 from zootool.errors import UsageError
+from zootool.store.nets import NetsTable
 from zootool.store.pack import unpack
 from zootool.store.reader import Store, open_store
 from zootool.store.schema import ZooInfo
-from zootool.store.table import NetsTable
 
 if TYPE_CHECKING:
     import torch
