@@ -8,6 +8,7 @@ import json
 import math
 import types
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zootool.errors import FormatError, printable
@@ -35,19 +36,10 @@ def from_plain(kind: type[Record], value: Any, where: str = "record") -> Record:
 
     `where` names the place in the errors. Raises FormatError.
     """
-    if not isinstance(value, dict):
-        raise FormatError(f"{where} must be an object, got {_shown(value)}")
-    hints = get_type_hints(kind)
-    arguments = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        if field.name in value:
-            arguments[field.name] = _parse(hints[field.name], value[field.name], f"{where}.{field.name}")
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise FormatError(f"{where} lacks the key {field.name!r}")
     try:
-        return kind(**arguments)
-    except ValueError as error:
-        raise FormatError(f"{where}: {error}") from error
+        return _record(kind, value)
+    except _Problem as problem:
+        raise FormatError(f"{where}{''.join(reversed(problem.steps))}{problem.message}") from problem.__cause__
 
 
 def parse_json(content: bytes, where: str) -> Any:
@@ -60,55 +52,94 @@ def parse_json(content: bytes, where: str) -> Any:
         raise FormatError(f"{where} isn't readable JSON ({printable(error, 120)})") from error
 
 
-def _parse(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
+class _Problem(Exception):
+    """A value that doesn't fit; the steps that lead to it are gathered on the way out, since most values fit."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        self.steps: list[str] = []
+
+
+def _record(kind: type[Any], value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _Problem(f" must be an object, got {_shown(value)}")
+    arguments = {}
+    for name, hint, is_needed in _fields_of(kind):
+        if name in value:
+            arguments[name] = _at(f".{name}", hint, value[name])
+        elif is_needed:
+            raise _Problem(f" lacks the key {name!r}")
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise _Problem(f": {error}") from error
+
+
+@cache
+def _fields_of(kind: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
+    """Name, type and whether there is no default, of every field."""
+    hints = get_type_hints(kind)
+    return tuple((f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(kind))
+
+
+@cache
+def _form_of(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
+
+
+def _at(step: str, hint: Any, value: Any) -> Any:
+    try:
+        return _parse(hint, value)
+    except _Problem as problem:
+        problem.steps.append(step)
+        raise
+
+
+def _parse(hint: Any, value: Any) -> Any:
+    origin, arguments = _form_of(hint)
     if origin in (Union, types.UnionType):
-        return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value, where)
+        return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value)
     if origin is Literal:
-        return _parse_literal(arguments, value, where)
+        return _parse_literal(arguments, value)
     if origin is tuple:
-        return _parse_tuple(arguments, value, where)
+        return _parse_tuple(arguments, value)
     if origin is dict:
-        return _parse_dict(arguments[1], value, where)
+        return _parse_dict(arguments[1], value)
     if hint is Any:
         return value
-    if is_dataclass(hint):
-        return from_plain(hint, value, where)  # type: ignore[arg-type]
-    return _parse_scalar(hint, value, where)
+    return _record(hint, value) if is_dataclass(hint) else _parse_scalar(hint, value)
 
 
-def _parse_scalar(hint: type, value: Any, where: str) -> Any:
+def _parse_scalar(hint: type, value: Any) -> Any:
     # bool is an int to isinstance, and an int is a number to anyone who writes JSON by hand.
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise FormatError(f"{where} must be {_JSON_NAMES[hint]}, got {_shown(value)}")
+        raise _Problem(f" must be {_JSON_NAMES[hint]}, got {_shown(value)}")
     if hint is float and not math.isfinite(value):
-        raise FormatError(f"{where} must be finite, got {value}")
+        raise _Problem(f" must be finite, got {value}")
     return float(value) if hint is float else value
 
 
-def _parse_literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+def _parse_literal(choices: tuple[Any, ...], value: Any) -> Any:
     if not any(value == choice and type(value) is type(choice) for choice in choices):
-        raise FormatError(f"{where} must be one of {', '.join(map(repr, choices))}, got {_shown(value)}")
+        raise _Problem(f" must be one of {', '.join(map(repr, choices))}, got {_shown(value)}")
     return value
 
 
-def _parse_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+def _parse_tuple(arguments: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise FormatError(f"{where} must be a list, got {_shown(value)}")
+        raise _Problem(f" must be a list, got {_shown(value)}")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_parse(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        arguments = (arguments[0],) * len(value)
     if len(value) != len(arguments):
-        raise FormatError(f"{where} must have {len(arguments)} items, got {len(value)}")
-    return tuple(
-        _parse(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(arguments, value, strict=True))
-    )
+        raise _Problem(f" must have {len(arguments)} items, got {len(value)}")
+    return tuple(_at(f"[{i}]", hint, item) for i, (hint, item) in enumerate(zip(arguments, value, strict=True)))
 
 
-def _parse_dict(hint: Any, value: Any, where: str) -> dict[str, Any]:
+def _parse_dict(hint: Any, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise FormatError(f"{where} must be an object, got {_shown(value)}")
-    return {key: _parse(hint, item, f"{where}.{printable(key, 60)}") for key, item in value.items()}
+        raise _Problem(f" must be an object, got {_shown(value)}")
+    return {key: _at(f".{printable(key, 60)}", hint, item) for key, item in value.items()}
 
 
 def _is_default(record: Any, field: Field[Any]) -> bool:

@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import Any
 
 from zootool.architecture.layers import Timestamp, Tokens
-from zootool.architecture.slots import ArrayName, ParameterSlot
+from zootool.architecture.slots import ARRAYS, ArrayName, ParameterSlot
 from zootool.records import from_plain, to_plain
 
 
@@ -95,15 +95,24 @@ class Architecture:
             return self.num_edges
         if array == "nodes":
             return self.num_nodes
-        return sum(slot.length for slot in self.stored_slots(array))
+        return self._stored_lengths[array]
+
+    @cached_property
+    def _stored_lengths(self) -> dict[ArrayName, int]:
+        return {array: sum(slot.length for slot in slots) for array, slots in self._stored_slots.items()}
 
     def stored_slots(self, array: ArrayName) -> tuple[ParameterSlot, ...]:
         """The slots with elements of their own in an array, in their order; a tied tensor may share another's."""
-        stored: dict[int, ParameterSlot] = {}
+        return self._stored_slots[array]
+
+    @cached_property
+    def _stored_slots(self) -> dict[ArrayName, tuple[ParameterSlot, ...]]:
+        stored: dict[ArrayName, dict[int, ParameterSlot]] = {array: {} for array in ARRAYS}
         for slot in self.slots:
-            if slot.array == array and slot.length and (slot.alias_of is None or slot.start not in stored):
-                stored[slot.start] = slot
-        return tuple(stored[start] for start in sorted(stored))
+            found = stored[slot.array]
+            if slot.length and (slot.alias_of is None or slot.start not in found):
+                found[slot.start] = slot
+        return {array: tuple(found[start] for start in sorted(found)) for array, found in stored.items()}
 
     @cached_property
     def signature(self) -> str:
