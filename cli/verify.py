@@ -1,6 +1,5 @@
 """`zoo verify`: is a store complete, undamaged and true?"""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from cli.console import JsonOption, print_json, progress_bars, say, shown
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="A store's folder.")],
+    store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
     quick: Annotated[bool, typer.Option("--quick", help="Only the manifest, names and sizes.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Every digest, but no network is rebuilt.")] = False,
     functional: Annotated[bool, typer.Option("--functional", help="All of it, the default.")] = False,
@@ -30,8 +29,8 @@ def verify(
     with progress_bars() as report:
         result = verify_store(store, level, sample=sample, seed=seed, report=report)
     if as_json:
-        print_json({"path": str(store), "level": level, "passed": result.passed, **vars(result)})
-    result.raise_problems(str(store))
+        print_json({"path": store, "level": level, "passed": result.passed, **vars(result)})
+    result.raise_problems(store)
     if not as_json:
         say(f"[green]passed[/] {shown(store)}: {result.num_networks:,} networks; checked {', '.join(result.checked)}")
         for part in result.skipped:

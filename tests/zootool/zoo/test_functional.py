@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def test_rendered_networks_have_their_recorded_psnr(store: Path) -> None:
     assert result.passed
     assert result.skipped == []
     assert "PSNR of 5 rendered networks" in result.checked
+
+
+@pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="needs real images: set ZOO_DATA")
+def test_networks_of_real_images_have_their_recorded_psnr(tmp_path: Path) -> None:
+    build_sirens(load_images("cifar100"), SirenRecipe(steps=5, copies=0), tmp_path / "units", limit=6)
+    convert(tmp_path / "units", tmp_path / "x.zoo")
+    result = verify(tmp_path / "x.zoo", sample=4)
+    assert result.passed
+    assert "PSNR of 4 rendered networks" in result.checked
 
 
 def test_a_wrong_psnr_is_found(store: Path, tmp_path: Path) -> None:
