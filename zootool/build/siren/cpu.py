@@ -23,7 +23,7 @@ from zootool.build.siren.kernel import Layout, Sines, Task, fit
 from zootool.build.siren.lanes import NUM_LANES
 from zootool.build.siren.settings import FitSettings
 
-_KERNEL_FILES = ("adam.py", "kernel.py", "lanes.py", "products.py", "scratch.py", "tiles.py")
+_KERNEL_FILES = ("adam.py", "first_layer.py", "kernel.py", "lanes.py", "products.py", "scratch.py", "tiles.py")
 
 
 def fit_on_cpu(
@@ -106,7 +106,10 @@ def _shared_task(settings: FitSettings) -> Task:
     coordinates[:, :num_pixels] = settings.coordinates().T
     shares = np.zeros(_padded(num_pixels), np.float32)
     shares[:num_pixels] = 2 / (num_pixels * settings.num_channels)
-    return Task(np.zeros(0, np.float32), coordinates.reshape(-1), shares)
+    rows, columns = settings.axes()
+    covering = np.zeros(-(-len(shares) // len(columns)), np.float32)
+    covering[: len(rows)] = rows
+    return Task(np.zeros(0, np.float32), coordinates.reshape(-1), covering, columns, shares)
 
 
 def _sines(settings: FitSettings) -> Sines:

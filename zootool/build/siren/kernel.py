@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from zootool.build.siren.adam import Adam, Moments, update
+from zootool.build.siren.first_layer import AxisParts, combine, tabulate
 from zootool.build.siren.lanes import NUM_LANES, fma, jit, load, splat, store, total, typed
 from zootool.build.siren.products import ZERO, Numbers, add_weighted_rows, multiply, sine_cosine
 from zootool.build.siren.scratch import Scratch, allocate, zeros
@@ -37,11 +38,14 @@ class Layout(NamedTuple):
 class Task(NamedTuple):
     """An image, flat: targets (channels, pixels), coordinates (inputs, pixels), and each pixel's share in the loss.
 
-    The share is 2 / (pixels * channels), zero for padding.
+    The share is 2 / (pixels * channels), zero for padding. `rows` and `columns` are the grid's axes; the rows go on
+    until they cover the padding.
     """
 
     targets: Numbers
     coordinates: Numbers
+    rows: Numbers
+    columns: Numbers
     shares: Numbers
 
 
@@ -57,34 +61,43 @@ class Sines(NamedTuple):
 def fit(parameters: Numbers, layout: Layout, task: Task, sines: Sines, adam: Adam, steps: int) -> np.float32:
     """Train `parameters` in place; returns the mean squared error at the final parameters."""
     scratch = allocate(layout.widths, len(parameters), PIXEL_BLOCK)
+    width = layout.widths[1]
+    rows, columns = len(task.rows) * width, len(task.columns) * width
+    parts = AxisParts(zeros(rows), zeros(rows), zeros(columns), zeros(columns))
     moments = Moments(zeros(len(parameters)), zeros(len(parameters)), zeros(len(parameters)))
     num_pixels = len(task.shares)
     decay1 = decay2 = 1.0
     for _ in range(steps):
-        _transpose_weights(parameters, layout, scratch)
+        _prepare(parameters, layout, task, sines, scratch, parts)
         for start in range(0, num_pixels, PIXEL_BLOCK):
             count = min(PIXEL_BLOCK, num_pixels - start)
-            _forward(parameters, layout, task, sines, scratch, start, count)
+            _forward(parameters, layout, task, sines, scratch, parts, start, count)
             _backward(parameters, layout, task, scratch, moments.gradient, start, count)
         # Multiplied up, so that no library's pow decides about the last bit.
         decay1 *= adam.beta1
         decay2 *= adam.beta2
         _update_layers(parameters, layout, sines.omega_0, adam, moments, decay1, decay2)
-    return _final_error(parameters, layout, task, sines, scratch)
+    return _final_error(parameters, layout, task, sines, scratch, parts)
 
 
 @jit
-def _final_error(parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch) -> np.float32:
-    _transpose_weights(parameters, layout, scratch)
+def _final_error(
+    parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch, parts: AxisParts
+) -> np.float32:
+    _prepare(parameters, layout, task, sines, scratch, parts)
     store(scratch.loss, _NOWHERE, splat(ZERO))
     for start in range(0, len(task.shares), PIXEL_BLOCK):
         count = min(PIXEL_BLOCK, len(task.shares) - start)
-        _forward(parameters, layout, task, sines, scratch, start, count)
+        _forward(parameters, layout, task, sines, scratch, parts, start, count)
     return total(load(scratch.loss, 0)) / np.float32(2)
 
 
 @jit
-def _transpose_weights(parameters: Numbers, layout: Layout, scratch: Scratch) -> None:
+def _prepare(parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch, parts: AxisParts) -> None:
+    """What all pixels of a step share: the first layer's parts by row and column, and the other weights transposed."""
+    high, low = splat(sines.high), splat(sines.low)
+    weight, bias = layout.weights[0], layout.biases[0]
+    tabulate(parts, task.rows, task.columns, parameters, weight, bias, layout.widths[1], high, low)
     for layer in range(1, len(layout.weights) - 1):
         sources, targets, start = layout.widths[layer], layout.widths[layer + 1], layout.weights[layer]
         for source in range(sources):
@@ -94,23 +107,24 @@ def _transpose_weights(parameters: Numbers, layout: Layout, scratch: Scratch) ->
 
 @jit
 def _forward(
-    parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch, start: int, count: int
+    parameters: Numbers,
+    layout: Layout,
+    task: Task,
+    sines: Sines,
+    scratch: Scratch,
+    parts: AxisParts,
+    start: int,
+    count: int,
 ) -> None:
     """Sines and cosines of every hidden layer for a block of pixels, then the output's errors."""
     block = len(scratch.zeros)
-    for layer in range(len(layout.weights) - 1):
-        width = layout.widths[layer + 1]
-        out = (scratch.sines, layer * block, width)
-        bias = (parameters, layout.biases[layer], _NO_STEP)
-        if layer == 0:
-            coordinates = (task.coordinates, start, _ONE_STEP, len(task.shares))
-            weight = (parameters, layout.weights[0], width)
-            multiply(out, bias, coordinates, weight, count, width, layout.widths[0])
-        else:
-            before = (scratch.sines, (layer - 1) * block, layout.widths[layer], _ONE_STEP)
-            weight = (scratch.transposed, layout.weights[layer], width)
-            multiply(out, bias, before, weight, count, width, layout.widths[layer])
-        _activate(scratch, layer * block, count * width, sines)
+    combine(scratch.sines, scratch.cosines, parts, len(task.columns), start, count, layout.widths[1])
+    for layer in range(1, len(layout.weights) - 1):
+        sources, targets = layout.widths[layer], layout.widths[layer + 1]
+        out, bias = (scratch.sines, layer * block, targets), (parameters, layout.biases[layer], _NO_STEP)
+        before = (scratch.sines, (layer - 1) * block, sources, _ONE_STEP)
+        multiply(out, bias, before, (scratch.transposed, layout.weights[layer], targets), count, targets, sources)
+        _activate(scratch, layer * block, count * targets, sines)
     _compare(parameters, layout, task, scratch, start, count)
 
 

@@ -49,8 +49,12 @@ class FitSettings:
 
     def coordinates(self) -> Float32[np.ndarray, "pixels 2"]:
         """(row, column) of every pixel in row-major order, each axis linspace(-1, 1)."""
-        axes = [np.linspace(-1, 1, size).astype(np.float32) for size in self.grid]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, NUM_INPUTS)
+        return np.stack(np.meshgrid(*self.axes(), indexing="ij"), axis=-1).reshape(-1, NUM_INPUTS)
+
+    def axes(self) -> tuple[Float32[np.ndarray, " rows"], Float32[np.ndarray, " columns"]]:
+        """The coordinates along each axis of the grid, linspace(-1, 1)."""
+        rows, columns = (np.linspace(-1, 1, size).astype(np.float32) for size in self.grid)
+        return rows, columns
 
     def split(self, parameters: Float32[np.ndarray, "networks parameters"]) -> list[np.ndarray]:
         """The layers' weights and biases, each with the leading network axis, as views of the flat parameters."""

@@ -168,6 +168,7 @@ def test_a_network_has_the_same_bytes_on_older_processors(tmp_path: Path) -> Non
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("settings", [CIFAR, FitSettings((9, 8), 1, (24, 8), steps=200)], ids=str)
 def test_the_triton_kernel_agrees_on_a_gpu(settings: FitSettings) -> None:
     name, backend = choose_backend(settings, "cuda")
