@@ -45,6 +45,7 @@ def siren(
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")] = False,
+    download: Annotated[bool, typer.Option(help="Fetch the image set if it is not on this computer.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a SIREN to every image, and to training images the recipe's copies. Interrupted? Run it again.
@@ -95,7 +96,7 @@ def _recipe(name: str, dataset: str, parts: list[str], options: dict[str, Any]) 
 def _images(dataset: str, partial: bool) -> "Images":
     from zootool.images import load_images
 
-    return load_images(dataset, partial=True if partial else None)
+    return load_images(dataset, partial=True if partial else None, download=download)
 
 
 def _default_folder(dataset: str | None, recipe: str) -> Path:
