@@ -62,7 +62,7 @@ def siren(
     wanted = _recipe(recipe, _required(dataset), parts or [], options)
     first, share = parse_limit(limit), parse_share(unit)
     how = choose_engine(engine, workers=workers, address=address, gpu_fraction=gpu_fraction)
-    images = _images(_required(dataset), partial)
+    images = _images(_required(dataset), partial, download)
     if plan:
         _show_plan(images, wanted, first, device, as_json)
         return
@@ -93,7 +93,7 @@ def _recipe(name: str, dataset: str, parts: list[str], options: dict[str, Any]) 
     return load_recipe(name, dataset, parse_overrides(parts) | given)
 
 
-def _images(dataset: str, partial: bool) -> "Images":
+def _images(dataset: str, partial: bool, download: bool) -> "Images":
     from zootool.images import load_images
 
     return load_images(dataset, partial=True if partial else None, download=download)
