@@ -80,8 +80,10 @@ class StoreMachine(RuleBasedStateMachine):
             with dying_at(event):
                 write_store(self.path, source_of(block), SMALL_CHUNKS)
         except Died:
-            assert not self.path.exists()
-            write_store(self.path, source_of(block), SMALL_CHUNKS)
+            # Dead behind the rename, before its folder was flushed: the store is there, and whole.
+            if not self.path.exists():
+                write_store(self.path, source_of(block), SMALL_CHUNKS)
+            assert len(open_zoo(self.path)) == count
         self.remember(block)
 
     @rule(architecture=KINDS, count=COUNTS)
