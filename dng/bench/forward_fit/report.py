@@ -79,7 +79,7 @@ def _explanation(result: ForwardFitResult) -> str:
     return (
         "Each network reads an MLP's weights, biases and an input, and predicts every neuron's post-activation. On "
         f"the static graph all nodes are updated in each of {result.settings.num_layers} rounds; on the dynamic graph "
-        "each layer once, at its own timestamp. The networks have the same number of parameters (hidden widths "
+        "each layer once, at its own timestamp. The networks have equally many parameters within 5 % (hidden widths "
         f"{hidden['dynamic']} dynamic, {hidden['static-each-round']} static, which has an update per round, and edge "
         "updates besides). The last layer has no ReLU, and targets differ in scale: their variance is the error of a "
         "constant."
