@@ -76,11 +76,14 @@ class FourierFeatures(nn.Module):
     def _coefficients(self, dtype: torch.dtype) -> Float[Tensor, "features degrees"]:
         frequencies = self.frequencies
         # Kept until the frequencies, the range, the precision or the device change.
-        key = (frequencies._version, frequencies.data_ptr(), self.expansion_range, dtype, frequencies.device)
+        version = 0 if frequencies.is_inference() else frequencies._version
+        key = (version, frequencies.data_ptr(), self.expansion_range, dtype, frequencies.device)
         if self._expansion is None or self._expansion[0] != key:
             values = tuple(frequencies.detach().double().cpu().tolist())
             coefficients = _expand(values, self.expansion_range, _TOLERANCE[dtype])
-            self._expansion = (key, torch.from_numpy(coefficients).to(frequencies.device, dtype))
+            # Kept for later training too, which can't use what was made in inference mode.
+            with torch.inference_mode(False):
+                self._expansion = (key, torch.from_numpy(coefficients).to(frequencies.device, dtype))
         return self._expansion[1]
 
 

@@ -69,7 +69,8 @@ class LatentGenerator(nn.Module):
         spatial_weight, memory_weight = self.hidden.weight.split([self.spatial.shape[1], memory.shape[1]], dim=1)
         from_spatial = self.spatial @ spatial_weight.T + self.hidden.bias
         from_memory = memory @ memory_weight.T
-        latents = self.out(torch.relu(from_spatial + from_memory[:, None]))
+        # In place: this is the model's largest tensor, and nothing else needs the sum.
+        latents = self.out(torch.relu_(from_spatial + from_memory[:, None]))
         return latents.unflatten(1, self.shape).movedim(-1, 2)
 
 

@@ -66,6 +66,17 @@ def test_new_frequencies_or_a_new_range_rebuild_the_expansion() -> None:
     torch.testing.assert_close(features.project(x, linear), linear(features(x)), rtol=0, atol=1e-5)
 
 
+def test_a_model_that_was_used_in_inference_mode_can_be_trained() -> None:
+    with torch.inference_mode():
+        made_there = FourierFeatures(8, 1.0)
+        assert made_there.project(torch.zeros(2), nn.Linear(16, 4)).shape == (2, 4)
+    features, linear = FourierFeatures(8, 1.0), nn.Linear(16, 4)
+    with torch.inference_mode():
+        features.project(torch.zeros(2), linear)
+    features.project(torch.zeros(2), linear).sum().backward()
+    assert linear.weight.grad is not None
+
+
 def test_weights_outside_the_range_take_the_exact_path() -> None:
     features = FourierFeatures(8, 1.0, expansion_range=0.5)
     linear = nn.Linear(16, 4)
