@@ -50,7 +50,9 @@ def test_info_and_images_are_what_they_were() -> None:
 def test_modules_can_be_built_from_it() -> None:
     zoo = open_zoo(FOLDER / STORES[0])
     for row in (0, 9, 12):
-        zoo.module(row)
+        stored, rebuilt = zoo.state_dict(row), zoo.module(row).state_dict()
+        assert rebuilt.keys() == stored.keys()
+        assert all(rebuilt[key].equal(stored[key]) for key in stored)
 
 
 @pytest.mark.parametrize("name", STORES)
