@@ -9,7 +9,6 @@ from zootool.build.engine import choose_engine
 IMAGES = small_images(train=40)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_unit_is_right_although_a_node_is_killed(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="Ray is an extra")
