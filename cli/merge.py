@@ -33,5 +33,7 @@ def merge(
         print_json({"path": str(destination), **vars(merged)})
         return
     say(f"[green]wrote[/] {shown(destination)}: {merged.num_networks:,} networks, id {merged.zoo_id[:16]}")
+    if merged.lost_images:
+        say("[yellow]images stayed behind[/]: they come along where every store carries some, all of one shape")
     if merged.num_duplicates:
         say(f"[yellow]{merged.num_duplicates:,} networks[/] have the same weights as an earlier one")

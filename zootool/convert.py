@@ -8,7 +8,7 @@ from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
-from zootool.store.builder import ImagesByIndex
+from zootool.store.builder import ImagesByKey
 from zootool.store.options import WriteOptions
 from zootool.store.schema import ImageSource
 from zootool.store.writer import write_store
@@ -44,7 +44,8 @@ def append(
 
     Raises what `convert` raises, and what `append_store` says.
     """
-    return append_store(destination, open_source(source, source.name), options, report)
+    blocks = open_source(source, source.name)
+    return append_store(destination, blocks, options, report, images=lambda: images_of(blocks))
 
 
 def open_source(source: Path, name: str) -> BlockSource:
@@ -61,7 +62,7 @@ def open_source(source: Path, name: str) -> BlockSource:
     )
 
 
-def images_of(blocks: BlockSource) -> ImagesByIndex:
+def images_of(blocks: BlockSource) -> ImagesByKey:
     """The local image set that the networks were made from, for carrying along.
 
     Raises UsageError where its terms don't allow that, MissingError and IntegrityError where it isn't here.
@@ -89,4 +90,4 @@ def images_of(blocks: BlockSource) -> ImagesByIndex:
             raise IntegrityError(f"{source.name} lacks images that the networks were made from")
         return images.pixels[places]
 
-    return take
+    return take  # with one source, an image's key is its index

@@ -67,16 +67,16 @@ def canonical_json(value: object) -> bytes:
 
 
 @contextmanager
-def folder_atomic(path: Path) -> Iterator[Path]:
+def folder_atomic(path: Path, journal: str | None = None) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends without an error.
 
-    Every file inside is flushed to the disk first. What a killed process left of an earlier attempt is removed.
+    Every file inside is flushed to the disk first. What a killed process left of an earlier attempt is removed; but one
+    in which a file called `journal` lies is given to the block again, and an interruption by the user leaves one too.
     Raises UsageError when something has the name already.
     """
     temporary = temporary_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent, path.name)
-    temporary.mkdir()
+    _take_up(path, temporary, journal)
     try:
         yield temporary
         fsync_tree(temporary)
@@ -84,8 +84,9 @@ def folder_atomic(path: Path) -> Iterator[Path]:
             # A rename would silently take the place of an empty folder.
             raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
         temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BaseException as error:
+        if not (isinstance(error, KeyboardInterrupt) and journal and (temporary / journal).exists()):
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
     fsync_folder(path.parent)
 
@@ -125,14 +126,9 @@ def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
 
     Leftovers of a process that is still alive stay, and with `name` those of anything else.
     """
-    removed = []
-    for path in sorted(folder.iterdir()):
-        match = _TEMPORARY.match(path.name)
-        if match is None or name not in (None, match["name"]):
-            continue
-        if not _is_alive(int(path.name.split(".")[-2])):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            removed.append(path)
+    removed = _leftovers(folder, name)
+    for path in removed:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return removed
 
 
@@ -196,6 +192,23 @@ def _renameat2_exchange(first: Path, second: Path) -> bool:
         return False
     done = renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
     return done == 0
+
+
+def _take_up(path: Path, temporary: Path, journal: str | None) -> None:
+    """Make the folder `temporary`, of an earlier attempt at `path` that has a journal where there is one."""
+    for leftover in _leftovers(path.parent, path.name):
+        if journal and not temporary.exists() and (leftover / journal).is_file():
+            leftover.rename(temporary)
+        elif leftover != temporary or not journal or not (temporary / journal).is_file():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    temporary.mkdir(exist_ok=True)
+
+
+def _leftovers(folder: Path, name: str | None) -> list[Path]:
+    """Temporary files and folders, by name, whose writers are dead."""
+    found = [(path, _TEMPORARY.match(path.name)) for path in sorted(folder.iterdir())]
+    mine = [path for path, match in found if match is not None and name in (None, match["name"])]
+    return [path for path in mine if not _is_alive(int(path.name.split(".")[-2]))]
 
 
 def _write_all(sink: BinaryIO, content: bytes) -> None:

@@ -6,14 +6,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from zootool.errors import FormatError, IntegrityError, MissingError
+from zootool.store.image_keys import MAX_IMAGES, SOURCE, SOURCE_INDEX
+from zootool.store.image_keys import image_keys as keys_of
 from zootool.store.reader import Store
 from zootool.store.schema import ImageSource
-
-SOURCE_INDEX = "source_index"
-SOURCE = "source"
-
-MAX_IMAGES = 1 << 40
-"""Image i of source s has the key s * MAX_IMAGES + i."""
+from zootool.store.stored_images import stored_images
 
 
 class ImageJoin:
@@ -42,16 +39,13 @@ class ImageJoin:
 
 
 def image_keys(store: Store) -> np.ndarray:
-    """A number for each network's image that orders by source, then by source index. Raises FormatError."""
-    columns = [name for name in (SOURCE_INDEX, SOURCE) if name in store.nets.column_names]
-    table = store.nets.read(columns)
-    if SOURCE_INDEX not in columns or any(table[name].null_count for name in columns):
+    """The key of each network's image. Raises FormatError."""
+    keys = keys_of(store.nets.read([name for name in (SOURCE_INDEX, SOURCE) if name in store.nets.column_names]))
+    if keys is None:
         raise FormatError(f"{store.info.name} has networks without a source image", hint="select those that have one")
-    source = table[SOURCE].to_numpy() if SOURCE in columns else np.zeros(len(store), dtype=np.int64)
-    index = table[SOURCE_INDEX].to_numpy()
-    if index.min() < 0 or index.max() >= MAX_IMAGES or source.min() < 0 or source.max() >= len(store.info.sources):
-        raise FormatError(f"{store.info.name} has networks of images or image sets that can't be")
-    return (source.astype(np.int64) * MAX_IMAGES + index).astype(np.int64)
+    if keys.max() >= len(store.info.sources) * MAX_IMAGES:
+        raise FormatError(f"{store.info.name} has networks of image sets that zoo.json doesn't name")
+    return keys
 
 
 def load_source(source: ImageSource) -> tuple[np.ndarray, np.ndarray]:
@@ -70,11 +64,9 @@ def load_source(source: ImageSource) -> tuple[np.ndarray, np.ndarray]:
 
 def _pixels(store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (images, H, W, C) and their keys."""
-    if store.images is not None:
-        known = np.unique(keys)
-        if len(known) != len(store.images):
-            raise FormatError(f"{store.info.name} has {len(store.images)} images for {len(known)} source images")
-        return store.images.read(0, len(store.images)), known
+    carried = stored_images(store)
+    if carried is not None:
+        return carried.all(), carried.keys
     used = np.unique(keys // MAX_IMAGES).tolist()
     parts = [(number, *load_source(store.info.sources[number])) for number in used]
     if len({pixels.shape[1:] for _, pixels, _ in parts}) != 1:

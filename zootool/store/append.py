@@ -1,6 +1,6 @@
 """A new version of a store with more networks: full shards are shared with the old one, which then makes way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from zootool.files import folder_replacement
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import BlockSource, PackedBlock, PlannedBlock, SourceInfo
-from zootool.store.builder import StoreBuilder
+from zootool.store.builder import ImagesByKey, StoreBuilder
 from zootool.store.options import WriteOptions
 from zootool.store.pack import Packed
-from zootool.store.prepare import prepare_in_order
 from zootool.store.reader import Store, open_store
 from zootool.store.schema import Segment, ZooInfo
+from zootool.store.stored_images import stored_images
 from zootool.store.table import union_schema
-from zootool.store.writer import counts_of, order_of, segments_of
+from zootool.store.writer import counts_of, order_of, segments_of, write_blocks
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,20 @@ class Appended:
 
 
 def append_store(
-    path: Path, source: BlockSource, options: WriteOptions | None = None, report: Reporter = silent
+    path: Path,
+    source: BlockSource,
+    options: WriteOptions | None = None,
+    report: Reporter = silent,
+    *,
+    images: Callable[[], ImagesByKey] | None = None,
 ) -> Appended:
     """Put a version of the store at `path` in its place that has the source's networks too, behind its own.
 
     Networks whose net_id the store has are left out, once their weights are found equal. Readers that have the old
-    version open keep it. Raises UsageError for networks of another image set or while somebody else appends,
-    IntegrityError for a known net_id with other weights, MissingError for a source without networks, and what the
-    source and the checks of its blocks raise.
+    version open keep it. `images` gives the source images of the added networks, for a store that carries its images.
+    Raises UsageError for networks of another image set or while somebody else appends, IntegrityError for a known
+    net_id with other weights, MissingError for a source without networks, and what the source and the checks of its
+    blocks raise.
     """
     store = open_store(path)
     if not source.plan:
@@ -50,26 +56,54 @@ def append_store(
     num_added = sum(block.count for block in fresh.plan)
     if num_added == 0:
         return Appended(store.zoo_id, 0, fresh.num_known)
+    joined = _joined_images(store, images)
     with folder_replacement(path, lambda: _check_unchanged(path, store)) as folder:
-        zoo_id = _build(folder, store, fresh, options or WriteOptions(), report)
+        zoo_id = _build(folder, store, fresh, options or WriteOptions(), report, joined)
     return Appended(zoo_id, num_added, fresh.num_known)
 
 
-def _build(folder: Path, store: Store, fresh: "_FreshNetworks", options: WriteOptions, report: Reporter) -> str:
+def _build(
+    folder: Path,
+    store: Store,
+    fresh: "_FreshNetworks",
+    options: WriteOptions,
+    report: Reporter,
+    images: ImagesByKey | None,
+) -> str:
     order = order_of(fresh.plan)
     plan = [fresh.plan[index] for index in order]
     info = _joined_info(store, fresh.info, plan)
     architectures: dict[str, Architecture] = dict(store.architectures)
     architectures |= {block.architecture.signature: block.architecture for block in plan}
     schema = union_schema([store.nets.schema, fresh.read(order[0]).table.schema])
-    done = len(store)
     with StoreBuilder(folder, info, architectures, options, store, schema) as builder:
-        for prepared in prepare_in_order(fresh, order, options):
-            report("writing networks", done, info.num_networks)
-            builder.append(prepared)
-            done += len(prepared.packed)
-        report("writing networks", done, done)
+        write_blocks(builder, fresh, order, options, report, info.num_networks)
+        if images is not None:
+            builder.write_images(images)
         return builder.finish()
+
+
+def _joined_images(store: Store, images: Callable[[], ImagesByKey] | None) -> ImagesByKey | None:
+    """The store's own images, and those of the networks that come to it."""
+    own = stored_images(store)
+    if own is None:
+        return None
+    if images is None:
+        raise UsageError(
+            f"{store.info.name} carries its images, and there are none for the networks to add",
+            hint="put the image set in place, or convert all networks anew",
+        )
+    added = images()
+
+    def take(keys: np.ndarray) -> np.ndarray:
+        is_own = np.isin(keys, own.keys)
+        out = np.empty((len(keys), *own.shape), np.uint8)
+        out[is_own] = own(keys[is_own])
+        if not is_own.all():
+            out[~is_own] = added(keys[~is_own])
+        return out
+
+    return take
 
 
 class _FreshNetworks:
@@ -78,6 +112,7 @@ class _FreshNetworks:
     def __init__(self, source: BlockSource, known: Mapping[object, bytes], report: Reporter) -> None:
         self.info = source.info
         self.num_known = 0
+        self.fingerprint = None
         self._source = source
         self._places: list[tuple[int, np.ndarray]] = []
         self.plan: Sequence[PlannedBlock] = []
@@ -120,8 +155,6 @@ def _known_digests(store: Store) -> dict[object, bytes]:
 
 
 def _check_source(store: Store, info: SourceInfo) -> None:
-    if store.images is not None:
-        raise UsageError(f"{store.info.name} carries its images and can't grow", hint="convert all networks anew")
     if info.sources != store.info.sources:
         raise UsageError(
             f"{info.name} was made from other images than {store.info.name}", hint="merge the two with `zoo merge`"

@@ -69,6 +69,7 @@ class MemorySource:
 
     info: SourceInfo
     blocks: Sequence[Block]
+    fingerprint: str | None = None
 
     @property
     def plan(self) -> Sequence[PlannedBlock]:
@@ -90,6 +91,11 @@ class BlockSource(Protocol):
     @property
     def info(self) -> SourceInfo:
         """Where the networks come from."""
+        ...
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Equal for equal content only: lets an interrupted write go on. None where nothing cheap says that."""
         ...
 
     @property

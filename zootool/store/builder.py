@@ -11,6 +11,8 @@ import pyarrow as pa
 from zootool.architecture import ARRAYS, Architecture, ArrayName, check_slots
 from zootool.errors import FormatError
 from zootool.files import canonical_json, sha256_file
+from zootool.store.image_keys import image_keys
+from zootool.store.journal import ArrayMark, Journal
 from zootool.store.layout import ArrayLayout, plan_layout
 from zootool.store.manifest import entry_of, manifest_bytes
 from zootool.store.options import WriteOptions
@@ -33,15 +35,15 @@ from zootool.store.table import TableWriter, store_rows
 _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
 
 
-ImagesByIndex = Callable[[np.ndarray], np.ndarray]
-"""Gives the uint8 images (images, height, width, channels) of ascending source indices."""
+ImagesByKey = Callable[[np.ndarray], np.ndarray]
+"""Gives the uint8 images (images, height, width, channels) of ascending `image_keys`."""
 
 
 class StoreBuilder:
     """Fills an empty folder with a store, as a context. `info` and `architectures` say in advance what it will hold.
 
     `base` is the store that is appended to: its networks come first, on entering. `schema` is nets.parquet's
-    where the first rows don't settle it.
+    where the first rows don't settle it. What the journal's mark covers is in already: `num_blocks` blocks.
     """
 
     def __init__(
@@ -52,30 +54,37 @@ class StoreBuilder:
         options: WriteOptions,
         base: Store | None = None,
         schema: pa.Schema | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._folder = folder
+        self._journal = journal or Journal(folder, None)
+        self.num_blocks = self._journal.mark.num_blocks
         self._info = info
         self._architectures = architectures
         self._options = options
         for architecture in architectures.values():
             check_slots(architecture)
         self._offsets: dict[str, int] = dict.fromkeys(ARRAYS, 0)
-        self._source_indices: list[np.ndarray | None] = []
+        self._image_keys: list[np.ndarray | None] = []
+        self._unmarked_rows: list[pa.Table] = []
+        self._unmarked_bytes = 0
         self._files: dict[str, FileEntry] = {}
         self._table = TableWriter(folder / NETS_PARQUET, schema)
         self._arrays: dict[str, ArrayWriter] = {}
         for name, length in array_lengths(info, dict(architectures), str(folder)).items():
             if length or name != "exact":
-                self._arrays[name] = self._open_array(name, length, base)
+                self._arrays[name] = self._open_array(name, length, base, self._journal.mark.arrays.get(name))
         self._base = base
 
     def __enter__(self) -> "StoreBuilder":
-        if self._base is not None:
-            try:
+        try:
+            if self._journal.mark.num_parts:
+                self._go_on()
+            elif self._base is not None:
                 self._take_over(self._base)
-            except BaseException:
-                self.__exit__()
-                raise
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,18 +98,19 @@ class StoreBuilder:
         for name, rows in prepared.packed.rows.items():
             if rows.shape[1]:
                 self._arrays[name].append(rows)
-        self._table.append(store_rows(prepared.architecture, self._offsets, prepared.digests, prepared.table))
+        self._append_rows(store_rows(prepared.architecture, self._offsets, prepared.digests, prepared.table))
         for name, rows in prepared.packed.rows.items():
             self._offsets[name] += rows.size
-        table = prepared.table
-        has_image = "source_index" in table.column_names and "source" not in table.column_names
-        self._source_indices.append(table["source_index"].to_numpy() if has_image else None)
+            self._unmarked_bytes += rows.nbytes
+        self.num_blocks += 1
+        if self._journal.is_kept and self._unmarked_bytes >= self._options.mark_bytes:
+            self._mark()
 
-    def write_images(self, images: ImagesByIndex) -> None:
+    def write_images(self, images: ImagesByKey) -> None:
         """Carry along the source image of every network, each once. Raises FormatError where some have none."""
-        if not self._source_indices or any(indices is None for indices in self._source_indices):
-            raise FormatError("images can be stored where every network of one image set has a source_index")
-        pixels = images(np.unique(np.concatenate([i for i in self._source_indices if i is not None])))
+        if not self._image_keys or any(keys is None for keys in self._image_keys):
+            raise FormatError("images can be stored where every network has a source_index")
+        pixels = images(np.unique(np.concatenate([keys for keys in self._image_keys if keys is not None])))
         layout = plan_images(pixels.shape, self._options)
         writer = ArrayWriter(self._folder / IMAGES, layout)
         writer.append(pixels)
@@ -108,6 +118,7 @@ class StoreBuilder:
 
     def finish(self) -> str:
         """Write what is left, the manifest last; returns the store's id."""
+        self._journal.remove()
         for name, writer in self._arrays.items():
             self._files |= {f"{name}/{path}": entry for path, entry in writer.close().items()}
         self._table.close()
@@ -125,12 +136,31 @@ class StoreBuilder:
         (self._folder / name).write_bytes(content)
         self._files[name] = entry_of(content)
 
-    def _open_array(self, name: ArrayName, length: int, base: Store | None) -> ArrayWriter:
+    def _append_rows(self, rows: pa.Table) -> None:
+        rows = self._table.append(rows)
+        self._image_keys.append(image_keys(rows))
+        if self._journal.is_kept:
+            self._unmarked_rows.append(rows)
+
+    def _mark(self) -> None:
+        """Record how far this is, so that another process can go on from here."""
+        arrays = {name: writer.mark() for name, writer in self._arrays.items()}
+        self._journal.write(self.num_blocks, arrays, self._unmarked_rows)
+        self._unmarked_rows, self._unmarked_bytes = [], 0
+
+    def _go_on(self) -> None:
+        """The rows of the networks that the journal's mark covers; the arrays have gone on from it already."""
+        for rows in self._journal.rows():
+            self._table.append(rows)
+            self._image_keys.append(image_keys(rows))
+        self._offsets |= {name: writer.length for name, writer in self._arrays.items()}
+
+    def _open_array(self, name: ArrayName, length: int, base: Store | None, mark: ArrayMark | None) -> ArrayWriter:
         old = None if base is None else base.arrays.get(name)
         # What is less than a shard was cut into chunks of its own size, and is soon written anew.
         if old is None or old.layout.length * old.layout.item_bytes < self._options.shard_bytes:
-            return ArrayWriter(self._folder / name, self._plan_array(name, length))
-        return ArrayWriter(self._folder / name, old.layout.with_length(length))
+            return ArrayWriter(self._folder / name, self._plan_array(name, length), mark)
+        return ArrayWriter(self._folder / name, old.layout.with_length(length), mark)
 
     def _plan_array(self, name: ArrayName, length: int) -> ArrayLayout:
         item = 1
@@ -146,7 +176,9 @@ class StoreBuilder:
             self._arrays[name].take_over(old, base.manifest.files)
             self._offsets[name] = old.layout.length
         for rows in base.nets.row_groups():
-            self._table.append(rows)
+            self._append_rows(rows)
+        if self._journal.is_kept:
+            self._mark()
 
 
 def plan_images(shape: tuple[int, ...], options: WriteOptions) -> ArrayLayout:

@@ -12,24 +12,29 @@ from zootool.errors import UsageError, printable
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
+from zootool.store.image_keys import MAX_IMAGES, SOURCE
 from zootool.store.options import WriteOptions
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of
 from zootool.store.schema import ImageSource
+from zootool.store.stored_images import JoinedImages, joined_images, stored_images
 from zootool.store.table import store_schema, union_schema
 from zootool.store.writer import write_store
 
 ORIGIN = "origin"
-SOURCE = "source"
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge made: the store's id, its networks, and how many of them have the same digest as an earlier one."""
+    """What a merge made: the store's id, its networks, and how many of them have the same digest as an earlier one.
+
+    `lost_images` says that images which some of the stores carry could not come along.
+    """
 
     zoo_id: str
     num_networks: int
     num_duplicates: int
+    lost_images: bool = False
 
 
 def merge_stores(
@@ -43,6 +48,7 @@ def merge_stores(
 
     The column `origin` names the zoo that a network comes from, `source` counts through the joined image sets. Where
     zoos share net_ids, every net_id gets its zoo's name in front. Networks with equal digests are kept and counted.
+    Images come along where every store carries some, all of one shape.
 
     Raises UsageError for fewer than two zoos or two of one name, FormatError for columns of contradicting types, and
     what writing a store raises.
@@ -51,14 +57,17 @@ def merge_stores(
     if len(stores) < 2 or len(set(names)) < len(names):
         raise UsageError(f"can't merge {', '.join(map(printable, names))}", hint="give zoos with different names")
     source = _MergedSource(stores, name)
-    zoo_id = write_store(destination, source, options, report, schema=source.schema)
-    return Merged(zoo_id, sum(map(len, stores)), _count_duplicates(stores))
+    images = source.images()
+    zoo_id = write_store(destination, source, options, report, schema=source.schema, images=images)
+    lost = images is None and any(store.images is not None for store in stores)
+    return Merged(zoo_id, sum(map(len, stores)), _count_duplicates(stores), lost)
 
 
 class _MergedSource:
     """The blocks of all stores behind one another, their tables with the same columns."""
 
     def __init__(self, stores: Sequence[Store], name: str) -> None:
+        self._stores = stores
         self._parts = [StoreRows(s, np.arange(len(s), dtype=np.int64), info_of(s, s.info.name, {})) for s in stores]
         self._places = [(part, i) for part, rows in enumerate(self._parts) for i in range(len(rows.plan))]
         self._image_sources = tuple(dict.fromkeys(source for s in stores for source in s.info.sources))
@@ -68,6 +77,20 @@ class _MergedSource:
         added = pa.schema([(ORIGIN, pa.string()), (SOURCE, pa.int64())])
         joined = union_schema([part.schema for part in self._parts])
         self.schema = store_schema(union_schema([joined, added]))
+
+    @property
+    def fingerprint(self) -> str:
+        return " ".join(part.fingerprint for part in self._parts)
+
+    def images(self) -> JoinedImages | None:
+        """The images of all stores by the joined sources, where all carry some of one shape."""
+        carried = [stored_images(store) for store in self._stores]
+        parts = [
+            (images, self._joined_numbers(part)[images.keys // MAX_IMAGES] * MAX_IMAGES + images.keys % MAX_IMAGES)
+            for part, images in enumerate(carried)
+            if images is not None and self._own_sources[part]
+        ]
+        return joined_images(parts) if len(parts) == len(carried) else None
 
     @property
     def plan(self) -> Sequence[PlannedBlock]:
@@ -88,12 +111,15 @@ class _MergedSource:
         return _with_column(table, SOURCE, self._joined_source(part, table))
 
     def _joined_source(self, part: int, table: pa.Table) -> pa.Array:
-        own = self._own_sources[part]
-        if not own:
+        if not self._own_sources[part]:
             return pa.nulls(len(table), pa.int64())
-        joined = np.array([self._image_sources.index(source) for source in own], dtype=np.int64)
+        joined = self._joined_numbers(part)
         numbers = table[SOURCE].to_numpy() if SOURCE in table.column_names else np.zeros(len(table), dtype=np.int64)
         return pa.array(joined[numbers])
+
+    def _joined_numbers(self, part: int) -> np.ndarray:
+        """The place of each of a store's sources among all."""
+        return np.array([self._image_sources.index(source) for source in self._own_sources[part]], dtype=np.int64)
 
 
 def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource, ...]) -> SourceInfo:

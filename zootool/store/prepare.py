@@ -1,7 +1,7 @@
 """Reading, checking and packing blocks ahead of the writer, by threads that leave order and bytes as planned."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Prepared:
     table: pa.Table
 
 
-def prepare_in_order(source: BlockSource, order: list[int], options: WriteOptions) -> Iterator[Prepared]:
+def prepare_in_order(source: BlockSource, order: Sequence[int], options: WriteOptions) -> Iterator[Prepared]:
     """The source's blocks in this order, read and packed by worker threads a few blocks ahead.
 
     Raises what the source raises, FormatError for a block that doesn't keep to its plan, and NumericalError for NaN

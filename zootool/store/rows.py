@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,11 @@ class StoreRows:
         self._store = store
         self._rows = rows
         self._table = store.nets.read([c for c in store.nets.column_names if c == "net_id" or c not in STORE_COLUMNS])
+
+    @property
+    def fingerprint(self) -> str:
+        """The store's id and the rows."""
+        return sha256(f"{self._store.zoo_id} {sha256(self._rows.tobytes()).hexdigest()}".encode()).hexdigest()
 
     @property
     def schema(self) -> pa.Schema:

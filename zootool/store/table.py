@@ -39,10 +39,11 @@ class TableWriter:
         self._waiting: list[pa.Table] = []
         self._id_hashes: list[np.ndarray] = []
 
-    def append(self, rows: pa.Table) -> None:
+    def append(self, rows: pa.Table) -> pa.Table:
         """Append rows. Without a schema, the first block's is the table's; with one, missing columns become null.
 
-        Raises FormatError for columns and types that don't fit.
+        Returns the rows in the table's form: appended again to another table they give the same bytes. Raises
+        FormatError for columns and types that don't fit.
         """
         if self._writer is None:
             self._schema = self._schema or rows.schema
@@ -57,12 +58,14 @@ class TableWriter:
             )
         if self._fills_gaps:
             rows = with_columns(rows, self._writer.schema)
-        self._waiting.append(_as_schema(rows, self._writer.schema))
+        rows = _as_schema(rows, self._writer.schema).unify_dictionaries().combine_chunks()
+        self._waiting.append(rows)
         self._id_hashes.append(pd.util.hash_array(rows["net_id"].to_numpy(), categorize=False))
         while sum(len(table) for table in self._waiting) >= ROW_GROUP:
             joined = pa.concat_tables(self._waiting)
             self._write(joined[:ROW_GROUP])
             self._waiting = [joined[ROW_GROUP:]]
+        return rows
 
     def close(self) -> None:
         """Write what is left: only then the file is a Parquet file. Raises FormatError when networks share a net_id."""

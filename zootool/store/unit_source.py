@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from zootool.architecture import ARRAYS, Architecture
 from zootool.build.units import BuildRecord, Unit, finished_units, read_recipe
 from zootool.errors import FormatError, MissingError, printable
+from zootool.files import canonical_json
 from zootool.store.blocks import Block, PlannedBlock, SourceInfo
 from zootool.store.safetensors_file import read_safetensors
 from zootool.store.schema import ImageSource
@@ -45,6 +47,12 @@ class UnitSource:
             recipe=record.recipe.model_dump(mode="json"),
             provenance={"tool": "zootool", "tool_version": record.tool_version},
         )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The digests that the units' receipts record."""
+        digests = [(unit.number, unit.receipt.weights_sha256, unit.receipt.table_sha256) for unit in self._units]
+        return sha256(canonical_json(digests)).hexdigest()
 
     @cached_property
     def architecture(self) -> Architecture:

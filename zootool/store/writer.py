@@ -1,6 +1,8 @@
 """Writing a store: from planned blocks to a folder that takes its name when everything in it is in place."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import pyarrow as pa
 
 from zootool.architecture import ARRAYS
 from zootool.errors import MissingError, UsageError
-from zootool.files import folder_atomic
+from zootool.files import canonical_json, folder_atomic
 from zootool.progress import Reporter, silent
 from zootool.store.blocks import BlockSource, PlannedBlock
-from zootool.store.builder import ImagesByIndex, StoreBuilder
+from zootool.store.builder import ImagesByKey, StoreBuilder
+from zootool.store.journal import MARK, Journal
 from zootool.store.options import WriteOptions
 from zootool.store.prepare import prepare_in_order
 from zootool.store.schema import Segment, ZooInfo
@@ -23,14 +26,15 @@ def write_store(
     options: WriteOptions | None = None,
     report: Reporter = silent,
     *,
-    images: ImagesByIndex | None = None,
+    images: ImagesByKey | None = None,
     schema: pa.Schema | None = None,
 ) -> str:
     """Write a new store at `destination` and return its id.
 
     The folder appears under its name complete or not at all. Networks of one architecture come to lie together, else
     they keep the plan's order. `images` gives the source images to carry along. `schema` is nets.parquet's where blocks
-    differ in their columns.
+    differ in their columns. An earlier attempt that was killed or interrupted is gone on with, where the source has a
+    fingerprint and it is the same.
 
     Raises UsageError when something is there already, MissingError for a source without networks, and what the source
     and the checks of its blocks raise.
@@ -44,19 +48,42 @@ def write_store(
     plan = [source.plan[index] for index in order]
     info = _zoo_info(source, plan)
     architectures = {block.architecture.signature: block.architecture for block in plan}
-    with (
-        folder_atomic(destination) as folder,
-        StoreBuilder(folder, info, architectures, options, schema=schema) as builder,
-    ):
-        done = 0
-        report("writing networks", 0, info.num_networks)
-        for prepared in prepare_in_order(source, order, options):
-            builder.append(prepared)
-            done += len(prepared.packed)
-            report("writing networks", done, info.num_networks)
-        if images is not None:
-            builder.write_images(images)
-        return builder.finish()
+    fingerprint = fingerprint_of(source, info, options)
+    with folder_atomic(destination, fingerprint and MARK) as folder:
+        journal = Journal(folder, fingerprint)
+        with StoreBuilder(folder, info, architectures, options, schema=schema, journal=journal) as builder:
+            write_blocks(builder, source, order, options, report, info.num_networks)
+            if images is not None:
+                builder.write_images(images)
+            return builder.finish()
+
+
+def write_blocks(
+    builder: StoreBuilder,
+    source: BlockSource,
+    order: Sequence[int],
+    options: WriteOptions,
+    report: Reporter,
+    total: int,
+) -> None:
+    """Append the blocks that the builder doesn't have yet, in this order; `total` counts all that it will hold."""
+    left = order[builder.num_blocks :]
+    done = total - sum(source.plan[index].count for index in left)
+    report("writing networks", done, total)
+    for prepared in prepare_in_order(source, left, options):
+        builder.append(prepared)
+        done += len(prepared.packed)
+        report("writing networks", done, total)
+
+
+def fingerprint_of(source: BlockSource, info: ZooInfo, options: WriteOptions) -> str | None:
+    """A digest of all that decides a store's bytes, or None where the source can't vouch for being the same again."""
+    if source.fingerprint is None:
+        return None
+    ways = {key: value for key, value in asdict(options).items() if key not in ("workers", "mark_bytes")}
+    plan = [(block.architecture.signature, block.count) for block in source.plan]
+    content = {"source": source.fingerprint, "info": info.to_dict(), "options": ways, "plan": plan}
+    return sha256(canonical_json(content)).hexdigest()
 
 
 def order_of(plan: Sequence[PlannedBlock]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.zootool.store.crashing import check_no_half_store, crash_everywhere
@@ -15,7 +16,7 @@ if __name__ == "__main__":
     target = folder / "x.zoo"
 
     def attempt() -> None:
-        write_store(target, UnitSource(units, "x"), SMALL_CHUNKS)
+        write_store(target, UnitSource(units, "x"), replace(SMALL_CHUNKS, mark_bytes=1))
 
     def check(number: int) -> None:
         check_no_half_store(folder, wanted)

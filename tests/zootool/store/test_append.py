@@ -153,3 +153,33 @@ def test_of_two_appends_at_a_time_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="replaced by another version meanwhile"):
         append_store(path, Meddling(SourceInfo("slow"), [random_block(SIREN, 3, 8)]), SMALL_CHUNKS)
     assert len(open_zoo(path)) == 31
+
+
+def drawn_images(keys: np.ndarray) -> np.ndarray:
+    """An image (3, 2, 1) for every key that shows the key."""
+    return np.broadcast_to(keys[:, None, None, None] % 251, (len(keys), 3, 2, 1)).astype(np.uint8)
+
+
+def test_images_grow_with_the_networks(tmp_path: Path) -> None:
+    path = tmp_path / "x.zoo"
+    write_store(path, source_of(random_block(SIREN, 6, 0)), SMALL_CHUNKS, images=drawn_images)
+    asked: list[int] = []
+
+    def added(keys: np.ndarray) -> np.ndarray:
+        asked.extend(keys.tolist())
+        return drawn_images(keys)
+
+    append_store(path, source_of(random_block(SIREN, 9, 1)), SMALL_CHUNKS, images=lambda: added)
+    store = open_store(path)
+    assert store.images is not None
+    assert asked == [6, 7, 8]
+    assert store.images.read(0, 9)[:, 0, 0, 0].tolist() == list(range(9))
+    assert verify(path, "deep").passed
+
+
+def test_a_store_with_images_does_not_grow_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.zoo"
+    zoo_id = write_store(path, source_of(random_block(SIREN, 6, 0)), SMALL_CHUNKS, images=drawn_images)
+    with pytest.raises(UsageError, match="carries its images"):
+        append_store(path, source_of(random_block(SIREN, 9, 1)), SMALL_CHUNKS)
+    assert open_store(path).zoo_id == zoo_id

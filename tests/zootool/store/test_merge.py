@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -9,6 +10,7 @@ from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 from zootool.store import Store, open_store, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
+from zootool.store.builder import ImagesByKey
 from zootool.store.merge import merge_stores
 from zootool.store.schema import ImageSource
 from zootool.zoo import open_zoo, verify
@@ -17,10 +19,40 @@ SIREN = siren_architecture(2, (8, 4), 1)
 CNN = cnn_architecture(CnnConfig())
 
 
-def stored(path: Path, *blocks: Block, image_set: str = "digits") -> Store:
+def stored(path: Path, *blocks: Block, image_set: str = "digits", images: ImagesByKey | None = None) -> Store:
     info = SourceInfo(path.stem, sources=(ImageSource(image_set),), recipe={"steps": len(blocks)})
-    write_store(path, MemorySource(info, blocks), SMALL_CHUNKS)
+    write_store(path, MemorySource(info, blocks), SMALL_CHUNKS, images=images)
     return open_store(path)
+
+
+def drawn(brightness: int, height: int = 3) -> ImagesByKey:
+    """Images (height, 2, 1) that show their source index, on top of a brightness."""
+    return lambda keys: np.broadcast_to(keys[:, None, None, None] + brightness, (len(keys), height, 2, 1)).astype(
+        np.uint8
+    )
+
+
+def test_images_come_along_by_source(tmp_path: Path) -> None:
+    a = stored(tmp_path / "a.zoo", random_block(SIREN, 3, 0), images=drawn(0))
+    b = stored(tmp_path / "b.zoo", random_block(SIREN, 2, 1), image_set="mnist", images=drawn(100))
+    c = stored(tmp_path / "c.zoo", random_block(SIREN, 5, 2), images=drawn(0))
+    merged = merge_stores([a, b, c], tmp_path / "d.zoo", "d", SMALL_CHUNKS)
+    assert not merged.lost_images
+    zoo = open_zoo(tmp_path / "d.zoo")
+    (batch,) = zoo.loader(16, images=True)
+    assert batch.images is not None
+    assert batch.images[:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 0, 1, 2, 3, 4]
+    assert zoo.store.images is not None
+    assert len(zoo.store.images) == 7
+    assert verify(tmp_path / "d.zoo", "deep").passed
+
+
+@pytest.mark.parametrize("other", [None, drawn(0, height=4)], ids=["no images", "other shape"])
+def test_images_that_stay_behind_are_reported(tmp_path: Path, other: ImagesByKey | None) -> None:
+    a = stored(tmp_path / "a.zoo", random_block(SIREN, 3, 0), images=drawn(0))
+    b = stored(tmp_path / "b.zoo", random_block(SIREN, 2, 1), image_set="mnist", images=other)
+    assert merge_stores([a, b], tmp_path / "c.zoo", "c").lost_images
+    assert open_store(tmp_path / "c.zoo").images is None
 
 
 def test_a_merge_holds_all_networks_with_their_origin(tmp_path: Path) -> None:
