@@ -9,7 +9,6 @@ from typing import Any
 from cli.console import JsonOption, print_json, say, shown
 
 EXTRAS = {
-    "tensorstore": ("fast", "faster streaming from remote zoos"),
     "triton": ("cuda", "fitting SIRENs on a GPU"),
     "ray": ("ray", "building on a cluster"),
     "huggingface_hub": ("hub", "publishing to and pulling from the hub"),
