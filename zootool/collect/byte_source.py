@@ -1,0 +1,141 @@
+"""Where bytes are read from at any place: memory, a file, or a stretch of either.
+
+Files are read rather than mapped: one that is cut off by somebody else while it is read gives an error, not a signal.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from zootool.errors import FormatError, IntegrityError, MissingError, printable
+
+_SMALL_BYTES = 8 << 20
+
+
+class ByteSource(Protocol):
+    """Something with `size` bytes; `shown` is how errors name it."""
+
+    size: int
+    shown: str
+
+    def read(self, start: int, size: int) -> memoryview:
+        """Exactly `size` bytes from byte `start` on. Raises IntegrityError where there are fewer."""
+        ...
+
+
+class MemorySource:
+    """Bytes that are in memory already."""
+
+    def __init__(self, content: bytes | bytearray | memoryview, shown: str) -> None:
+        self._content = memoryview(content).toreadonly().cast("B")
+        self.size = len(self._content)
+        self.shown = shown
+
+    def read(self, start: int, size: int) -> memoryview:
+        """Exactly `size` bytes from byte `start` on, not copied."""
+        _check_span(self, start, size)
+        return self._content[start : start + size]
+
+
+class FileSource:
+    """A file, opened for each read, that has to stay as it was at first. Raises MissingError and FormatError."""
+
+    def __init__(self, path: Path) -> None:
+        self.shown = printable(path)
+        self._path = path
+        status = _stat_regular(path, self.shown)
+        self._state = (status.st_size, status.st_mtime_ns)
+        self.size = status.st_size
+
+    def read(self, start: int, size: int) -> memoryview:
+        """Exactly `size` bytes from byte `start` on. Raises IntegrityError where the file isn't the same any more."""
+        _check_span(self, start, size)
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                status = os.fstat(file.fileno())
+                file.seek(start)
+                content = _read_fully(file, size)
+        except OSError as error:
+            raise IntegrityError(f"{self.shown} can't be read any more: {printable(error)}") from error
+        if self._state != (status.st_size, status.st_mtime_ns) or len(content) != size:
+            raise IntegrityError(f"{self.shown} changed while it was read", hint="try again when it is complete")
+        return memoryview(content)
+
+
+class Window:
+    """`size` bytes of another source from its byte `start` on, such as a stored member of an archive."""
+
+    def __init__(self, source: ByteSource, start: int, size: int, shown: str) -> None:
+        _check_span(source, start, size)
+        self._source = source
+        self._start = start
+        self.size = size
+        self.shown = shown
+
+    def read(self, start: int, size: int) -> memoryview:
+        """Exactly `size` bytes from byte `start` on."""
+        _check_span(self, start, size)
+        return self._source.read(self._start + start, size)
+
+
+def open_source(source: "Path | bytes | bytearray | memoryview | BinaryIO | ByteSource", max_bytes: int) -> ByteSource:
+    """`source` as something that can be read at any place; small files and file objects are read at once.
+
+    Raises MissingError where there is no file, FormatError for what is no regular file or has more than `max_bytes`.
+    """
+    if isinstance(source, Path):
+        opened = _open_path(source)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        opened = MemorySource(source, f"a buffer of {len(source)} bytes")
+    elif isinstance(source, MemorySource | FileSource | Window):
+        opened = source
+    elif hasattr(source, "seek"):
+        content = source.read(max_bytes + 1)  # type: ignore[arg-type]
+        opened = MemorySource(content, printable(getattr(source, "name", "a file object")))
+    else:
+        return source  # type: ignore[return-value]
+    if opened.size > max_bytes:
+        raise FormatError(f"{opened.shown} has {opened.size} bytes, at most {max_bytes} are read")
+    return opened
+
+
+def _open_path(path: Path) -> ByteSource:
+    shown = printable(path)
+    if _stat_regular(path, shown).st_size > _SMALL_BYTES:
+        return FileSource(path)
+    try:
+        # One read of a small file costs less than one for each of its parts.
+        with path.open("rb", buffering=0) as file:
+            return MemorySource(file.readall() or b"", shown)
+    except OSError as error:
+        raise MissingError(f"{shown} can't be read: {printable(error.strerror)}") from error
+
+
+def _stat_regular(path: Path, shown: str) -> os.stat_result:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{shown} can't be read: {printable(error)}", hint="check the path") from error
+    # Opening a pipe would wait for somebody to write into it.
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError(f"{shown} is no regular file")
+    return status
+
+
+def _read_fully(file: BinaryIO, size: int) -> bytes:
+    # The system reads at most 2 GB at a time.
+    first = file.read(size)
+    if len(first) == size:
+        return first
+    blocks = [first]
+    left = size - len(first)
+    while left and (block := file.read(left)):
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
+
+
+def _check_span(source: ByteSource, start: int, size: int) -> None:
+    if start < 0 or size < 0 or start + size > source.size:
+        raise IntegrityError(f"{source.shown} has {source.size} bytes, byte {start + size} is asked for")

@@ -1,0 +1,130 @@
+"""Checkpoints from elsewhere, read without running anything that they bring.
+
+What a file is, its content says; its name is not asked. Torch files (zip and legacy) and safetensors are read by
+parsers of our own, which know a short list of names and build plain values. `torch.load(weights_only=True)` is used
+for the few files that these can't read (views of storages in the oldest ones, a Counter among the settings), in a
+process of its own with limits. Nothing ever falls back to an unsafe load, and there is no option that asks for one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from zootool.collect.byte_source import ByteSource, open_source
+from zootool.collect.lazy_tensor import LazyTensor
+from zootool.collect.limits import LoadLimits
+from zootool.collect.safetensors import read_safetensors_lazily
+from zootool.collect.torch_legacy import read_torch_legacy
+from zootool.collect.torch_names import NeedsTorch, Stub
+from zootool.collect.torch_zip import read_torch_zip
+from zootool.collect.worker import read_by_torch
+from zootool.errors import BadDataError, FormatError
+
+Source = Path | bytes | bytearray | memoryview | BinaryIO | ByteSource
+Form = Literal["torch zip", "torch legacy", "safetensors"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint: its plain value with a LazyTensor for each tensor, its format, and how errors name it."""
+
+    value: Any
+    form: Form
+    shown: str
+
+    @property
+    def tensors(self) -> dict[str, LazyTensor]:
+        """Every tensor by its path, such as `model/fc.weight`; tied ones stand under each of their paths."""
+        return dict(walk_tensors(self.value))
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Paths of tensors that are the same elements as an earlier one -> the path of that one."""
+        first: dict[tuple[object, ...], str] = {}
+        pairs = ((path, first.setdefault(tensor.identity, path)) for path, tensor in self.tensors.items())
+        return {path: earlier for path, earlier in pairs if path != earlier}
+
+
+def load_checkpoint(source: Source, *, limits: LoadLimits | None = None, stubs: frozenset[str] = frozenset()) -> Loaded:
+    """Read a checkpoint's structure; the tensors' values are read when they are asked for.
+
+    `source` is a path, the bytes themselves, an open file or a member of an archive. `stubs` are the exact names of
+    classes ("omegaconf.dictconfig.DictConfig") that may stand in the file and become inert `Stub`s.
+
+    Raises FormatError for what is no checkpoint or damaged, UntrustedError for one that asks for anything beyond
+    weights and plain values, IntegrityError for bytes that don't match their checksum, MissingError for no file.
+    """
+    limits = limits or LoadLimits()
+    opened = open_source(source, limits.max_file_bytes)
+    try:
+        form = recognize(opened)
+        return Loaded(_read(opened, form, stubs, limits), form, opened.shown)
+    except BadDataError as error:
+        if error.message.startswith(opened.shown):
+            raise
+        raise type(error)(f"{opened.shown} {error.message}", hint=error.hint) from error
+
+
+def recognize(source: ByteSource) -> Form:
+    """Which format the content is in. Raises FormatError, which names what it looks like instead."""
+    head = bytes(source.read(0, min(source.size, 512)))
+    if head.startswith(b"PK\x03\x04"):
+        return "torch zip"
+    if head.startswith(b"\x80"):
+        return "torch legacy"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= source.size:
+        return "safetensors"
+    for magic, name in _LOOKALIKES.items():
+        if head.startswith(magic):
+            raise FormatError(f"is {name}, not a checkpoint", hint="wanted: a torch file or safetensors")
+    kind = "a tar archive" if head[257:262] == b"ustar" else "in no format that zootool knows"
+    raise FormatError(f"is {kind}", hint="wanted: a torch file or safetensors")
+
+
+def walk_tensors(value: Any, path: str = "") -> Iterator[tuple[str, LazyTensor]]:
+    """Every tensor in a loaded value with its path, stubs left out."""
+    if isinstance(value, LazyTensor):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from walk_tensors(item, f"{path}/{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from walk_tensors(item, f"{path}/{i}" if path else str(i))
+
+
+def _read(source: ByteSource, form: Form, stubs: frozenset[str], limits: LoadLimits) -> Any:
+    if form == "safetensors":
+        return read_safetensors_lazily(source, limits)
+    try:
+        return (read_torch_zip if form == "torch zip" else read_torch_legacy)(source, stubs, limits)
+    except NeedsTorch:
+        return read_by_torch(source, limits)
+
+
+_LOOKALIKES = {
+    b"\x1f\x8b": "gzip-compressed",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"PK\x05\x06": "an empty zip file",
+    b"\x93NUMPY": "a numpy array",
+    b"\x89HDF": "an HDF5 file",
+    b"GGUF": "a GGUF file",
+    b"version https://git-lfs": "a pointer of Git LFS to a file that wasn't fetched",
+    b"<": "a web page",
+    b"{": "JSON",
+}
+
+__all__ = [
+    "Form",
+    "LazyTensor",
+    "LoadLimits",
+    "Loaded",
+    "Source",
+    "Stub",
+    "load_checkpoint",
+    "recognize",
+    "walk_tensors",
+]

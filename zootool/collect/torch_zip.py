@@ -1,0 +1,70 @@
+"""Torch's zip format: a pickle, and a stored member for each storage."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from zootool.collect.byte_source import ByteSource
+from zootool.collect.lazy_tensor import Storage
+from zootool.collect.limits import LoadLimits
+from zootool.collect.torch_names import StorageRecord
+from zootool.collect.torch_pickle import check_expansion, fill, parse_template
+from zootool.collect.zip_directory import Member, open_stored, read_directory
+from zootool.errors import FormatError, IntegrityError, printable
+
+_MAX_NOTE_BYTES = 64
+
+
+def read_torch_zip(source: ByteSource, stubs: frozenset[str], limits: LoadLimits) -> Any:
+    """The value of a file that torch.save wrote. Raises FormatError, IntegrityError and UntrustedError."""
+    members = read_directory(source, limits.max_records)
+    root = _root(members)
+    _check_notes(source, members, root)
+    pickled = members[f"{root}/data.pkl"]
+    if pickled.num_bytes > limits.max_pickle_bytes:
+        raise FormatError(f"holds a pickle of {pickled.num_bytes} bytes, at most {limits.max_pickle_bytes} are read")
+    template = parse_template(bytes(_read_checked(source, pickled)), stubs, limits)
+    check_expansion(template, source.size, limits)
+    storages = {key: _storage(source, members, root, record) for key, record in template.storages.items()}
+    return fill(template, storages)
+
+
+def _root(members: Mapping[str, Member]) -> str:
+    """The folder that everything is in, which is named after the file that was written first."""
+    roots = {name.partition("/")[0] for name in members}
+    if len(roots) != 1:
+        raise FormatError("is a zip file of other things: a checkpoint has one folder", hint="name the member in it")
+    root = roots.pop()
+    if f"{root}/constants.pkl" in members:
+        raise FormatError("is a TorchScript archive, which holds code", hint="save the state_dict instead")
+    if f"{root}/data.pkl" not in members:
+        raise FormatError("is a zip file without data.pkl, so no checkpoint", hint="name the member in it")
+    return root
+
+
+def _check_notes(source: ByteSource, members: Mapping[str, Member], root: str) -> None:
+    order = members.get(f"{root}/byteorder")
+    if order is not None:
+        found = bytes(_read_checked(source, order)) if order.num_bytes < _MAX_NOTE_BYTES else b"?"
+        if found != b"little":
+            raise FormatError(
+                f"was written in the byte order {printable(found.decode('latin1'), 20)!r}, little is read",
+                hint="save it again on a little-endian machine",
+            )
+
+
+def _storage(source: ByteSource, members: Mapping[str, Member], root: str, record: StorageRecord) -> Storage:
+    member = members.get(f"{root}/data/{record.key}")
+    if member is None:
+        raise FormatError(f"lacks the storage {record.key}", hint="get the file again")
+    if member.num_bytes != record.num_bytes:
+        raise FormatError(f"has {member.num_bytes} bytes for storage {record.key}, its pickle says {record.num_bytes}")
+    window = open_stored(source, member)
+    return Storage(record.key, window, 0, member.num_bytes, member.crc)
+
+
+def _read_checked(source: ByteSource, member: Member) -> memoryview:
+    content = open_stored(source, member).read(0, member.num_bytes)
+    if zlib.crc32(content) != member.crc:
+        raise IntegrityError(f"holds {printable(member.name, 80)}, which doesn't match its CRC", hint="get it again")
+    return content
