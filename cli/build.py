@@ -122,8 +122,8 @@ def _show_result(result: "BuildResult", share: tuple[int, int] | None, as_json: 
 
 
 def _show_plan(images: "Images", recipe: "SirenRecipe", limit: "Limit", device: str, as_json: bool) -> None:
+    from zootool.build.builder import available_threads
     from zootool.build.plan import plan_sirens
-    from zootool.build.sirens import available_threads
 
     found: BuildPlan = plan_sirens(images, recipe, limit=limit, device=device, threads=available_threads())
     if as_json:

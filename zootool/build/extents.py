@@ -43,6 +43,20 @@ class Extent(Entry):
         return self.num_images + self.copies * self.train
 
 
+class RunsExtent(Entry):
+    """The first so many runs: classifiers are trained on the whole image set, one after the other."""
+
+    runs: Count
+
+    @property
+    def num_networks(self) -> int:
+        """One network per run, however many of its checkpoints are kept."""
+        return self.runs
+
+
+AnyExtent = Extent | RunsExtent
+
+
 @dataclass(frozen=True)
 class UnitNetworks:
     """The networks of one unit: the position of each one's image in the image set, and its copy number."""
@@ -53,6 +67,18 @@ class UnitNetworks:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+@dataclass(frozen=True)
+class UnitRuns:
+    """The networks of one unit that are runs: their numbers and the split of each."""
+
+    number: int
+    runs: Int64[np.ndarray, " networks"]
+    split: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.runs)
 
 
 def extent_of(split: np.ndarray, limit: Limit, copies: int) -> Extent:
@@ -98,9 +124,9 @@ def parse_share(text: str | None) -> tuple[int, int] | None:
     return int(first), int(step)
 
 
-def first_smaller_key(old: Extent, new: Extent) -> str | None:
-    """A key in which `new` asks for less than `old` has, if there is one."""
-    return next((key for key in (*SPLIT_KEYS, "copies") if getattr(new, key) < getattr(old, key)), None)
+def first_smaller_key(old: Entry, new: Entry) -> str | None:
+    """A key in which the extent `new` asks for less than `old` has, if there is one."""
+    return next((key for key in type(old).model_fields if getattr(new, key) < getattr(old, key)), None)
 
 
 def units_of(split: np.ndarray, extents: Sequence[Extent], unit_size: int) -> list[UnitNetworks]:
@@ -114,6 +140,27 @@ def units_of(split: np.ndarray, extents: Sequence[Extent], unit_size: int) -> li
             units.append(UnitNetworks(len(units), positions[part], copies[part]))
         before = extent
     return units
+
+
+def units_of_runs(extents: Sequence[RunsExtent], ratios: Sequence[float], unit_size: int) -> list[UnitRuns]:
+    """The units of all extents in the order of their numbers.
+
+    `ratios` are those of train, validation and test, by which the runs that an extent adds are cut in their order.
+    """
+    units: list[UnitRuns] = []
+    before = 0
+    for extent in extents:
+        split = _cut(extent.runs - before, ratios)
+        for start in range(before, extent.runs, unit_size):
+            runs = np.arange(start, min(start + unit_size, extent.runs))
+            units.append(UnitRuns(len(units), runs, split[runs - before]))
+        before = extent.runs
+    return units
+
+
+def _cut(count: int, ratios: Sequence[float]) -> np.ndarray:
+    first, second = round(ratios[0] * count), round((ratios[0] + ratios[1]) * count)
+    return np.array(["train"] * first + ["validation"] * (second - first) + ["test"] * (count - second))
 
 
 def _added(split: np.ndarray, before: Extent | None, extent: Extent) -> tuple[np.ndarray, np.ndarray]:

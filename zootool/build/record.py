@@ -2,12 +2,12 @@
 
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from zootool.build.extents import Count, Extent
-from zootool.build.recipe import SirenRecipe
+from zootool.build.extents import AnyExtent, Count, Extent, RunsExtent
+from zootool.build.recipe import AnyRecipe, SirenRecipe
 from zootool.images import Images
 from zootool.validation import Entry
 
@@ -49,18 +49,21 @@ class BuildRecord(Entry):
 
     format_version: Literal[1] = FORMAT_VERSION
     tool_version: str = Field(default_factory=tool_version)
-    recipe: SirenRecipe
+    recipe: Annotated[AnyRecipe, Field(discriminator="kind")]
     image_set: ImageSetRecord
-    extents: Annotated[tuple[Extent, ...], Field(min_length=1)]
+    extents: Annotated[tuple[AnyExtent, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _is_resolved(self) -> "BuildRecord":
         if self.recipe.unit_size is None:
             raise ValueError("recipe.unit_size must be set")
+        wanted: type[Any] = Extent if isinstance(self.recipe, SirenRecipe) else RunsExtent
+        if not all(isinstance(extent, wanted) for extent in self.extents):
+            raise ValueError(f"a recipe of kind {self.recipe.kind} has other extents")
         return self
 
     @property
-    def extent(self) -> Extent:
+    def extent(self) -> AnyExtent:
         """What was asked for last, which holds everything that was asked for before."""
         return self.extents[-1]
 

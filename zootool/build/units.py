@@ -4,6 +4,12 @@ recipe.yaml               what the folder is to hold, every default written out
 units/00000.safetensors   the unit's networks: state_dict keys, with a leading axis for the network
 units/00000.parquet       a row per network
 units/00000.json          the receipt, written last: without it the unit does not exist
+
+Where a recipe has one architecture, as for SIRENs, the keys are those of the state_dict. Else the unit's networks lie
+in groups of one architecture each: group 0's keys begin with `g0/`, group 1's with `g1/`, the table has the rows of
+group 0 first, then those of group 1, and the receipt lists the groups with their architectures and counts. A network
+that was recorded several times while it was trained, a trajectory, is a row (and an entry of the leading axis) for
+each checkpoint; it counts as one network.
 """
 
 import json
@@ -43,8 +49,23 @@ WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX = ".safetensors", ".parquet", ".jso
 
 
 @dataclass(frozen=True)
+class UnitGroup:
+    """Rows of one architecture (as `Architecture.to_dict` gives it) that lie together in a unit."""
+
+    architecture: dict[str, Any]
+    num_rows: int
+
+    def __post_init__(self) -> None:
+        if self.num_rows < 1:
+            raise ValueError(f"a group needs rows, got {self.num_rows}")
+
+
+@dataclass(frozen=True)
 class Receipt:
-    """units/NNNNN.json: digests and sizes of a unit's two files, counts, and how and where it was made."""
+    """units/NNNNN.json: digests and sizes of a unit's two files, counts, and how and where it was made.
+
+    Without `groups`, all networks have the recipe's architecture and a row each.
+    """
 
     unit: int
     num_networks: int
@@ -58,6 +79,12 @@ class Receipt:
     threads: int
     device: str
     versions: dict[str, str]
+    groups: tuple[UnitGroup, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the table: checkpoints, where networks have several."""
+        return sum(group.num_rows for group in self.groups) or self.num_networks
 
 
 @dataclass(frozen=True)
@@ -137,6 +164,11 @@ def finished_units(folder: Path) -> list[Unit]:
     paths = (folder / UNITS_NAME).glob(f"*{RECEIPT_SUFFIX}")
     numbers = sorted(int(path.stem) for path in paths if path.stem.isdigit() and not is_temporary(path))
     return [Unit(folder, number) for number in numbers]
+
+
+def group_key(number: int, key: str) -> str:
+    """What a state_dict's key is called in a unit that has groups."""
+    return f"g{number}/{key}"
 
 
 def unit_path(folder: Path, number: int, suffix: str) -> Path:

@@ -98,7 +98,7 @@ def test_a_folder_grows_and_keeps_its_units(tmp_path: Path) -> None:
     pairs = [sorted(zip(t["net_id"], t["loss"], strict=True)) for t in (grown, whole)]
     assert pairs[0] == pairs[1]
     assert len(read_recipe(out).extents) == 3
-    assert read_recipe(out).recipe.copies == 2
+    assert read_recipe(out).recipe == changed(TINY, copies=2)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_networks_that_leave_the_finite_numbers_are_fitted_again_and_flagged(tmp
 
 
 def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zootool.build import work
+    from zootool.build import siren_work as work
     from zootool.build.siren.backends import choose_backend
 
     runs = iter([True, False])
@@ -196,7 +196,7 @@ def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytes
 
 def test_large_images_are_fitted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_sirens(IMAGES, TINY, tmp_path / "whole")
-    monkeypatch.setattr("zootool.build.work.TARGETS_BYTES", 4 * 4 * 4)
+    monkeypatch.setattr("zootool.build.siren_work.TARGETS_BYTES", 4 * 4 * 4)
     build_sirens(IMAGES, TINY, tmp_path / "parts")
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
