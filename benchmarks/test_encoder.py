@@ -36,6 +36,9 @@ class AsWritten(INR2JLS):
     def encode(self, graph: DynamicGraph) -> Tensor:
         return generate_as_written(self.generator, self.encoder(graph).flatten(1))
 
+    def loss(self, graph: DynamicGraph, images: Tensor) -> Tensor:
+        return (self(graph) - self.target_views(images)).square().mean()
+
 
 def test_encoding_networks(benchmark: Any) -> None:
     fast, written = models()
@@ -66,6 +69,7 @@ def models() -> tuple[INR2JLS, INR2JLS]:
     with seeded(0):
         fast = INR2JLS(SIREN, config)
     written = AsWritten(SIREN, replace(config, encoder=EncoderConfig(expansion_range=0.0)))
+    written.decoder[1] = torch.nn.ReLU()
     written.load_state_dict(fast.state_dict())
     return fast, written
 

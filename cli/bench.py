@@ -27,7 +27,7 @@ app.command("efficiency")(efficiency)
 @app.command("inr-classification")
 def inr_classification(
     zoo: Annotated[str, typer.Option(help="A store of INRs with labels and splits.")],
-    preset: Annotated[str, typer.Option(help="demo (minutes on two cores) or paper (as published).")] = "demo",
+    preset: Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")] = "demo",
     out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/ZOO-PRESET-SEED]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")] = 0,
     control: Annotated[

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from dng.config import EncoderConfig
 from dng.encoder import DNGEncoder
 from dng.graph import DynamicGraph
-from dng.inr2jls import LatentGenerator, check_channels
+from dng.inr2jls import check_channels
+from dng.latent_generator import LatentGenerator
 from dng.model import Representation
 from zootool.architecture import Activation, Architecture
 from zootool.errors import UsageError

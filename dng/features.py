@@ -16,6 +16,8 @@ from scipy.special import jv
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dng.unchanged import WhileUnchanged
+
 _TOLERANCE = {torch.float32: 1e-8, torch.float64: 1e-14}
 
 
@@ -37,7 +39,7 @@ class FourierFeatures(nn.Module):
             raise ValueError(f"expansion_range must be 0 (off) or a positive number, got {expansion_range}")
         self.expansion_range = expansion_range
         self.register_buffer("frequencies", sigma * torch.randn(num_frequencies))
-        self._expansion: tuple[tuple[object, ...], Tensor] | None = None
+        self._expansion = WhileUnchanged()
 
     @property
     def out_dim(self) -> int:
@@ -48,11 +50,13 @@ class FourierFeatures(nn.Module):
         angles = (2 * math.pi) * x[..., None] * self.frequencies
         return torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
 
-    def project(self, x: Float[Tensor, "*shape"], linear: nn.Linear) -> Float[Tensor, "*shape out"]:
-        """`linear(self(x))`, by the polynomials where `x` is inside their range."""
+    def project(
+        self, x: Float[Tensor, "*shape"], linear: nn.Linear, kept: WhileUnchanged | None = None
+    ) -> Float[Tensor, "*shape out"]:
+        """`linear(self(x))`, by the polynomials where `x` is inside their range. `kept` is as in `expanded_weight`."""
         if not self.can_expand(x):
             return linear(self(x))
-        weight = self.expanded_weight(linear)
+        weight = self.expanded_weight(linear, kept)
         return (self.basis(x).flatten(1).T @ weight.T).view(*x.shape, -1)
 
     def can_expand(self, x: Tensor) -> bool:
@@ -64,27 +68,32 @@ class FourierFeatures(nn.Module):
         """The Chebyshev polynomials T_0..T_{K-1} of x / expansion_range."""
         return Chebyshev.apply(x / self.expansion_range, self._coefficients(x.dtype).shape[1])
 
-    def expanded_weight(self, linear: nn.Linear, num_scalars: int = 1) -> Float[Tensor, "out degrees"]:
+    def expanded_weight(
+        self, linear: nn.Linear, kept: WhileUnchanged | None = None, num_scalars: int = 1, then: Tensor | None = None
+    ) -> Float[Tensor, "out degrees"]:
         """The weights that take the polynomials to `linear(g(x))`; the bias goes with the constant one.
 
         For a `linear` of the features of several scalars, side by side, the polynomials of each stand side by side.
+        With a matrix `then`, the weights of then @ linear(g(x)). `kept` is where they stay while no gradient flows.
         """
-        by_scalar = linear.weight.unflatten(1, (num_scalars, self.out_dim))
-        weight = (by_scalar @ self._coefficients(linear.weight.dtype)).flatten(1)
-        return torch.cat([weight[:, :1] + linear.bias[:, None], weight[:, 1:]], dim=1)
+        coefficients = self._coefficients(linear.weight.dtype)
+
+        def compute() -> Tensor:
+            by_scalar = linear.weight.unflatten(1, (num_scalars, self.out_dim))
+            weight = (by_scalar @ coefficients).flatten(1)
+            weight = torch.cat([weight[:, :1] + linear.bias[:, None], weight[:, 1:]], dim=1)
+            return weight if then is None else then @ weight
+
+        made_of = (coefficients, linear.weight, linear.bias)
+        return (kept or WhileUnchanged()).get(made_of if then is None else (*made_of, then), compute)
 
     def _coefficients(self, dtype: torch.dtype) -> Float[Tensor, "features degrees"]:
-        frequencies = self.frequencies
-        # Kept until the frequencies, the range, the precision or the device change.
-        version = 0 if frequencies.is_inference() else frequencies._version
-        key = (version, frequencies.data_ptr(), self.expansion_range, dtype, frequencies.device)
-        if self._expansion is None or self._expansion[0] != key:
-            values = tuple(frequencies.detach().double().cpu().tolist())
+        def expand() -> Tensor:
+            values = tuple(self.frequencies.detach().double().cpu().tolist())
             coefficients = _expand(values, self.expansion_range, _TOLERANCE[dtype])
-            # Kept for later training too, which can't use what was made in inference mode.
-            with torch.inference_mode(False):
-                self._expansion = (key, torch.from_numpy(coefficients).to(frequencies.device, dtype))
-        return self._expansion[1]
+            return torch.from_numpy(coefficients).to(self.frequencies.device, dtype)
+
+        return self._expansion.get((self.frequencies,), expand, self.expansion_range, dtype)
 
 
 class Chebyshev(torch.autograd.Function):

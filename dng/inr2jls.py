@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.config import EncoderConfig
+from dng.decoder_error import decoder_error
 from dng.encoder import DNGEncoder
 from dng.graph import DynamicGraph
+from dng.latent_generator import LatentGenerator
 from dng.model import Representation
 from dng.views import NUM_VIEWS, six_views
 from zootool.architecture import Architecture
@@ -48,32 +50,6 @@ class INR2JLSConfig:
         return self.image_side // 4
 
 
-class LatentGenerator(nn.Module):
-    """F^n = MLP([theta^n, s]) for N learnable spatial vectors theta^n of the memories' width d.
-
-    `shape` (views, h_s, w_s) is how the N vectors lie. The MLP has one hidden layer of `hidden_dim`.
-    """
-
-    def __init__(
-        self, memory_dim: int, spatial_dim: int, shape: tuple[int, int, int], hidden_dim: int, latent_dim: int
-    ) -> None:
-        super().__init__()
-        self.shape = shape
-        self.spatial = nn.Parameter(torch.randn(shape[0] * shape[1] * shape[2], spatial_dim))
-        self.hidden = nn.Linear(spatial_dim + memory_dim, hidden_dim)
-        self.out = nn.Linear(hidden_dim, latent_dim)
-
-    def forward(self, memory: Float[Tensor, "batch memory"]) -> Float[Tensor, "batch views latent height width"]:
-        # The first layer of [theta^n, s] is a part that depends on n plus a part that depends on the network:
-        # computed apart, the matrix product over all pairs (n, network) is never needed.
-        spatial_weight, memory_weight = self.hidden.weight.split([self.spatial.shape[1], memory.shape[1]], dim=1)
-        from_spatial = self.spatial @ spatial_weight.T + self.hidden.bias
-        from_memory = memory @ memory_weight.T
-        # In place: this is the model's largest tensor, and nothing else needs the sum.
-        latents = self.out(torch.relu_(from_spatial + from_memory[:, None]))
-        return latents.unflatten(1, self.shape).movedim(-1, 2)
-
-
 class INR2JLS(Representation):
     """DNG-Encoder, latent generator and the decoder shared by the views.
 
@@ -94,7 +70,7 @@ class INR2JLS(Representation):
         )
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(config.latent_dim, config.decoder_dim, kernel_size=4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.ConvTranspose2d(config.decoder_dim, config.image_channels, kernel_size=4, stride=2, padding=1),
         )
 
@@ -124,7 +100,7 @@ class INR2JLS(Representation):
 
     def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
         """The mean squared error over views, channels and pixels."""
-        return (self(graph) - self.target_views(images)).square().mean()
+        return decoder_error(self.decoder, self.encode(graph).flatten(0, 1), self.target_views(images).flatten(0, 1))
 
     def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
         """The image itself, without its other views."""

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.features import FourierFeatures
+from dng.unchanged import WhileUnchanged
 
 
 class GRUUpdate(nn.Module):
@@ -48,6 +49,7 @@ class NodeInput(nn.Module):
         super().__init__()
         self.num_scalars = num_scalars
         self.linear = nn.Linear(num_scalars * feature_dim, dim)
+        self._gates = WhileUnchanged()
 
     def forward(
         self,
@@ -64,7 +66,7 @@ class NodeInput(nn.Module):
         # The GRU's input map is linear in C g(b), and so in a few polynomials of b: composed, one small product.
         gates_of = update.cell.weight_ih
         basis = features.basis(scalars.flatten(0, -2).T).transpose(0, 1).flatten(0, 1)
-        weight = gates_of @ features.expanded_weight(self.linear, self.num_scalars)
+        weight = features.expanded_weight(self.linear, self._gates, self.num_scalars, then=gates_of)
         gates = (basis.T @ weight.T + update.cell.bias_ih).view(*scalars.shape[:-1], -1)
         if embedding is not None:
             gates = gates + embedding @ (gates_of @ self.linear.weight).T

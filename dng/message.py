@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dng.features import FourierFeatures
+from dng.unchanged import WhileUnchanged
 
 # Edge scales of this many numbers exist at a time in the fused product: about a core's share of the cache.
 _CHUNK_NUMBERS = 1 << 19
@@ -30,6 +31,7 @@ class SingleEdgeMessage(nn.Module):
         super().__init__()
         self.edge = nn.Linear(feature_dim, dim)
         self.source = nn.Linear(dim, dim)
+        self._expanded = WhileUnchanged()
 
     def forward(
         self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
@@ -41,13 +43,13 @@ class SingleEdgeMessage(nn.Module):
         basis = features.basis(weights)
         if mask is not None:
             basis = basis * mask.squeeze(-1)
-        return ScaledSum.apply(basis, features.expanded_weight(self.edge), sent)
+        return ScaledSum.apply(basis, features.expanded_weight(self.edge, self._expanded), sent)
 
     def along_pairs(
         self, features: FourierFeatures, edges: PairEdges, sources: Sources, index: PairIndex, mask: PairMask = None
     ) -> Float[Tensor, "pairs dim"]:
         """The message of each pair by itself; `index` says which of the sources is whose."""
-        messages = features.project(edges.squeeze(-1), self.edge) * self.source(sources)[index]
+        messages = features.project(edges.squeeze(-1), self.edge, self._expanded) * self.source(sources)[index]
         return messages if mask is None else messages * mask
 
     def along_feature(
@@ -74,19 +76,21 @@ class MultiEdgeMessage(nn.Module):
         self.source = nn.Linear(dim, num_edges * head_dim)
         self.merge_heads = nn.Linear(num_edges * head_dim, dim)
         self.merge_out = nn.Linear(dim, dim)
+        self._expanded = WhileUnchanged()
 
     def forward(
         self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
     ) -> Float[Tensor, "batch targets dim"]:
         sent = self._sent(sources, edges.shape[-1])
-        return self._merged(features.project(edges, self.edge) * sent[:, None], mask).sum(dim=2)
+        scales = features.project(edges, self.edge, self._expanded)
+        return self._merged(scales * sent[:, None], mask).sum(dim=2)
 
     def along_pairs(
         self, features: FourierFeatures, edges: PairEdges, sources: Sources, index: PairIndex, mask: PairMask = None
     ) -> Float[Tensor, "pairs dim"]:
         """The message of each pair by itself; `index` says which of the sources is whose."""
         sent = self._sent(sources, edges.shape[-1])[index]
-        return self._merged(features.project(edges, self.edge) * sent, mask)
+        return self._merged(features.project(edges, self.edge, self._expanded) * sent, mask)
 
     def along_feature(
         self, feature: Float[Tensor, " features"], sources: Float[Tensor, "*nodes dim"]

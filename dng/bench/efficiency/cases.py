@@ -11,7 +11,8 @@ from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_archi
 from dng.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.graph import DynamicGraph, residuals_of
 from dng.heads import LatentClassifier
-from dng.inr2jls import INR2JLS, INR2JLSConfig, LatentGenerator
+from dng.inr2jls import INR2JLS, INR2JLSConfig
+from dng.latent_generator import LatentGenerator
 from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.seed import derived_seed
 from zootool.architecture import Architecture
