@@ -6,6 +6,11 @@ from typing import Literal
 from zootool.errors import UsageError
 
 ResidualForm = Literal["linear", "plain", "message"]
+NormForm = Literal["learned", "features"]
+
+NORM_FEATURES = ("scale", "shift", "source_scale", "source_shift")
+"""The node features that norms give to the nodes that they normalise: those of their own layer, and in front of the
+next."""
 
 ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "none")
 """The activations of the CNN Wild Park, in the order of the embedding's rows."""
@@ -24,6 +29,10 @@ class EncoderConfig:
     with norms. `activations` names the rows of a learned embedding of each layer's activation, added to the nodes'
     features; () is none. `positional` adds a learned row per timestamp.
 
+    `norms` is how the networks' norms enter: "learned" puts a learned scale and shift of the memories in the place of
+    each that a transformer has in front of a layer, "features" makes every norm's scale and shift features of the nodes
+    that it normalises.
+
     `residual` is the form of residual connections: "linear" adds R s_source to the target's memory, "plain" adds
     s_source itself, "message" sends it along an edge with the learned feature theta * r (the paper's F.1).
     `dropout` acts on every memory behind its LayerNorm. `rnn_layers` is the number of walks, each with its own
@@ -41,6 +50,7 @@ class EncoderConfig:
     node_features: tuple[str, ...] = ("bias",)
     activations: tuple[str, ...] = ()
     positional: bool = False
+    norms: NormForm = "learned"
     residual: ResidualForm = "linear"
     dropout: float = 0.0
     rnn_layers: int = 1
@@ -55,6 +65,12 @@ class EncoderConfig:
             raise UsageError(f"dropout must be in [0, 1), got {self.dropout}")
         if not self.node_features:
             raise UsageError("node_features must name at least one feature", hint='the default is ("bias",)')
+
+    @property
+    def all_node_features(self) -> tuple[str, ...]:
+        """`node_features`, and those of norms where they are features."""
+        added = NORM_FEATURES if self.norms == "features" else ()
+        return self.node_features + tuple(name for name in added if name not in self.node_features)
 
 
 INR_ENCODER = EncoderConfig()

@@ -73,7 +73,7 @@ class Walk(nn.Module):
         self.config = config = settings.config
         self.layers = nn.ModuleList(_layers(architecture, settings))
         self.update = GRUUpdate(config.dim)
-        node_dim = settings.feature_dim * len(config.node_features)
+        node_dim = settings.feature_dim * len(config.all_node_features)
         reads_nodes = settings.is_first_walk
         self.activations = _table(len(config.activations), node_dim) if reads_nodes else None
         self.positions = _table(architecture.num_layers, node_dim) if reads_nodes and config.positional else None
@@ -119,7 +119,7 @@ class Walk(nn.Module):
             assert before is not None, "only walks behind the first one have no node inputs"
             memory = self.update(before, messages)
         else:
-            scalars = node_scalars(graph, t, self.config.node_features)
+            scalars = node_scalars(graph, t, self.config.all_node_features)
             memory = layer.node_input(self.update, features, scalars, self.embedding(graph, t), messages)
         return self._add_residuals(layer.leave(memory), graph, memories, t)
 
@@ -171,13 +171,13 @@ def _table(num_rows: int, dim: int) -> nn.Parameter | None:
 
 
 def node_scalars(graph: DynamicGraph, t: int, wanted: tuple[str, ...]) -> Float[Tensor, "batch nodes scalars"]:
-    """The node features of timestamp `t` in the encoder's order; a scale that a layer lacks is 1, the rest 0."""
+    """The node features of timestamp `t` in the encoder's order; a scale or variance that is missing is 1, else 0."""
     names, nodes = graph.names(t), graph.nodes[t - 1]
     if names == wanted:
         return nodes
     columns = []
     for name in wanted:
-        missing = torch.full_like(nodes[..., 0], float(name in ("scale", "running_var")))
+        missing = torch.full_like(nodes[..., 0], float(name.endswith(("scale", "running_var"))))
         columns.append(nodes[..., names.index(name)] if name in names else missing)
     return torch.stack(columns, dim=-1)
 

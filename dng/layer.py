@@ -72,7 +72,7 @@ class LayerSettings:
         """The node input of one layer."""
         if not self.is_first_walk:
             return None
-        return NodeInput(self.feature_dim, len(self.config.node_features), self.config.dim)
+        return NodeInput(self.feature_dim, len(self.config.all_node_features), self.config.dim)
 
     def message(self) -> EdgeMessage:
         """The message function of one layer."""
@@ -89,19 +89,23 @@ def plain_layer(settings: LayerSettings) -> Layer:
 def transformer_layer(settings: LayerSettings, architecture: Architecture, t: int) -> Layer:
     """The layer of timestamp `t` (1..L) of a transformer.
 
-    Queries, keys, values and attention's outputs have no biases and take their messages as memories.
+    Queries, keys, values and attention's outputs have no biases and take their messages as memories, unless the norm
+    behind them brings features.
     """
     config, timestamp = settings.config, architecture.timestamps[t - 1]
     follows_attention = t > 1 and architecture.timestamps[t - 2].kind == "attention"
     is_fc2 = bool(timestamp.residuals) and not follows_attention
+    follower = architecture.timestamps[t] if t < architecture.num_layers else None
+    feeds_norm = config.norms == "features" and follower is not None and follower.source_norm is not None
+    has_features = timestamp.has_bias or feeds_norm
     layer = Layer(
         config,
         _attention(config, timestamp) or settings.message(),
-        settings.node_input() if timestamp.has_bias else None,
-        has_update=timestamp.has_bias,
+        settings.node_input() if has_features else None,
+        has_update=has_features,
         has_norm=config.norm_fc2 or not is_fc2,
     )
-    if timestamp.source_norm is not None and "scale" not in config.node_features:
+    if timestamp.source_norm is not None and config.norms == "learned":
         layer.learn_source_norm(config.dim, normalise=t == architecture.num_layers)
     return layer
 

@@ -148,7 +148,7 @@ def _walk(
             memory = walk.update(before[t], messages)
         else:
             batches = [packed.batches[index] for index in event.graphs]
-            scalars = torch.cat([node_scalars(b, t, walk.config.node_features).flatten(0, 1) for b in batches])
+            scalars = torch.cat([node_scalars(b, t, walk.config.all_node_features).flatten(0, 1) for b in batches])
             embedding = _embedding(walk, batches, t)
             memory = layer.node_input(walk.update, encoder.features, scalars, embedding, messages)
         memories.append(_add_residuals(walk, layer.leave(memory), event, memories))

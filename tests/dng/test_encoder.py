@@ -5,6 +5,7 @@ import torch
 
 from dng.config import ACTIVATIONS, HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.encoder import DNGEncoder, Walk
+from dng.graph import DynamicGraph
 from dng.heads import count_parameters, mlp_head
 from dng.seed import seeded
 from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
@@ -132,6 +133,60 @@ def test_parameter_count_of_the_vit_predictor(norm_fc2: bool, count: int) -> Non
     assert architecture.num_layers == 12
     encoder = build(architecture, replace(VIT_ENCODER, norm_fc2=norm_fc2))
     assert count_parameters(encoder) + count_parameters(mlp_head(encoder.out_dim, 256, 1)) == count
+
+
+VIT_NORMS = replace(TINY, residual="plain", norms="features")
+SMALL_VIT = simple_vit(dim=8, depth=2, heads=2, dim_head=4, mlp=12)
+
+
+def with_norms(graph: DynamicGraph, scale: float = 1.0) -> DynamicGraph:
+    """The same networks with the norms' parameters among the features of the nodes that they normalise."""
+    timestamps = graph.architecture.timestamps
+    generator = torch.Generator().manual_seed(7)
+    nodes, names = [], []
+    for t, bias in enumerate(graph.nodes):
+        features, found = [bias], ["bias"]
+        owners = ["", "source_"] if timestamps[t].norm else ["source_"]
+        for prefix in (
+            owners if t + 1 < len(timestamps) and (timestamps[t].norm or timestamps[t + 1].source_norm) else []
+        ):
+            for role in ("scale", "shift"):
+                features.append(scale * torch.rand(bias.shape, generator=generator, dtype=bias.dtype))
+                found.append(prefix + role)
+        nodes.append(torch.cat(features, dim=-1))
+        names.append(tuple(found))
+    return replace(graph, nodes=tuple(nodes), node_names=tuple(names))
+
+
+def test_norms_as_features_change_the_memories_at_every_place() -> None:
+    encoder, learned = build(SMALL_VIT, VIT_NORMS), build(SMALL_VIT, replace(VIT_NORMS, norms="learned"))
+    plain = random_graph(SMALL_VIT, batch=2)
+    graph = with_norms(plain)
+    assert torch.equal(learned(graph), learned(plain))
+    for t, names in enumerate(graph.node_names):
+        for column in range(1, len(names)):
+            nodes = [node.clone() for node in graph.nodes]
+            nodes[t][..., column] += 0.5
+            assert (encoder(replace(graph, nodes=tuple(nodes))) - encoder(graph)).abs().max() > 1e-4, (t, names[column])
+
+
+def test_norms_as_features_are_permuted_with_their_nodes() -> None:
+    encoder = build(SMALL_VIT, VIT_NORMS, torch.float64)
+    graph = with_norms(random_graph(SMALL_VIT, batch=2, dtype=torch.float64))
+    torch.testing.assert_close(encoder(permute_hidden(graph)), encoder(graph), rtol=0, atol=1e-12)
+
+
+def test_norms_that_are_features_have_no_learned_stand_ins() -> None:
+    encoder = build(SMALL_VIT, VIT_NORMS)
+    assert not any("scale" in name or "source_norm" in name for name, _ in encoder.named_parameters())
+    # A network without stored norms reads as one with neutral norms: scale 1, shift 0.
+    plain = random_graph(SMALL_VIT, batch=2)
+    neutral = with_norms(plain, scale=0.0)
+    nodes = [
+        node + torch.tensor([float(name.endswith("scale")) for name in names])
+        for node, names in zip(neutral.nodes, neutral.node_names, strict=True)
+    ]
+    torch.testing.assert_close(encoder(replace(neutral, nodes=tuple(nodes))), encoder(plain), rtol=0, atol=1e-6)
 
 
 def test_another_architecture_is_refused() -> None:
