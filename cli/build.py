@@ -1,20 +1,37 @@
 """`zoo build`: networks from an image set, as a folder of units that `zoo convert` reads."""
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.building import default_folder, images_of, recipe_of, required, show_plan, show_result, show_status
+from cli.console import JsonOption, progress_bars
 
 if TYPE_CHECKING:
-    from zootool.build import BuildResult, SirenRecipe
-    from zootool.build.extents import Limit
-    from zootool.build.plan import BuildPlan, BuildStatus
-    from zootool.images import Images
+    from zootool.build import CnnRecipe, VitRecipe
 
 app = typer.Typer(no_args_is_help=True, help="Build a zoo: train one network per image, or many on an image set.")
+
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="An image set of datasets.yaml, or folder:PATH.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. [default: zoos/DATASET-RECIPE]")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="A recipe of datasets.yaml: see `zoo recipe ls`.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a part, KEY=VALUE: see `zoo recipe show`.")
+]
+RunsOption = Annotated[int | None, typer.Option("--runs", help="Networks to train. [default: the recipe's]")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="What all random numbers are drawn from.")]
+EngineOption = Annotated[Literal["local", "ray"], typer.Option("--engine", help="Who builds the units.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", help="Worker processes, or Ray tasks at a time.")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="The Ray cluster's. [default: start Ray here]")]
+UnitOption = Annotated[str | None, typer.Option("--unit", help="I/N: every N-th unit, from unit I on (0/4 to 3/4).")]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")]
+StatusOption = Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")]
+PartialOption = Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")]
+DownloadOption = Annotated[
+    bool, typer.Option("--download/--no-download", help="Fetch the image set if it is not on this computer.")
+]
 
 
 @app.callback()
@@ -24,138 +41,159 @@ def build() -> None:
 
 @app.command()
 def siren(
-    dataset: Annotated[str | None, typer.Option(help="An image set of datasets.yaml, or folder:PATH.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of units. [default: zoos/DATASET-RECIPE]")] = None,
-    recipe: Annotated[str, typer.Option(help="A recipe of datasets.yaml: see `zoo recipe ls`.")] = "inr-nfn",
-    parts: Annotated[list[str] | None, typer.Option("--set", help="Override a part: --set hidden=64,64.")] = None,
+    dataset: DatasetOption = None,
+    out: OutOption = None,
+    recipe: RecipeOption = "inr-nfn",
+    parts: SetOption = None,
     limit: Annotated[str | None, typer.Option(help="The first N images, or N,N,N of train, validation, test.")] = None,
     copies: Annotated[int | None, typer.Option(help="More networks per training image.")] = None,
-    seed: Annotated[int | None, typer.Option(help="What the initial weights are drawn from.")] = None,
+    seed: SeedOption = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of Adam.")] = None,
     init: Annotated[
         Literal["random", "shared"] | None, typer.Option(help="Initial weights of each, or of all.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="Who builds the units.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Worker processes, or Ray tasks at a time.")] = None,
-    address: Annotated[str | None, typer.Option(help="The Ray cluster's. [default: start Ray here]")] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     gpu_fraction: Annotated[float, typer.Option(help="Of a GPU for each Ray task.", min=0.01, max=1.0)] = 1.0,
-    unit: Annotated[str | None, typer.Option(help="I/N: every N-th unit, from unit I on (0/4 to 3/4).")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")] = False,
-    download: Annotated[bool, typer.Option(help="Fetch the image set if it is not on this computer.")] = False,
+    unit: UnitOption = None,
+    plan: PlanOption = False,
+    status: StatusOption = False,
+    partial: PartialOption = False,
+    download: DownloadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a SIREN to every image, and to training images the recipe's copies. Interrupted? Run it again.
 
     Example: zoo build siren --dataset cifar100 --limit 64 --copies 0
     """
+    from zootool.build.builder import available_threads
     from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_limit, parse_share
+    from zootool.build.siren_recipe import SirenRecipe
 
     if status:
-        _show_status(out or _default_folder(dataset, recipe), as_json)
+        show_status(out or default_folder(dataset, recipe), as_json)
         return
     options = {"copies": copies, "seed": seed, "steps": steps, "lr": lr, "init": init}
-    wanted = _recipe(recipe, _required(dataset), parts or [], options)
+    wanted = recipe_of(SirenRecipe, recipe, required(dataset), parts, options)
     first, share = parse_limit(limit), parse_share(unit)
     how = choose_engine(engine, workers=workers, address=address, gpu_fraction=gpu_fraction)
-    images = _images(_required(dataset), partial, download)
+    images = images_of(required(dataset), partial, download, as_json)
     if plan:
-        _show_plan(images, wanted, first, device, as_json)
+        from zootool.build.plan import plan_sirens
+
+        found = plan_sirens(images, wanted, limit=first, device=device, threads=available_threads())
+        show_plan(found, images, as_json)
         return
     from zootool.build import build_sirens
 
-    folder = out or _default_folder(dataset, recipe)
-    if images.is_partial and not as_json:
-        say(f"[yellow]{shown(images.name)} is here in part[/]: its first {len(images):,} images")
+    folder = out or default_folder(dataset, recipe)
     with progress_bars() as report:
         result = build_sirens(
             images, wanted, folder, limit=first, device=device, engine=how, share=share, report=report
         )
-    _show_result(result, share, as_json)
+    show_result(result, "siren", share, as_json)
 
 
-def _required(dataset: str | None) -> str:
-    from zootool.errors import UsageError
+@app.command()
+def cnn(
+    dataset: DatasetOption = None,
+    out: OutOption = None,
+    recipe: RecipeOption = "small-cnn",
+    parts: SetOption = None,
+    runs: RunsOption = None,
+    seed: SeedOption = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    unit: UnitOption = None,
+    plan: PlanOption = False,
+    status: StatusOption = False,
+    partial: PartialOption = False,
+    download: DownloadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train small CNNs to classify an image set, and keep them at several epochs. Interrupted? Run it again.
 
-    if dataset is None:
-        raise UsageError("--dataset is missing", hint="such as --dataset digits")
-    return dataset
+    Example: zoo build cnn --dataset digits --runs 300
+    """
+    from zootool.build.cnn_recipe import CnnRecipe
 
-
-def _recipe(name: str, dataset: str, parts: list[str], options: dict[str, Any]) -> "SirenRecipe":
-    from zootool.build.recipe import load_recipe, parse_overrides
-
-    given = {key: value for key, value in options.items() if value is not None}
-    return load_recipe(name, dataset, parse_overrides(parts) | given)
-
-
-def _images(dataset: str, partial: bool, download: bool) -> "Images":
-    from zootool.images import load_images
-
-    return load_images(dataset, partial=True if partial else None, download=download)
-
-
-def _default_folder(dataset: str | None, recipe: str) -> Path:
-    """zoos/DATASET-RECIPE below the working directory."""
-    name = Path(_required(dataset).partition("?")[0].removeprefix("folder:")).name
-    return Path("zoos") / f"{name}-{recipe}"
-
-
-def _show_result(result: "BuildResult", share: tuple[int, int] | None, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(result) | {"folder": str(result.folder), "left": result.left})
+    if status:
+        show_status(out or default_folder(dataset, recipe), as_json)
         return
-    if result.found:
-        say(f"skipped {result.found:,} networks that were there already")
-    say(f"built {result.built:,} of {result.num_networks:,} networks in {shown(result.folder)}")
-    if result.left:
-        whose = "other shares" if share else "other processes"
-        say(f"[yellow]left to {whose}: {result.left:,} networks[/]; `zoo build siren --status` shows them")
-    if result.num_refitted:
-        say(f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again")
-    if result.num_diverged:
-        say(f"[red]{result.num_diverged:,} networks diverged twice[/] and are flagged in the column 'diverged'")
+    wanted = recipe_of(CnnRecipe, recipe, required(dataset), parts, {"seed": seed})
+    how = _Options(required(dataset), out, runs, engine, workers, address, unit, plan, partial, download, as_json)
+    _classifiers(wanted, how)
 
 
-def _show_plan(images: "Images", recipe: "SirenRecipe", limit: "Limit", device: str, as_json: bool) -> None:
-    from zootool.build.builder import available_threads
-    from zootool.build.plan import plan_sirens
+@app.command()
+def vit(
+    dataset: DatasetOption = None,
+    out: OutOption = None,
+    recipe: RecipeOption = "simple-vit",
+    parts: SetOption = None,
+    runs: RunsOption = None,
+    seed: SeedOption = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    unit: UnitOption = None,
+    plan: PlanOption = False,
+    status: StatusOption = False,
+    partial: PartialOption = False,
+    download: DownloadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train SimpleViTs to classify an image set, some for longer than others. Interrupted? Run it again.
 
-    found: BuildPlan = plan_sirens(images, recipe, limit=limit, device=device, threads=available_threads())
-    if as_json:
-        print_json(asdict(found))
+    Example: zoo build vit --dataset digits --runs 60
+    """
+    from zootool.build.vit_recipe import VitRecipe
+
+    if status:
+        show_status(out or default_folder(dataset, recipe), as_json)
         return
-    say(f"images    {found.num_images:,} of {shown(images.name)}{' (a part of the set)' if images.is_partial else ''}")
-    say(f"networks  {found.num_networks:,} of {found.num_parameters:,} parameters, in {found.num_units:,} units")
-    say(f"disk      {_size(found.disk_bytes)}")
-    say(f"memory    {_size(found.memory_bytes)}")
-    say(f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}")
+    wanted = recipe_of(VitRecipe, recipe, required(dataset), parts, {"seed": seed})
+    how = _Options(required(dataset), out, runs, engine, workers, address, unit, plan, partial, download, as_json)
+    _classifiers(wanted, how)
 
 
-def _show_status(folder: Path, as_json: bool) -> None:
-    from zootool.build.plan import status_of
+@dataclass(frozen=True)
+class _Options:
+    """What `zoo build cnn` and `zoo build vit` are told alike."""
 
-    found: BuildStatus = status_of(folder)
-    if as_json:
-        print_json(asdict(found) | {"folder": str(folder)})
+    dataset: str
+    out: Path | None
+    runs: int | None
+    engine: str
+    workers: int | None
+    address: str | None
+    unit: str | None
+    plan: bool
+    partial: bool
+    download: bool
+    as_json: bool
+
+
+def _classifiers(recipe: "CnnRecipe | VitRecipe", options: _Options) -> None:
+    from zootool.build.engine import choose_engine
+    from zootool.build.extents import parse_share
+
+    share = parse_share(options.unit)
+    how = choose_engine(options.engine, workers=options.workers, address=options.address)
+    images = images_of(options.dataset, options.partial, options.download, options.as_json)
+    if options.plan:
+        from zootool.build.classifier_plan import plan_classifiers
+
+        show_plan(plan_classifiers(images, recipe, runs=options.runs), images, options.as_json)
         return
-    say(f"{shown(folder)}: {found.num_networks_done:,} of {found.num_networks:,} networks")
-    say(f"units     {found.done:,} done, {found.running:,} running, {found.failed:,} failed, {found.waiting:,} waiting")
-    if found.failed:
-        say("[yellow]failed units differ from their receipts[/]: the next build makes them anew")
-    if found.num_diverged:
-        say(f"[red]{found.num_diverged:,} networks diverged[/] and are flagged in the column 'diverged'")
+    from zootool.build import build_classifiers
 
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    folder = options.out or default_folder(options.dataset, recipe.name)
+    with progress_bars() as report:
+        result = build_classifiers(images, recipe, folder, runs=options.runs, engine=how, share=share, report=report)
+    show_result(result, recipe.kind, share, options.as_json)

@@ -124,7 +124,8 @@ def test_a_part_of_an_image_set_is_named_and_recorded(tmp_path: Path) -> None:
 
 
 def test_every_command_shows_an_example() -> None:
-    for words in (["build", "siren"], ["recipe", "ls"], ["recipe", "show"], ["recipe", "validate"]):
+    commands = (["build", "siren"], ["build", "cnn"], ["build", "vit"])
+    for words in (*commands, ["recipe", "ls"], ["recipe", "show"], ["recipe", "validate"]):
         assert "Example: zoo " + " ".join(words) in re.sub(r"\s+", " ", zoo(*words, "--help").output)
 
 
@@ -140,3 +141,72 @@ def test_recipes_are_listed_shown_and_checked(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "did you mean 'steps'" in result.output
     assert "lr:" in result.output
+
+
+TINY_RUNS = ["--runs", "3", "--set", "unit_size=2", "--set", "train_images=40", "--set", "test_images=20"]
+CLASSIFIERS = pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("cnn", ["--set", "checkpoints=0,1", "--set", "num_convolutions=1,1"]),
+        ("vit", ["--set", "epochs=0", "--set", "dim=8", "--set", "depth=1"]),
+    ],
+)
+
+
+@CLASSIFIERS
+def test_classifiers_are_built_found_planned_and_counted(tmp_path: Path, kind: str, parts: list[str]) -> None:
+    words = ["build", kind, "--dataset", "digits", "--out", tmp_path / "x", *TINY_RUNS, *parts]
+    plan = json.loads(zoo(*words, "--plan", "--json").stdout)
+    assert (plan["num_networks"], plan["num_units"], plan["num_images"]) == (3, 2, 60)
+    assert "networks  3 of" in zoo(*words, "--plan").output
+    assert not (tmp_path / "x").exists()
+    first = zoo(*words, "--unit", "0/2")
+    assert "built 2 of 3 networks" in first.output, first.output
+    assert f"`zoo build {kind} --status`" in first.output
+    assert "2 of 3 networks" in zoo("build", kind, "--status", "--out", tmp_path / "x").output
+    second = json.loads(zoo(*words, "--workers", "1", "--json").stdout)
+    assert (second["built"], second["found"], second["left"]) == (1, 2, 0)
+
+
+def test_the_default_folder_of_classifiers_is_named_after_set_and_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert zoo("build", "cnn", "--dataset", "digits", *TINY_RUNS, "--set", "checkpoints=0").exit_code == 0
+    assert (tmp_path / "zoos" / "digits-small-cnn" / "recipe.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "message"),
+    [
+        (["cnn", "--dataset", "digits", "--runs", "0"], 2, "--runs must be at least 1"),
+        (["cnn", "--dataset", "digits", "--set", "optimisers=adamax"], 2, "optimisers"),
+        (["cnn", "--dataset", "digits", "--set", "optimizers=adam"], 2, "did you mean 'optimisers'"),
+        (["cnn", "--dataset", "digits", "--set", "strides=2"], 2, "doesn't fit images of 8 x 8"),
+        (["cnn", "--dataset", "digits", "--set", "kernels=9"], 2, "max_edges_per_pair = 49"),
+        (["cnn", "--dataset", "digits", "--recipe", "simple-vit"], 2, "zoo build vit"),
+        (["vit", "--dataset", "digits", "--recipe", "small-cnm"], 2, "did you mean 'small-cnn'"),
+        (["vit", "--dataset", "digits", "--set", "patch_size=3"], 2, "patches of 3 x 3"),
+        (["siren", "--dataset", "digits", "--recipe", "small-cnn"], 2, "zoo build cnn"),
+        (["vit", "--dataset", "digits", "--unit", "3/2"], 2, "--unit"),
+        (["vit", "--dataset", "digits", "--workers", "0"], 2, "--workers"),
+        (["cnn"], 2, "--dataset is missing"),
+        (["cnn", "--dataset", "digits", "--status"], 4, "recipe.yaml"),
+    ],
+)
+def test_wrong_words_for_classifiers_are_refused_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], exit_code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = zoo("build", *words)
+    assert result.exit_code == exit_code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recipes_of_every_kind_are_listed_and_shown() -> None:
+    listed = json.loads(zoo("recipe", "ls", "--json").stdout)["recipes"]
+    assert {"inr-nfn", "small-cnn", "wild-park", "wild-park-plus", "simple-vit"} <= set(listed)
+    shown = json.loads(zoo("recipe", "show", "small-cnn", "--dataset", "digits", "--json").stdout)
+    assert (shown["kind"], shown["strides"], shown["checkpoints"][-1]) == ("cnn", [1], 86)

@@ -1,6 +1,6 @@
 """The jobs that train a unit of classifiers, and the unit that their checkpoints become."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from math import prod
@@ -70,8 +70,9 @@ class CnnJob(ClassifierJob):
         runs = [draw_run(self.recipe, int(run), shape, self.num_classes) for run in self.runs]
         trained: list[TrainedRun | None] = [None] * len(runs)
 
-        def train_one(index: int) -> None:
+        def train_one(index: int) -> int:
             trained[index] = self._train(runs[index], str(self.split[index]))
+            return 1
 
         _on_threads(train_one, len(runs), self.threads, advance)
         return assemble([run for run in trained if run is not None], self.recipe.seed, "CPU kernel")
@@ -92,15 +93,27 @@ class VitJob(ClassifierJob):
     recipe: VitRecipe
 
     def build(self, advance: Advance) -> BuiltUnit:
-        """Train the networks, those that are trained equally long together."""
-        trained = {}
-        for epochs in sorted(set(self.recipe.epochs)):
-            runs = [int(run) for run in self.runs if self.recipe.epochs[run % len(self.recipe.epochs)] == epochs]
-            for start in range(0, len(runs), MAX_STACKED):
-                part = runs[start : start + MAX_STACKED]
-                trained |= dict(zip(part, self._train(part, epochs + 1), strict=True))
-                advance(len(part))
+        """Train the networks in stacks of those that are trained equally long, each stack on a thread of its own."""
+        stacks = self._stacks()
+        trained: dict[int, TrainedRun] = {}
+
+        def train_stack(index: int) -> int:
+            epochs, runs = stacks[index]
+            trained.update(zip(runs, self._train(runs, epochs), strict=True))
+            return len(runs)
+
+        _on_threads(train_stack, len(stacks), self.threads, advance)
         return assemble([trained[int(run)] for run in self.runs], self.recipe.seed, "stacked torch")
+
+    def _stacks(self) -> list[tuple[int, list[int]]]:
+        """Epochs and runs of each stack; those that take longest come first, so that threads end together."""
+        stacks = []
+        for more_epochs in sorted(set(self.recipe.epochs), reverse=True):
+            runs = [
+                run for run in self.runs.tolist() if self.recipe.epochs[run % len(self.recipe.epochs)] == more_epochs
+            ]
+            stacks += [(1 + more_epochs, runs[i : i + MAX_STACKED]) for i in range(0, len(runs), MAX_STACKED)]
+        return stacks
 
     def _train(self, runs: list[int], epochs: int) -> list[TrainedRun]:
         from zootool.build.classifier.vit import VitTraining, train_vits
@@ -205,16 +218,14 @@ def _joined(parts: Any) -> str:
     return ",".join(map(str, parts))
 
 
-def _on_threads(work: Any, count: int, threads: int, advance: Advance) -> None:
-    """Work on 0..count - 1, on threads that the compiled kernel lets run side by side."""
+def _on_threads(work: Callable[[int], int], count: int, threads: int, advance: Advance) -> None:
+    """Work on 0..count - 1 in threads, which compiled code and torch let run side by side; `work` counts networks."""
     with ThreadPoolExecutor(max(1, threads)) as pool:
         running = {pool.submit(work, index) for index in range(count)}
         try:
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                advance(len(done))
+                advance(sum(future.result() for future in done))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -19,8 +19,8 @@ from zootool.build.units import Unit, read_recipe
 from zootool.images import Images
 
 CALIBRATION_SECONDS = 1.0
-_TABLE_BYTES = 40  # a row of a unit's table, compressed
-_UNIT_BYTES = 4096  # headers and receipt
+TABLE_BYTES = 40  # a row of a unit's table, compressed
+UNIT_BYTES = 4096  # headers and receipt
 _BATCHES = {"cpu": 1, "cuda": 1024}  # networks per thread or per launch
 
 
@@ -74,8 +74,8 @@ def plan_sirens(
         num_networks=extent.num_networks,
         num_units=num_units,
         num_parameters=settings.num_parameters,
-        disk_bytes=extent.num_networks * (network_bytes + _TABLE_BYTES) + num_units * _UNIT_BYTES,
-        memory_bytes=_peak_memory() + unit_bytes,
+        disk_bytes=extent.num_networks * (network_bytes + TABLE_BYTES) + num_units * UNIT_BYTES,
+        memory_bytes=peak_memory() + unit_bytes,
         seconds=extent.num_networks / rate,
         networks_per_second=rate,
         backend=backend_name,
@@ -122,6 +122,7 @@ def _steps_per_second(
         steps = min(settings.steps, 2 * steps)
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -4,11 +4,39 @@ from pathlib import Path
 
 import numpy as np
 
-from zootool.build.recipe import SirenRecipe
+from zootool.build.recipe import CnnRecipe, SirenRecipe, VitRecipe
 from zootool.build.units import RECIPE_NAME, UNITS_NAME
 from zootool.images import Images
 
 TINY = SirenRecipe(name="tiny", hidden=(8,), steps=3, lr=1e-3, copies=1, unit_size=3)
+TINY_CNN = CnnRecipe(
+    name="tiny-cnn",
+    num_convolutions=(1, 2),
+    channels=(4, 8),
+    kernels=(3,),
+    strides=(1,),
+    padding="same",
+    activations=("relu", "tanh"),
+    heads=("pool", "flatten"),
+    batch_size=4,
+    checkpoints=(0, 1, 3),
+    runs=8,
+    unit_size=3,
+)
+TINY_VIT = VitRecipe(
+    name="tiny-vit",
+    patch_size=2,
+    dim=8,
+    depth=1,
+    num_heads=2,
+    head_dim=4,
+    mlp_dim=8,
+    epochs=(0, 2),
+    batch_size=4,
+    crop=1,
+    runs=8,
+    unit_size=3,
+)
 
 
 def small_images(train: int = 8, validation: int = 2, test: int = 2, size: int = 4, channels: int = 1) -> Images:

@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zootool.build.extents import Extent, extent_of, first_smaller_key, parse_limit, parse_share, units_of
+from zootool.build.extents import (
+    Extent,
+    RunsExtent,
+    extent_of,
+    first_smaller_key,
+    parse_limit,
+    parse_share,
+    units_of,
+    units_of_runs,
+)
 from zootool.errors import UsageError
 
 SPLIT = np.array(["train"] * 6 + ["validation"] * 2 + [""] + ["test"] * 3)
@@ -69,3 +78,22 @@ def test_shares_count_from_zero() -> None:
     for text in ("4/4", "1", "-1/4", "1/0", "a/b"):
         with pytest.raises(UsageError, match="--unit"):
             parse_share(text)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 9))
+def test_more_runs_keep_every_earlier_unit_and_its_splits(steps: list[int], unit_size: int) -> None:
+    extents = [RunsExtent(runs=int(runs)) for runs in np.cumsum(steps)]
+    units = units_of_runs(extents, (0.7, 0.15, 0.15), unit_size)
+    earlier = units_of_runs(extents[:-1], (0.7, 0.15, 0.15), unit_size)
+    for old, new in zip(earlier, units, strict=False):
+        assert np.array_equal(old.runs, new.runs)
+        assert np.array_equal(old.split, new.split)
+    assert np.concatenate([unit.runs for unit in units]).tolist() == list(range(sum(steps)))
+    assert max(map(len, units)) <= unit_size
+    assert [unit.number for unit in units] == list(range(len(units)))
+
+
+def test_runs_are_cut_by_the_ratios_in_order() -> None:
+    split = np.concatenate([unit.split for unit in units_of_runs([RunsExtent(runs=1000)], (0.8, 0.1, 0.1), 64)])
+    assert split.tolist() == ["train"] * 800 + ["validation"] * 100 + ["test"] * 100
+    assert first_smaller_key(RunsExtent(runs=5), RunsExtent(runs=4)) == "runs"

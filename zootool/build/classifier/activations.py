@@ -1,4 +1,4 @@
-"""Activations on sixteen lanes: the function and its slope, within 2e-7 of torch's.
+"""Activations on sixteen lanes: the function and its slope, within 3e-7 of torch's.
 
 Like `zootool.build.siren.lanes`, for Numba-compiled code alone.
 """

@@ -1,0 +1,102 @@
+"""What the commands of `zoo build` share: finding images and recipes, and saying what was done."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.console import print_json, say, shown
+
+if TYPE_CHECKING:
+    from zootool.build import BuildResult
+    from zootool.build.plan import BuildPlan, BuildStatus
+    from zootool.build.recipe import Kind
+    from zootool.images import Images
+
+
+def required(dataset: str | None) -> str:
+    """The image set's name, which only --status can do without."""
+    from zootool.errors import UsageError
+
+    if dataset is None:
+        raise UsageError("--dataset is missing", hint="such as --dataset digits")
+    return dataset
+
+
+def recipe_of(kind: "type[Kind]", name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "Kind":
+    """A recipe with the overrides of --set and of options of their own."""
+    from zootool.build.recipe import load_recipe_of, parse_overrides
+
+    given = {key: value for key, value in options.items() if value is not None}
+    return load_recipe_of(kind, name, dataset, parse_overrides(parts or [], kind) | given)
+
+
+def images_of(dataset: str, partial: bool, download: bool, as_json: bool) -> "Images":
+    """The image set; a part of one is named."""
+    from zootool.images import load_images
+
+    images = load_images(dataset, partial=True if partial else None, download=download)
+    if images.is_partial and not as_json:
+        say(f"[yellow]{shown(images.name)} is here in part[/]: its first {len(images):,} images")
+    return images
+
+
+def default_folder(dataset: str | None, recipe: str) -> Path:
+    """zoos/DATASET-RECIPE below the working directory."""
+    name = Path(required(dataset).partition("?")[0].removeprefix("folder:")).name
+    return Path("zoos") / f"{name}-{recipe}"
+
+
+def show_result(result: "BuildResult", kind: str, share: tuple[int, int] | None, as_json: bool) -> None:
+    """Say what a build did."""
+    if as_json:
+        print_json(asdict(result) | {"folder": str(result.folder), "left": result.left})
+        return
+    if result.found:
+        say(f"skipped {result.found:,} networks that were there already")
+    say(f"built {result.built:,} of {result.num_networks:,} networks in {shown(result.folder)}")
+    if result.left:
+        whose = "other shares" if share else "other processes"
+        say(f"[yellow]left to {whose}: {result.left:,} networks[/]; `zoo build {kind} --status` shows them")
+    if result.num_refitted:
+        say(f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again")
+    if result.num_diverged:
+        twice = " twice" if kind == "siren" else ""
+        say(f"[red]{result.num_diverged:,} networks diverged{twice}[/] and are flagged in the column 'diverged'")
+
+
+def show_plan(found: "BuildPlan", images: "Images", as_json: bool) -> None:
+    """Say what a build will take."""
+    if as_json:
+        print_json(asdict(found))
+        return
+    say(f"images    {found.num_images:,} of {shown(images.name)}{' (a part of the set)' if images.is_partial else ''}")
+    say(f"networks  {found.num_networks:,} of {found.num_parameters:,} parameters, in {found.num_units:,} units")
+    say(f"disk      {_size(found.disk_bytes)}")
+    say(f"memory    {_size(found.memory_bytes)}")
+    say(f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}")
+
+
+def show_status(folder: Path, as_json: bool) -> None:
+    """Say how far the build in a folder is."""
+    from zootool.build.plan import status_of
+
+    found: BuildStatus = status_of(folder)
+    if as_json:
+        print_json(asdict(found) | {"folder": str(folder)})
+        return
+    say(f"{shown(folder)}: {found.num_networks_done:,} of {found.num_networks:,} networks")
+    say(f"units     {found.done:,} done, {found.running:,} running, {found.failed:,} failed, {found.waiting:,} waiting")
+    if found.failed:
+        say("[yellow]failed units differ from their receipts[/]: the next build makes them anew")
+    if found.num_diverged:
+        say(f"[red]{found.num_diverged:,} networks diverged[/] and are flagged in the column 'diverged'")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
