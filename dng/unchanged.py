@@ -34,8 +34,6 @@ class WhileUnchanged:
             self._tensors, self._state = tensors, state
         return self._value
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "WhileUnchanged":
-        return WhileUnchanged()
-
     def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles of a model start without.
         return WhileUnchanged, ()

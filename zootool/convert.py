@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
+from zootool.collect.formats.options import ReadOptions
+from zootool.errors import IntegrityError, UsageError
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
@@ -20,46 +21,55 @@ def convert(
     *,
     name: str | None = None,
     with_images: bool = False,
+    format: str | None = None,
+    reading: ReadOptions | None = None,
     options: WriteOptions | None = None,
     report: Reporter = silent,
 ) -> str:
     """Write the networks at `source` as a new store at `destination`, and return the store's id.
 
-    `name` is the zoo's name, by default that of `destination` without its suffix. `with_images` carries the source
-    images along, where their terms allow it.
+    `source` is a folder of units or anything that a reader of `zootool.collect.formats` knows: `format` names the
+    reader where it isn't to be found out, `reading` tells it what the source doesn't say. `name` is the zoo's name, by
+    default that of `destination` without its suffix. `with_images` carries the source images along, where their terms
+    allow it.
 
     Raises MissingError when there is nothing at `source` or nothing in it is finished, FormatError when it is of no
     format that is known, UsageError when `destination` exists or images may not be passed on, and what reading and
     checking the networks raises.
     """
-    blocks = open_source(source, name or destination.stem)
+    blocks = open_source(source, name or destination.stem, format, reading)
     images = images_of(blocks) if with_images else None
     return write_store(destination, blocks, options, report, images=images)
 
 
 def append(
-    source: Path, destination: Path, *, options: WriteOptions | None = None, report: Reporter = silent
+    source: Path,
+    destination: Path,
+    *,
+    format: str | None = None,
+    reading: ReadOptions | None = None,
+    options: WriteOptions | None = None,
+    report: Reporter = silent,
 ) -> Appended:
     """Put a version of the store at `destination` in its place that has the networks at `source` too.
 
     Raises what `convert` raises, and what `append_store` says.
     """
-    blocks = open_source(source, source.name)
+    blocks = open_source(source, source.name, format, reading)
     return append_store(destination, blocks, options, report, images=lambda: images_of(blocks))
 
 
-def open_source(source: Path, name: str) -> BlockSource:
-    """The reader for what lies at `source`. Raises MissingError and FormatError."""
+def open_source(source: Path, name: str, format: str | None = None, reading: ReadOptions | None = None) -> BlockSource:
+    """The networks at `source`. Raises UsageError for an unknown format, MissingError, and BadDataError's children."""
     from zootool.build.units import is_unit_folder
+    from zootool.collect.formats import reader_for
+    from zootool.store.collection_source import CollectionSource
     from zootool.store.unit_source import UnitSource
 
-    if not source.exists():
-        raise MissingError(f"there is nothing at {source}", hint="give the folder that `zoo build` wrote")
-    if is_unit_folder(source):
+    if format is None and is_unit_folder(source):
         return UnitSource(source, name)
-    raise FormatError(
-        f"{source} is of no format that zootool converts", hint="give a folder that `zoo build` wrote, with recipe.yaml"
-    )
+    reading = reading or ReadOptions()
+    return CollectionSource(reader_for(source, format).read(source, reading), name)
 
 
 def images_of(blocks: BlockSource) -> ImagesByKey:

@@ -1,11 +1,13 @@
 """A convert that is interrupted goes on where it was, and comes to the same bytes."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.zootool.store.small_stores import SMALL_CHUNKS
@@ -64,6 +66,26 @@ def test_what_is_written_is_not_read_again(tmp_path: Path, networks: int, option
     assert sorted(os.listdir(tmp_path)) == ["units", "whole", "x.zoo"]
 
 
+def test_what_a_killed_process_left_is_taken_up(tmp_path: Path) -> None:
+    left = interrupted(tmp_path, 12)
+    left.rename(tmp_path / ".x.zoo.4194999.tmp")
+    source = CountedSource(tmp_path / "units")
+    write_store(tmp_path / "x.zoo", source, MARKED)
+    assert sorted(source.reads) == [3, 4]
+    assert sorted(os.listdir(tmp_path)) == ["units", "x.zoo"]
+
+
+def test_images_of_networks_before_the_interruption_come_along(tmp_path: Path) -> None:
+    def drawn(keys: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(keys[:, None, None, None] % 251, (len(keys), 2, 2, 1)).astype(np.uint8)
+
+    interrupted(tmp_path, 12)
+    source = CountedSource(tmp_path / "units")
+    zoo_id = write_store(tmp_path / "x.zoo", source, MARKED, images=drawn)
+    assert sorted(source.reads) == [3, 4]
+    assert zoo_id == write_store(tmp_path / "y.zoo", CountedSource(tmp_path / "units"), MARKED, images=drawn)
+
+
 def test_a_second_interruption_goes_on_too(tmp_path: Path) -> None:
     interrupted(tmp_path, 7)
     with pytest.raises(KeyboardInterrupt):
@@ -76,9 +98,10 @@ def test_a_second_interruption_goes_on_too(tmp_path: Path) -> None:
 
 def test_bytes_behind_the_mark_are_cut_off(tmp_path: Path) -> None:
     left = interrupted(tmp_path, 12)
-    for shard in (left / "edges" / "c").iterdir():
-        if shard.stat().st_size < 2400:
-            shard.write_bytes(shard.read_bytes() + b"half a chunk")
+    mark = json.loads((left / MARK).read_bytes())["arrays"]["edges"]
+    assert mark["chunks"], "a shard is open"
+    with (left / "edges" / "c" / str(mark["num_shards"])).open("ab") as shard:
+        shard.write(b"half a chunk" * 1000)
     (left / "edges" / "c" / "77").write_bytes(b"a shard that no mark knows")
     (left / "nets.parquet").write_bytes(b"half a table")
     zoo_id = write_store(tmp_path / "x.zoo", UnitSource(tmp_path / "units", "x"), MARKED)

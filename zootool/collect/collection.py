@@ -1,0 +1,94 @@
+"""What a reader finds in a source: many checkpoints, by columns, whose weights are read when they are asked for."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
+
+from zootool.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class CollectedImages:
+    """An image set that networks were fitted to or trained on; the fields are those of the store's `ImageSource`."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    num_classes: int | None = None
+    grid: str | None = None
+    target: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One network: its row of the table, its architecture, and its tensors by key."""
+
+    net_id: str
+    row: Mapping[str, Any]
+    architecture: Architecture
+    tensors: Mapping[str, np.ndarray]
+
+
+Load = Callable[[Int64[np.ndarray, " rows"]], dict[str, np.ndarray]]
+"""Reads the networks at rows of one architecture: state_dict key -> (rows, *shape), bfloat16 as uint16."""
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """The checkpoints of a source.
+
+    `table` has a row per network with `net_id` first, then declared columns such as label, split, run_id and
+    training_step. `architecture_index` says which of `architectures` each is of. `load` may be called from several
+    threads. `conventions` are what makes the weights readable and isn't in the architecture; `notes` are what a user
+    should know about the source, such as leaks between splits. `fingerprint` changes when the source does.
+    """
+
+    format: str
+    kind: str
+    table: pa.Table
+    architectures: tuple[Architecture, ...]
+    architecture_index: Int64[np.ndarray, " networks"]
+    load: Load
+    fingerprint: str
+    image_sets: tuple[CollectedImages, ...] = ()
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    licence: str | None = None
+    citation: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.table.column_names[:1] == ["net_id"], "readers name their networks"
+        assert len(self.table) == len(self.architecture_index), "readers give every network an architecture"
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """The networks one after another, in the order of the table."""
+        for number, index in enumerate(self.architecture_index.tolist()):
+            tensors = {key: stacked[0] for key, stacked in self.load(np.array([number])).items()}
+            row = {name: self.table[name][number].as_py() for name in self.table.column_names}
+            yield Checkpoint(str(row["net_id"]), row, self.architectures[index], tensors)
+
+    def take(self, rows: Int64[np.ndarray, " rows"]) -> "Collection":
+        """The networks at these rows alone."""
+        load = self.load
+        return Collection(
+            **{name: getattr(self, name) for name in self.__dataclass_fields__}
+            | {
+                "table": self.table.take(pa.array(rows)),
+                "architecture_index": self.architecture_index[rows],
+                "load": lambda chosen: load(rows[chosen]),
+                "fingerprint": f"{self.fingerprint} {len(rows)} {hash_rows(rows)}",
+            }
+        )
+
+
+def hash_rows(rows: Int64[np.ndarray, " rows"]) -> str:
+    """A short digest of row numbers."""
+    from hashlib import sha256
+
+    return sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()[:16]
