@@ -21,6 +21,7 @@ from zootool.zoo import verify
 
 UNITS = (4, 3, 5, 2, 4)
 MARKED = replace(SMALL_CHUNKS, mark_bytes=1)
+WIDE = replace(MARKED, shard_bytes=80_000)
 COMPRESSED = replace(MARKED, zstd_level=3)
 
 
@@ -97,15 +98,15 @@ def test_a_second_interruption_goes_on_too(tmp_path: Path) -> None:
 
 
 def test_bytes_behind_the_mark_are_cut_off(tmp_path: Path) -> None:
-    left = interrupted(tmp_path, 12)
+    left = interrupted(tmp_path, 12, WIDE)
     mark = json.loads((left / MARK).read_bytes())["arrays"]["edges"]
     assert mark["chunks"], "a shard is open"
     with (left / "edges" / "c" / str(mark["num_shards"])).open("ab") as shard:
         shard.write(b"half a chunk" * 1000)
     (left / "edges" / "c" / "77").write_bytes(b"a shard that no mark knows")
     (left / "nets.parquet").write_bytes(b"half a table")
-    zoo_id = write_store(tmp_path / "x.zoo", UnitSource(tmp_path / "units", "x"), MARKED)
-    assert zoo_id == convert(tmp_path / "units", tmp_path / "whole" / "x.zoo", options=MARKED)
+    zoo_id = write_store(tmp_path / "x.zoo", UnitSource(tmp_path / "units", "x"), WIDE)
+    assert zoo_id == convert(tmp_path / "units", tmp_path / "whole" / "x.zoo", options=WIDE)
 
 
 @pytest.mark.parametrize("change", ["units", "options", "name", "mark"])
