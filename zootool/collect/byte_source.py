@@ -6,13 +6,14 @@ Files are read rather than mapped: one that is cut off by somebody else while it
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from zootool.errors import FormatError, IntegrityError, MissingError, printable
 
 _SMALL_BYTES = 8 << 20
 
 
+@runtime_checkable
 class ByteSource(Protocol):
     """Something with `size` bytes; `shown` is how errors name it."""
 
@@ -79,25 +80,32 @@ class Window:
         return self._source.read(self._start + start, size)
 
 
-def open_source(source: "Path | bytes | bytearray | memoryview | BinaryIO | ByteSource", max_bytes: int) -> ByteSource:
+def open_source(source: Path | bytes | bytearray | memoryview | BinaryIO | ByteSource, max_bytes: int) -> ByteSource:
     """`source` as something that can be read at any place; small files and file objects are read at once.
 
     Raises MissingError where there is no file, FormatError for what is no regular file or has more than `max_bytes`.
     """
+    opened: ByteSource
     if isinstance(source, Path):
         opened = _open_path(source)
     elif isinstance(source, bytes | bytearray | memoryview):
         opened = MemorySource(source, f"a buffer of {len(source)} bytes")
-    elif isinstance(source, MemorySource | FileSource | Window):
+    elif isinstance(source, ByteSource):
         opened = source
-    elif hasattr(source, "seek"):
-        content = source.read(max_bytes + 1)  # type: ignore[arg-type]
-        opened = MemorySource(content, printable(getattr(source, "name", "a file object")))
     else:
-        return source  # type: ignore[return-value]
+        opened = MemorySource(_read_file_object(source, max_bytes), printable(getattr(source, "name", "a file object")))
     if opened.size > max_bytes:
         raise FormatError(f"{opened.shown} has {opened.size} bytes, at most {max_bytes} are read")
     return opened
+
+
+def _read_file_object(file: BinaryIO, max_bytes: int) -> bytes:
+    # Python makes room for all that is asked for, whether it is there or not: hence block by block.
+    blocks, left = [], max_bytes + 1
+    while left > 0 and (block := file.read(min(left, _SMALL_BYTES))):
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
 
 
 def _open_path(path: Path) -> ByteSource:

@@ -149,7 +149,8 @@ def _data_start(source: ByteSource, member: Member) -> int:
     header = source.read(member.start, _LOCAL.size + len(member.raw_name))
     fields = _LOCAL.unpack_from(header)
     start = member.start + len(header) + fields[10]
-    if fields[0] != b"PK\x03\x04" or header[_LOCAL.size :] != member.raw_name or fields[3] != member.method:
+    told = fields[0], fields[3], fields[9], header[_LOCAL.size :]
+    if told != (b"PK\x03\x04", member.method, len(member.raw_name), member.raw_name):
         raise UntrustedError(
             f"has two headers for {printable(member.name, 80)} that differ", hint="don't use this file"
         )

@@ -170,6 +170,21 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path, suffix: str, num_v
         assert_same(load_checkpoint(path).value, value)
 
 
+def test_an_open_file_and_an_open_member_will_do(tmp_path: Path) -> None:
+    value = {"x": torch.arange(3_000_000)}
+    (tmp_path / "net.pth").write_bytes(saved(value))
+    with (tmp_path / "net.pth").open("rb") as file:
+        loaded = load_checkpoint(file)
+        assert loaded.shown == f"{tmp_path}/net.pth"
+        assert_same(loaded.value, value)
+    with (tmp_path / "net.pth").open("rb") as file, pytest.raises(FormatError, match="has 1001 bytes, at most 1000"):
+        load_checkpoint(file, limits=LoadLimits(max_file_bytes=1000))
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(tmp_path / "net.pth", "a/net.pth")
+    with zipfile.ZipFile(tmp_path / "outer.zip") as outer, outer.open("a/net.pth") as member:
+        assert_same(load_checkpoint(member).value, value)
+
+
 def test_a_member_of_a_zip_is_read_in_place(tmp_path: Path) -> None:
     value = {"x": torch.arange(2_500_000.0)}
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
