@@ -107,6 +107,7 @@ def test_bytes_behind_the_mark_are_cut_off(tmp_path: Path) -> None:
     (left / "nets.parquet").write_bytes(b"half a table")
     zoo_id = write_store(tmp_path / "x.zoo", UnitSource(tmp_path / "units", "x"), WIDE)
     assert zoo_id == convert(tmp_path / "units", tmp_path / "whole" / "x.zoo", options=WIDE)
+    assert verify(tmp_path / "x.zoo", "deep").passed
 
 
 @pytest.mark.parametrize("change", ["units", "options", "name", "mark"])
