@@ -6,7 +6,7 @@ Files are read rather than mapped: one that is cut off by somebody else while it
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 from zootool.errors import FormatError, IntegrityError, MissingError, printable
 
@@ -80,7 +80,7 @@ class Window:
         return self._source.read(self._start + start, size)
 
 
-def open_source(source: Path | bytes | bytearray | memoryview | BinaryIO | ByteSource, max_bytes: int) -> ByteSource:
+def open_source(source: Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource, max_bytes: int) -> ByteSource:
     """`source` as something that can be read at any place; small files and file objects are read at once.
 
     Raises MissingError where there is no file, FormatError for what is no regular file or has more than `max_bytes`.
@@ -99,7 +99,7 @@ def open_source(source: Path | bytes | bytearray | memoryview | BinaryIO | ByteS
     return opened
 
 
-def _read_file_object(file: BinaryIO, max_bytes: int) -> bytes:
+def _read_file_object(file: IO[bytes], max_bytes: int) -> bytes:
     # Python makes room for all that is asked for, whether it is there or not: hence block by block.
     blocks, left = [], max_bytes + 1
     while left > 0 and (block := file.read(min(left, _SMALL_BYTES))):
@@ -131,7 +131,7 @@ def _stat_regular(path: Path, shown: str) -> os.stat_result:
     return status
 
 
-def _read_fully(file: BinaryIO, size: int) -> bytes:
+def _read_fully(file: IO[bytes], size: int) -> bytes:
     # The system reads at most 2 GB at a time.
     first = file.read(size)
     if len(first) == size:

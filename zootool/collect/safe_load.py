@@ -9,7 +9,7 @@ process of its own with limits. Nothing ever falls back to an unsafe load, and t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 from zootool.collect.byte_source import ByteSource, open_source
 from zootool.collect.lazy_tensor import LazyTensor
@@ -21,7 +21,7 @@ from zootool.collect.torch_zip import read_torch_zip
 from zootool.collect.worker import read_by_torch
 from zootool.errors import BadDataError, FormatError
 
-Source = Path | bytes | bytearray | memoryview | BinaryIO | ByteSource
+Source = Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource
 Form = Literal["torch zip", "torch legacy", "safetensors"]
 
 

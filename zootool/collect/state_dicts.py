@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -112,4 +113,12 @@ def _common_prefixes(keys: list[str], stripped: list[str]) -> str:
 def _is_finite(array: np.ndarray, dtype: str) -> bool:
     if dtype == "bfloat16":
         return not bool(np.any((array & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT))
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    if array.dtype.kind != "f":
+        return True
+    # A sum of squares is finite only where all values are, and takes a third of the time of looking at each.
+    return (dtype != "float16" and _has_finite_squares(array.reshape(-1))) or bool(np.isfinite(array).all())
+
+
+def _has_finite_squares(flat: np.ndarray) -> bool:
+    with np.errstate(all="ignore"):
+        return isfinite(float(flat.dot(flat)))

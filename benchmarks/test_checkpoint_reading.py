@@ -1,0 +1,119 @@
+"""How fast checkpoints from elsewhere are read: 20,000 files of one SIREN each, and a few large ones, against torch.
+
+All contenders run in turn in every round of one process over the same files, so that what slows the machine down slows
+all of them; a ratio is the median over the rounds. `pytest benchmarks/test_checkpoint_reading.py --benchmark-only -s`
+prints the tables. Every contender ends with the values in memory, and ours has checked checksums, bounds, names and
+that all of them are finite. The files lie in the system's cache.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from zootool.collect.safe_load import load_checkpoint
+from zootool.collect.state_dicts import find_state_dict, read_tensors
+
+NUM_FILES = int(os.environ.get("ZOO_BENCH_FILES", "20000"))
+ROUNDS = 5
+THREADS = len(os.sched_getaffinity(0))
+
+Run = Callable[[], int]
+"""Does some work and returns its amount: networks, or bytes."""
+
+
+@pytest.fixture(scope="module")
+def sirens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """SIREN state_dicts of 1,251 parameters by the format that they are saved in; no two hold the same values."""
+    folder = tmp_path_factory.mktemp("sirens")
+    network = nn.Sequential(nn.Linear(2, 32), nn.Linear(32, 32), nn.Linear(32, 3))
+    state = network.state_dict()
+    paths: dict[str, list[Path]] = {"zip": [], "legacy": []}
+    for form, own in paths.items():
+        for i in range(NUM_FILES if form == "zip" else NUM_FILES // 10):
+            own.append(folder / f"{form}_net{i}.pth")
+            torch.save(
+                {key: value + i for key, value in state.items()}, own[-1], _use_new_zipfile_serialization=form == "zip"
+            )
+    return paths
+
+
+def test_many_small_files(benchmark: Any, sirens: dict[str, list[Path]]) -> None:
+    files = sirens["zip"]
+    with ProcessPoolExecutor(THREADS) as pool:
+
+        def in_processes() -> int:
+            size = -(-len(files) // (THREADS * 4))
+            return sum(pool.map(read_safely, [files[i : i + size] for i in range(0, len(files), size)]))
+
+        in_processes()
+        contenders: dict[str, Run] = {
+            "our reader": lambda: read_safely(files),
+            f"our reader, {THREADS} processes": in_processes,
+            "torch.load(weights_only=True)": lambda: read_by_torch(files, weights_only=True),
+            "torch.load(weights_only=False)": lambda: read_by_torch(files, weights_only=False),
+        }
+        compare("small files, zip", "networks/s", contenders, "torch.load(weights_only=True)")
+    legacy = sirens["legacy"]
+    contenders = {
+        "our reader": lambda: read_safely(legacy),
+        "torch.load(weights_only=True)": lambda: read_by_torch(legacy, weights_only=True),
+    }
+    compare("small files, legacy", "networks/s", contenders, "torch.load(weights_only=True)")
+    benchmark.pedantic(lambda: read_safely(files[:1000]), rounds=3)
+
+
+def test_large_files(benchmark: Any, tmp_path: Path) -> None:
+    """Where bytes count and not files: 8 layers of 16 MB."""
+    state = {f"{i}.weight": torch.randn(2048, 2048) for i in range(8)}
+    files = [tmp_path / "large.pth", tmp_path / "large_legacy.pth"]
+    for path in files:
+        torch.save(state, path, _use_new_zipfile_serialization=path is files[0])
+    for path in files:
+        megabytes = path.stat().st_size // 1_000_000
+        contenders: dict[str, Run] = {
+            "our reader": lambda path=path, megabytes=megabytes: read_safely([path]) * megabytes,
+            "torch.load(weights_only=True)": lambda path=path, megabytes=megabytes: (
+                read_by_torch([path], weights_only=True) * megabytes
+            ),
+        }
+        compare(path.stem, "MB/s", contenders, "torch.load(weights_only=True)")
+    benchmark.pedantic(lambda: read_safely(files[:1]), rounds=3)
+
+
+def compare(title: str, unit: str, contenders: dict[str, Run], reference: str) -> None:
+    """Run all in turn and print rates and the ratio to the reference."""
+    rounds = [{name: timed(run) for name, run in contenders.items()} for _ in range(ROUNDS)]
+    print(f"\n| {title} | {unit} | times {reference} |\n| --- | --- | --- |")
+    for name in contenders:
+        ratio = statistics.median(each[name] / each[reference] for each in rounds)
+        print(f"| {name} | {statistics.median(each[name] for each in rounds):,.0f} | {ratio:.3g} |")
+
+
+def timed(run: Run) -> float:
+    """Amount per second."""
+    start = time.perf_counter()
+    amount = run()
+    return amount / (time.perf_counter() - start)
+
+
+def read_safely(files: Iterable[Path]) -> int:
+    count = 0
+    for path in files:
+        count += bool(read_tensors(find_state_dict(load_checkpoint(path).value).tensors).arrays)
+    return count
+
+
+def read_by_torch(files: Iterable[Path], *, weights_only: bool) -> int:
+    """The files are our own, so that reading them without care is safe here, and here alone."""
+    count = 0
+    for path in files:
+        count += bool(torch.load(path, weights_only=weights_only))
+    return count
