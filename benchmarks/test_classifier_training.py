@@ -1,0 +1,193 @@
+"""How fast classifiers are trained: the CPU kernel and the stacked transformers against a loop over single networks.
+
+The loop is what one would write in torch: a module, torch.optim, one network after the other, with as many threads as
+suit it. All contenders train the same hyper-parameters on the same images, in turn in every round of one process, so
+that what slows the machine down slows all of them; a ratio is the median over the rounds. `pytest benchmarks
+--benchmark-only -s` prints the tables.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zootool.build.classifier.cnn import CnnTraining, train_cnn
+from zootool.build.classifier.draws import CnnRun, draw_run
+from zootool.build.classifier.trained import Labelled
+from zootool.build.classifier.vit import VitTraining, train_vits
+from zootool.build.classifier_work import MAX_STACKED, levels_of
+from zootool.build.recipe import CnnRecipe, VitRecipe, load_recipe_of
+from zootool.nets.cnn import Cnn
+from zootool.nets.vit import SimpleVit
+
+THREADS = len(os.sched_getaffinity(0))
+ROUNDS = 3
+EPOCHS = 4
+NUM_RUNS = 12
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}
+NUM_IMAGES = {"digits": 1297, "mnist": 1024}
+OPTIMISERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+
+Contender = Callable[[], int]
+"""Trains networks for an epoch and says how many."""
+
+
+@pytest.mark.parametrize(("dataset", "batch_size"), [("digits", None), ("digits", 512), ("mnist", 64), ("mnist", 512)])
+def test_small_cnns_against_a_loop(benchmark: Any, dataset: str, batch_size: int | None) -> None:
+    """`small-cnn`, networks x epochs per second; None is the recipe's own batch size."""
+    parts = {} if batch_size is None else {"batch_size": batch_size}
+    recipe = load_recipe_of(CnnRecipe, "small-cnn", dataset, parts)
+    contenders = {"CPU kernel": kernel(recipe, dataset), **loops(lambda: cnn_loop(recipe, dataset))}
+    compare(benchmark, f"small-cnn, {dataset}, batches of {recipe.batch_size}", contenders)
+
+
+def test_wild_park_against_a_loop(benchmark: Any) -> None:
+    """Architectures that differ, on 8 x 8 pixels."""
+    recipe = load_recipe_of(CnnRecipe, "wild-park", "digits")
+    contenders = {"CPU kernel": kernel(recipe, "digits"), **loops(lambda: cnn_loop(recipe, "digits"))}
+    compare(benchmark, "wild-park, digits", contenders)
+
+
+def test_vits_against_a_loop(benchmark: Any) -> None:
+    """`simple-vit` on digits."""
+    recipe = load_recipe_of(VitRecipe, "simple-vit", "digits")
+    contenders = {"stacked torch": stacks(recipe), **loops(lambda: vit_loop(recipe))}
+    compare(benchmark, "simple-vit, digits", contenders)
+
+
+def compare(benchmark: Any, title: str, contenders: dict[str, Contender]) -> None:
+    """Print networks x epochs per second of all, and by what factor the first is faster than each."""
+    ours = next(iter(contenders))
+    for contender in contenders.values():
+        contender()
+    rounds = [{name: rate(contender) for name, contender in contenders.items()} for _ in range(ROUNDS)]
+    print(f"\nload before: {os.getloadavg()[0]:.1f}\n| {title}, {THREADS} processors | networks x epochs/s | factor |")
+    print("| --- | --- | --- |")
+    for name in contenders:
+        ratio = statistics.median(round_[ours] / round_[name] for round_ in rounds)
+        print(f"| {name} | {statistics.median(round_[name] for round_ in rounds):,.1f} | {ratio:.1f} |")
+        benchmark.extra_info[name] = ratio
+    benchmark.pedantic(contenders[ours], rounds=ROUNDS)
+
+
+def rate(contender: Contender) -> float:
+    """Networks x epochs per second."""
+    started = time.perf_counter()
+    count = contender()
+    return count / (time.perf_counter() - started)
+
+
+def kernel(recipe: CnnRecipe, dataset: str) -> Contender:
+    """The kernel on all processors."""
+    train = images(dataset)
+    runs = [draw_run(recipe, run, SHAPES[dataset], 10) for run in range(NUM_RUNS)]
+    training = CnnTraining(recipe.seed, recipe.batch_size, (EPOCHS,))
+    none = Labelled(train.pixels[:1], train.labels[:1])
+
+    def train_one(run: CnnRun) -> None:
+        train_cnn(run, training, train, none, levels_of(recipe.target))
+
+    def run_all() -> int:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(train_one, runs))
+        return EPOCHS * NUM_RUNS
+
+    return run_all
+
+
+def cnn_loop(recipe: CnnRecipe, dataset: str) -> Contender:
+    """The same networks by modules, one after the other, with the evaluation that the kernel ends with."""
+    train = images(dataset)
+    runs = [draw_run(recipe, run, SHAPES[dataset], 10) for run in range(NUM_RUNS)]
+
+    def run_all() -> int:
+        for run in runs:
+            module = Cnn(run.config)
+            optimiser = OPTIMISERS[run.optimiser](module.parameters(), lr=run.lr, weight_decay=run.l2)
+            count = round(run.train_fraction * len(train.labels))
+            train_epochs(module, optimiser, train, count, recipe.batch_size, recipe.target)
+        return EPOCHS * NUM_RUNS
+
+    return run_all
+
+
+def stacks(recipe: VitRecipe) -> Contender:
+    """As many stacks as there are processors."""
+    train = images("digits")
+    none = Labelled(train.pixels[:1], train.labels[:1])
+    training = VitTraining(recipe.seed, recipe.lr, recipe.batch_size, recipe.flip, recipe.crop)
+    runs = [list(range(i * MAX_STACKED, (i + 1) * MAX_STACKED)) for i in range(THREADS)]
+
+    def train_stack(stack: list[int]) -> None:
+        train_vits(stack, EPOCHS, recipe.config(1, 10), training, train, none, levels_of(recipe.target))
+
+    def run_all() -> int:
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(train_stack, runs))
+        return EPOCHS * MAX_STACKED * THREADS
+
+    return run_all
+
+
+def vit_loop(recipe: VitRecipe) -> Contender:
+    """Modules, one after the other; without augmentation, which costs the loop less."""
+    train = images("digits")
+
+    def run_all() -> int:
+        for _ in range(2):
+            module = SimpleVit(recipe.config(1, 10))
+            optimiser = torch.optim.Adam(module.parameters(), lr=recipe.lr)
+            train_epochs(module, optimiser, train, len(train.labels), recipe.batch_size, recipe.target)
+        return 2 * EPOCHS
+
+    return run_all
+
+
+def train_epochs(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    train: Labelled,
+    count: int,
+    batch_size: int,
+    target: tuple[float, float],
+) -> None:
+    x = torch.from_numpy(levels_of(target)[train.pixels[:count]]).permute(0, 3, 1, 2).contiguous()
+    y = torch.from_numpy(train.labels[:count])
+    for _ in range(EPOCHS):
+        order = torch.randperm(count)
+        for start in range(0, count, batch_size):
+            rows = order[start : start + batch_size]
+            optimiser.zero_grad()
+            functional.cross_entropy(module(x[rows]), y[rows]).backward()
+            optimiser.step()
+    with torch.no_grad():
+        for start in range(0, count, 512):
+            functional.cross_entropy(module(x[start : start + 512]), y[start : start + 512])
+
+
+def loops(make: Callable[[], Contender]) -> dict[str, Contender]:
+    """The loop on one thread and on all."""
+    loop = make()
+    return {f"loop, {threads} thread{'s' * (threads > 1)}": on_threads(loop, threads) for threads in {1, THREADS}}
+
+
+def on_threads(contender: Contender, threads: int) -> Contender:
+    def run() -> int:
+        torch.set_num_threads(threads)
+        return contender()
+
+    return run
+
+
+def images(dataset: str) -> Labelled:
+    rng = np.random.default_rng(0)
+    count = NUM_IMAGES[dataset]
+    return Labelled(rng.integers(0, 256, (count, *SHAPES[dataset]), dtype=np.uint8), rng.integers(0, 10, count))
