@@ -19,7 +19,7 @@ from zootool.collect.torch_legacy import read_torch_legacy
 from zootool.collect.torch_names import NeedsTorch, Stub
 from zootool.collect.torch_zip import read_torch_zip
 from zootool.collect.worker import read_by_torch
-from zootool.errors import BadDataError, FormatError
+from zootool.errors import BadDataError, FormatError, printable
 
 Source = Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource
 Form = Literal["torch zip", "torch legacy", "safetensors"]
@@ -35,8 +35,16 @@ class Loaded:
 
     @property
     def tensors(self) -> dict[str, LazyTensor]:
-        """Every tensor by its path, such as `model/fc.weight`; tied ones stand under each of their paths."""
-        return dict(walk_tensors(self.value))
+        """Every tensor by its path, such as `model/fc.weight`; tied ones stand under each of their paths.
+
+        Raises FormatError where two have one path, since a key has a slash in it.
+        """
+        tensors: dict[str, LazyTensor] = {}
+        for path, tensor in walk_tensors(self.value):
+            if path in tensors:
+                raise FormatError(f"{self.shown} holds two tensors at {printable(path, 80)}")
+            tensors[path] = tensor
+        return tensors
 
     @property
     def aliases(self) -> dict[str, str]:

@@ -44,14 +44,19 @@ class CheckedTensors:
     non_finite: tuple[str, ...]
 
 
-def find_state_dict(value: Any, *, wrapper: str | None = None) -> StateDict:
+def find_state_dict(value: Any, *, wrapper: str | None = None, shown: str = "the checkpoint") -> StateDict:
     """The state_dict in a loaded value: itself, or what a known wrapper (or the one named) holds.
+
+    `shown` names the file in errors.
 
     Raises FormatError where there is none, or where two wrappers hold one each and none is named.
     """
     stripped: list[str] = []
-    while not _has_tensors(value):
-        value = _unwrap(value, wrapper if not stripped else None, stripped)
+    try:
+        while not _has_tensors(value):
+            value = _unwrap(value, wrapper if not stripped else None, stripped)
+    except FormatError as error:
+        raise FormatError(f"{shown} {error.message}", hint=error.hint) from None
     keys = [key for key, item in value.items() if isinstance(item, LazyTensor)]
     prefix = _common_prefixes(keys, stripped)
     others = {str(key).removeprefix(prefix): item for key, item in value.items() if not isinstance(item, LazyTensor)}
@@ -67,7 +72,8 @@ def read_tensors(tensors: Mapping[str, LazyTensor], *, allow_non_finite: bool = 
     non_finite = tuple(key for key, array in arrays.items() if not _is_finite(array, tensors[key].dtype))
     if non_finite and not allow_non_finite:
         raise NumericalError(
-            f"{printable(non_finite[0], 80)} and {len(non_finite) - 1} other tensors hold NaN or infinities",
+            f"{tensors[non_finite[0]].storage.source.shown} holds NaN or infinities in "
+            f"{printable(non_finite[0], 80)} and {len(non_finite) - 1} other tensors",
             hint="this network diverged: leave it out, or allow such values",
         )
     return CheckedTensors(arrays, non_finite)

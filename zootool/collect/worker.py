@@ -22,12 +22,14 @@ from zootool.collect.lazy_tensor import LazyTensor, Storage, check_layout
 from zootool.collect.limits import LoadLimits
 from zootool.collect.names import check_tensor_name
 from zootool.collect.pickle_names import check_key
-from zootool.errors import BadDataError, FormatError, printable
+from zootool.errors import FormatError, MissingError, printable
 
 _LENGTH = struct.Struct("<Q")
 _MAX_REPLY_HEADER_BYTES = 64 << 20
+_START_SECONDS = 120.0
 _LOCK = threading.Lock()
-_RUNNING: dict[LoadLimits, "_Worker"] = {}
+# By process, too: one that was forked must not talk through its parent's pipes.
+_RUNNING: dict[tuple[int, LoadLimits], "_Worker"] = {}
 
 
 def read_by_torch(source: ByteSource, limits: LoadLimits) -> Any:
@@ -38,13 +40,14 @@ def read_by_torch(source: ByteSource, limits: LoadLimits) -> Any:
     if source.size > limits.max_worker_bytes // 2:
         raise FormatError(f"has {source.size} bytes and only torch can read it: that is too large")
     content = source.read(0, source.size)
+    key = (os.getpid(), limits)
     with _LOCK:
-        if limits not in _RUNNING:
-            _RUNNING[limits] = _Worker(limits)
+        if key not in _RUNNING:
+            _RUNNING[key] = _start(limits)
         try:
-            header, data = _RUNNING[limits].exchange(content)
+            header, data = _RUNNING[key].exchange(content)
         except (OSError, EOFError, ValueError, struct.error) as error:
-            _RUNNING.pop(limits).stop()
+            _RUNNING.pop(key).stop()
             raise FormatError(
                 f"took torch more than {limits.max_worker_seconds:g} s or {limits.max_worker_bytes} bytes, or ended it",
                 hint="don't use this file",
@@ -61,11 +64,18 @@ def read_by_torch(source: ByteSource, limits: LoadLimits) -> Any:
 def stop_workers() -> None:
     """End the processes that were started; the next file that needs one starts it anew."""
     with _LOCK:
-        while _RUNNING:
-            _RUNNING.popitem()[1].stop()
+        for key in [key for key in _RUNNING if key[0] == os.getpid()]:
+            _RUNNING.pop(key).stop()
 
 
-atexit.register(stop_workers)
+def _start(limits: LoadLimits) -> "_Worker":
+    worker = _Worker(limits)
+    try:
+        worker.wait_until_ready()
+    except (OSError, EOFError, ValueError) as error:
+        worker.stop()
+        raise MissingError("torch doesn't start in a process of its own", hint="run `zoo doctor`") from error
+    return worker
 
 
 class _Worker:
@@ -73,6 +83,7 @@ class _Worker:
 
     def __init__(self, limits: LoadLimits) -> None:
         self._limits = limits
+        self._owner = os.getpid()
         # -P: whoever owns the current folder doesn't decide which torch is imported.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "zootool.collect.worker_main", str(limits.max_worker_bytes)],
@@ -81,14 +92,20 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         )
-        self._wait_for(self._read_ready, 120.0)
+        atexit.register(self.stop)
+
+    def wait_until_ready(self) -> None:
+        """Return when torch has been imported there. Raises OSError or EOFError where that fails."""
+        self._wait_for(self._read_ready, _START_SECONDS)
 
     def exchange(self, content: memoryview) -> tuple[dict[str, Any], bytes]:
         """Send a file and return what comes back. Raises OSError or EOFError where the process ended."""
         return self._wait_for(lambda: self._exchange(content), self._limits.max_worker_seconds)
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, if it is this one's."""
+        if self._owner != os.getpid():
+            return
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -169,7 +186,7 @@ class _Reply:
     def _tensor(self, content: Any, path: str) -> LazyTensor:
         dtype, shape, start = content
         if dtype not in DTYPE_BYTES:
-            raise BadDataError(f"holds a tensor of the dtype {printable(dtype, 20)}")
+            raise FormatError(f"holds a tensor of the dtype {printable(dtype, 20)}")
         check_tensor_name(path, self._limits)
         shape = tuple(shape)
         strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))

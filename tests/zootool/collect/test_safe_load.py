@@ -155,6 +155,12 @@ def test_tensors_are_named_by_their_path() -> None:
     assert list(loaded.tensors) == ["model/fc.weight", "more/0"]
 
 
+def test_two_tensors_at_one_path_are_refused() -> None:
+    loaded = load_checkpoint(saved({"a": {"b": torch.ones(1)}, "a/b": torch.zeros(1)}))
+    with pytest.raises(FormatError, match="two tensors at a/b"):
+        _ = loaded.tensors
+
+
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, io.BytesIO])
 def test_any_source_of_bytes_will_do(wrap: Callable[[bytes], Any]) -> None:
     assert load_checkpoint(wrap(saved({"x": torch.ones(2)}))).value["x"].read().tolist() == [1, 1]

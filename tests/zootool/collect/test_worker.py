@@ -115,8 +115,8 @@ def test_a_process_that_dies_is_told_and_started_anew() -> None:
     limits = LoadLimits(max_worker_seconds=20)
     content = saved({"counts": Counter(), "x": torch.ones(2)})
     load_checkpoint(content, limits=limits)
-    worker._RUNNING[limits]._process.kill()
-    worker._RUNNING[limits]._process.wait()
+    worker._RUNNING[os.getpid(), limits]._process.kill()
+    worker._RUNNING[os.getpid(), limits]._process.wait()
     with pytest.raises(FormatError, match="took torch more than 20 s"):
         load_checkpoint(content, limits=limits)
     assert load_checkpoint(content, limits=limits).value["x"].read().tolist() == [1, 1]
@@ -127,7 +127,7 @@ def test_too_much_time_ends_it() -> None:
     start = time.monotonic()
     with pytest.raises(FormatError, match="took torch more than 0 s"):
         load_checkpoint(saved({"counts": Counter(), "x": torch.ones(1_000_000)}), limits=limits)
-    assert limits not in worker._RUNNING
+    assert (os.getpid(), limits) not in worker._RUNNING
     assert time.monotonic() - start < 120
 
 
