@@ -6,10 +6,20 @@ from typing import Annotated
 import typer
 
 from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.reading import (
+    ArchitectureOption,
+    CleanOption,
+    FormatOption,
+    LabelsOption,
+    SplitSeedOption,
+    SplitsOption,
+    StepsOption,
+    read_options,
+)
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A folder that `zoo build` wrote.")],
+    source: Annotated[Path, typer.Argument(help="A folder that `zoo build` wrote, or checkpoints in any format.")],
     destination: Annotated[Path, typer.Argument(help="The store to write, NAME.zoo.")],
     name: Annotated[str | None, typer.Option(help="The zoo's name; by default the store's.")] = None,
     zstd: Annotated[int | None, typer.Option(min=-7, max=22, help="Compress chunks at this zstd level.")] = None,
@@ -23,6 +33,13 @@ def convert(
     append: Annotated[
         bool, typer.Option("--append", help="Add the networks that DESTINATION doesn't have yet: a new version of it.")
     ] = False,
+    format: FormatOption = None,
+    steps: StepsOption = None,
+    splits: SplitsOption = None,
+    labels: LabelsOption = None,
+    architecture: ArchitectureOption = None,
+    clean: CleanOption = False,
+    split_seed: SplitSeedOption = 0,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and check; never changes a byte.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,17 +53,30 @@ def convert(
     from zootool.store import WriteOptions, open_store
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
+    reading = read_options(steps, splits, labels, architecture, clean, split_seed)
     if append and (name or with_images):
         raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")
     with progress_bars() as report:
         if append:
-            known = append_networks(source, destination, options=options, report=report).num_known
+            found = append_networks(source, destination, format=format, reading=reading, options=options, report=report)
+            known = found.num_known
         else:
             known = 0
-            convert_networks(source, destination, name=name, with_images=with_images, options=options, report=report)
+            convert_networks(
+                source,
+                destination,
+                name=name,
+                with_images=with_images,
+                format=format,
+                reading=reading,
+                options=options,
+                report=report,
+            )
     store = open_store(destination)
     if as_json:
         print_json({"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known})
     else:
         had = f", which had {known:,} of them already" if known else ""
         say(f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}")
+        for text in store.info.provenance.get("notes", []):
+            say(f"[yellow]note[/] {shown(text)}")

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import bench, build, recipe, train
+from cli.collect import collect
 from cli.console import errors, show_error
 from cli.convert import convert
 from cli.demo import demo
@@ -23,6 +24,7 @@ from cli.merge import merge
 from cli.predict import predict
 from cli.reconstruct import reconstruct
 from cli.report import report
+from cli.show import show
 from cli.subset import subset
 from cli.verify import verify
 from zootool.errors import ZooError
@@ -74,6 +76,8 @@ app = typer.Typer(
 app.command()(demo)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(build.app, name="build")
+app.command()(collect)
+app.command()(show)
 app.command()(convert)
 app.command()(ls)
 app.command()(info)

@@ -1,30 +1,41 @@
 """State_dicts of many files as stacked arrays, each checked against the one architecture that they are to have."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from zootool.architecture import Architecture
 from zootool.collect.lazy_tensor import NUMPY_DTYPES, LazyTensor
-from zootool.collect.safe_load import Source, load_checkpoint
-from zootool.collect.state_dicts import find_state_dict
-from zootool.errors import FormatError, printable
+from zootool.collect.safe_load import Loaded, Source, load_checkpoint
+from zootool.collect.state_dicts import StateDict, find_state_dict
+from zootool.errors import BadDataError, FormatError, printable
 
 Tensors = Mapping[str, LazyTensor]
 
 
 def state_dict_of(source: Source) -> Tensors:
     """The tensors of the state_dict in a file, by key."""
-    return find_state_dict(load_checkpoint(source).value).tensors
+    return found_in(load_checkpoint(source)).tensors
+
+
+def found_in(loaded: Loaded) -> StateDict:
+    """The state_dict in a loaded file, which errors name."""
+    try:
+        return find_state_dict(loaded.value)
+    except BadDataError as error:
+        problem = error.message.removeprefix("the checkpoint ")
+        raise type(error)(f"{loaded.shown} {problem}", hint=error.hint) from error
 
 
 def stack_networks(
     architecture: Architecture,
-    sources: Sequence[Source],
-    read: Callable[[Source], Tensors] = state_dict_of,
+    sources: Sequence[Any],
+    read: Callable[[Any], Tensors] = state_dict_of,
     names: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """key -> (networks, *shape) for every key of the architecture; `read` gives the tensors of one source.
+    """key -> (networks, *shape) for every key of the architecture; `read` gives the tensors of one source,
+    which may be anything that it knows: the sources are opened one after another.
 
     `names` are how errors name the sources, by default what they are. Raises FormatError for a source whose keys,
     shapes or dtypes are others.

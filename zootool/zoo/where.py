@@ -7,15 +7,20 @@ import pyarrow as pa
 from zootool.errors import UsageError, did_you_mean, printable
 from zootool.zoo.zoo import Zoo
 
+_LAST = "last=true"
 _BOOLEANS = {"true": True, "false": False}
 
 
 def select_where(zoo: Zoo, text: str) -> Zoo:
     """The networks that meet every condition: `column=value`, or `column=value|value`, separated by commas.
 
-    Values are read as the column's type; an empty value means missing. Raises UsageError.
+    Values are read as the column's type; an empty value means missing. `last=true` keeps each run's last checkpoint of
+    those that are left. Raises UsageError.
     """
-    return zoo.select(**parse_where(zoo.store.nets.schema, text))
+    words = [word.strip() for word in text.split(",")]
+    last = _LAST in words and "last" not in zoo.store.nets.schema.names
+    rest = ",".join(word for word in words if word != _LAST) if last else text
+    return zoo.select(last=last, **(parse_where(zoo.store.nets.schema, rest) if rest else {}))
 
 
 def parse_where(schema: pa.Schema, text: str) -> dict[str, Any]:

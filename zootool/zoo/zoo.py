@@ -66,16 +66,18 @@ class Zoo:
         """The selected networks' rows in the store, ascending."""
         return np.arange(len(self.store), dtype=np.int64) if self._rows is None else self._rows
 
-    def select(self, **conditions: Any) -> "Zoo":
+    def select(self, last: bool = False, **conditions: Any) -> "Zoo":
         """The networks whose columns have these values: `select(split="train", label=[3, 5])`.
 
-        A list, tuple, set or range means any of its members; None means missing. No weight is read. Raises UsageError
-        for a column that isn't there or a value of the wrong type.
+        A list, tuple, set or range means any of its members; None means missing. With `last`, of those that are left,
+        each run's last checkpoint alone. No weight is read. Raises UsageError for a column that isn't there or a value
+        of the wrong type.
         """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in conditions.items():
             keep &= _matches(self.nets.to_arrow([column])[column], column, wanted)
-        return Zoo(self.store, self.rows[keep])
+        rows = self.rows[keep]
+        return Zoo(self.store, _last_of_runs(NetsTable(self.store.nets, rows), rows) if last else rows)
 
     def take(self, positions: Int64[np.ndarray, " networks"]) -> "Zoo":
         """The networks at these positions of the selection. They keep the store's order."""
@@ -181,6 +183,16 @@ def open_zoo(path_or_url: str | Path) -> Zoo:
     IntegrityError for a damaged one.
     """
     return Zoo(open_store(path_or_url))
+
+
+def _last_of_runs(nets: NetsTable, rows: Int64[np.ndarray, " networks"]) -> Int64[np.ndarray, " runs"]:
+    table = nets.to_arrow(["run_id", "training_step"])
+    if any(table[name].null_count for name in table.column_names):
+        raise UsageError("some networks have no run_id or no training_step", hint="select those that have one first")
+    _, run = np.unique(table["run_id"].to_numpy(), return_inverse=True)
+    order = np.lexsort((table["training_step"].to_numpy(), run))
+    is_last = np.diff(run[order], append=-1) != 0
+    return np.sort(rows[order[is_last]])
 
 
 def _matches(column: pa.ChunkedArray, name: str, wanted: Any) -> np.ndarray:

@@ -29,7 +29,10 @@ class Reader(Protocol):
 
 
 # Modules in the order in which they are asked: the plain folder takes anything that holds checkpoints, so it is last.
-_MODULES = ("nfn",)
+_MODULES = (
+    "nfn",
+    "plain_folder",
+)
 
 
 def readers() -> dict[str, Reader]:

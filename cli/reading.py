@@ -1,0 +1,41 @@
+"""The options by which commands are told what a source of checkpoints doesn't say itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from zootool.collect.formats.options import ReadOptions
+
+FormatOption = Annotated[str | None, typer.Option("--format", help="How the source lies on disk; else found out.")]
+StepsOption = Annotated[str | None, typer.Option(help="Training steps to keep, such as 20,40,86.")]
+SplitsOption = Annotated[Path | None, typer.Option(help="A published file of splits.")]
+LabelsOption = Annotated[Path | None, typer.Option(help="A table of labels: CSV, JSON lines or Parquet.")]
+ArchitectureOption = Annotated[
+    Path | None, typer.Option(help="YAML that declares the architecture (docs/collecting.md).")
+]
+CleanOption = Annotated[bool, typer.Option("--clean", help="Without the known slips of a published protocol.")]
+SplitSeedOption = Annotated[int, typer.Option(min=0, help="Of splits that the source leaves open.")]
+
+
+def read_options(
+    steps: str | None,
+    splits: Path | None,
+    labels: Path | None,
+    architecture: Path | None,
+    clean: bool,
+    split_seed: int,
+) -> "ReadOptions":
+    """The options as readers take them. Raises UsageError and MissingError."""
+    from zootool.collect.formats.options import ReadOptions
+    from zootool.errors import MissingError, UsageError, printable
+
+    for path in (splits, labels, architecture):
+        if path is not None and not path.is_file():
+            raise MissingError(f"there is no file {printable(path)}", hint="check the path")
+    try:
+        wanted = tuple(int(step) for step in steps.split(",")) if steps else ()
+    except ValueError as error:
+        raise UsageError(f"can't read --steps {printable(steps, 60)}", hint="write it like --steps 20,40,86") from error
+    return ReadOptions(wanted, splits, labels, architecture, clean, split_seed)

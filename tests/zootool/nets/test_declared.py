@@ -1,0 +1,127 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zootool.errors import FormatError
+from zootool.nets.declared import declared_architecture
+from zootool.nets.network import Network
+
+
+class TinyVit(nn.Module):
+    """One block over 4 patches, post-norm, separate queries, keys and values, positions and a class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 6))
+        self.positions = nn.Parameter(torch.randn(1, 5, 6))
+        self.embed = nn.Linear(4, 6)
+        self.q, self.k, self.v = (nn.Linear(6, 8, bias=False) for _ in range(3))
+        self.out = nn.Linear(8, 6)
+        self.norm = nn.LayerNorm(6)
+        self.up, self.down = nn.Linear(6, 10), nn.Linear(10, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = functional.unfold(x, 2, stride=2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), self.embed(patches)], 1) + self.positions
+        q, k, v = (part(x).unflatten(-1, (2, 4)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = self.norm(x + self.out(attended))
+        x = x + self.down(functional.gelu(self.up(x)))
+        return self.head(x[:, 0])
+
+
+DECLARATION = {
+    "num_inputs": 4,
+    "family": "vit",
+    "tokens": {"patch_size": 2, "patch_order": "channels", "positions": "learned", "class_token": True},
+    "position": "positions",
+    "token": "token",
+    "layers": [
+        {"kind": "linear", "weight": "embed.weight", "bias": "embed.bias"},
+        {"kind": "qkv", "weight": ["q.weight", "k.weight", "v.weight"], "num_heads": 2},
+        {"kind": "attention", "num_heads": 2},
+        {
+            "kind": "linear", "weight": "out.weight", "bias": "out.bias", "norm": {"kind": "layer", "at": "norm"},
+            "residuals": [{"source": 1, "added": "before_norm"}],
+        },
+        {"kind": "linear", "weight": "up.weight", "bias": "up.bias", "activation": "gelu"},
+        {"kind": "linear", "weight": "down.weight", "bias": "down.bias", "residuals": [{"source": 4}]},
+        {"kind": "pool_linear", "weight": "head.weight", "bias": "head.bias", "pooling": {"kind": "first"}},
+    ],
+}  # fmt: skip
+
+
+EMBED = {"kind": "linear", "weight": "embed.weight"}
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {
+        key: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in module.state_dict().items()
+    }
+
+
+def rebuilt(module: nn.Module, declaration: object) -> Network:
+    network = Network(declared_architecture(declaration, shapes_of(module)))
+    network.load_state_dict(module.state_dict())
+    return network.eval()
+
+
+def changed(**parts: object) -> dict:
+    return {**DECLARATION, **parts}
+
+
+@torch.no_grad()
+def test_a_declared_transformer_computes_what_its_module_does() -> None:
+    torch.manual_seed(0)
+    module, x = TinyVit().eval(), torch.randn(5, 1, 4, 4)
+    network = rebuilt(module, DECLARATION)
+    assert list(network.state_dict()) == list(module.state_dict())
+    torch.testing.assert_close(network(x), module(x))
+
+
+@torch.no_grad()
+def test_a_declared_cnn_with_a_flatten_and_batch_norm() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 2)
+    ).eval()
+    module[1].running_mean.normal_()
+    declaration = {
+        "num_inputs": 1,
+        "layers": [
+            {
+                "kind": "conv", "weight": "0.weight", "stride": 2, "activation": "relu",
+                "norm": {"kind": "batch", "at": "1"},
+            },
+            {"kind": "flatten_linear", "weight": "4.weight", "bias": "4.bias"},
+        ],
+    }  # fmt: skip
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(rebuilt(module, declaration)(x), module(x))
+
+
+@pytest.mark.parametrize(
+    ("declaration", "message"),
+    [
+        ({"num_inputs": 4}, "layers: is missing"),
+        (changed(layer=[]), "layer: unknown key"),
+        (changed(position=None), "gives no part to 'positions'"),
+        (changed(other=["positions"]), "uses 'positions' twice"),
+        (changed(token="tokn"), "names 'tokn', which the checkpoint lacks"),
+        (changed(num_inputs=5), "the declaration"),
+        (changed(layers=[{"kind": "linear"}]), "layer 1 .linear. has no weight"),
+        (changed(layers=[{"kind": "linear", "weight": "norm.weight"}]), "wanted: 2 or 4 axes|weights of shapes"),
+        (changed(layers=[EMBED | {"residuals": [{"sourc": 1}]}]), "sourc"),
+        (changed(layers=[EMBED | {"norm": {"kind": "layer", "at": "n"}}]), "no norm at"),
+        ({"like": "simple-vitt"}, "no family 'simple-vitt'"),
+        ({"like": "simple-vit", "heads": 3}, "heads"),
+        ({"like": "cifar-resnet", "depth": 21}, "6 n"),
+        ({"like": "siren", "num_inputs": 2, "hidden": [4], "num_outputs": 1}, "19 tensors, the architecture 4|tensors"),
+        ("nothing", "declaration"),
+    ],
+)  # fmt: skip
+def test_declarations_that_do_not_fit_say_where(declaration: object, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        declared_architecture(declaration, shapes_of(TinyVit()))

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import nn
+
+from tests.zootool.nets.test_declared import TinyVit, shapes_of
+from zootool.errors import FormatError
+from zootool.nets.infer import infer_architecture
+from zootool.nets.network import Network
+from zootool.nets.resnet import CifarResnet
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5, bias=False), nn.ReLU(), nn.Linear(5, 2)),
+        nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 2)),
+        nn.Sequential(nn.Linear(4, 1)),
+    ],
+    ids=["mlp", "layer norm", "one layer"],
+)
+@torch.no_grad()
+def test_chains_of_linear_layers_compute_the_same(module: nn.Sequential) -> None:
+    network = Network(infer_architecture(shapes_of(module)).architecture)
+    network.load_state_dict(module.state_dict())
+    x = torch.randn(6, module[0].in_features)
+    torch.testing.assert_close(network(x), module(x))
+
+
+@torch.no_grad()
+def test_chains_with_convolutions_compute_the_same() -> None:
+    for tail, positions in ((nn.AdaptiveAvgPool2d(1), 1), (nn.Identity(), 16)):
+        module = nn.Sequential(
+            nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, (3, 3)), nn.ReLU(), tail,
+            nn.Flatten(), nn.Linear(4 * positions, 5),
+        ).eval()  # fmt: skip
+        found = infer_architecture(shapes_of(module))
+        assert "convolutions for stride 1 without padding" in found.assumptions
+        network = Network(found.architecture)
+        network.load_state_dict(module.state_dict())
+        x = torch.randn(2, 2, 8, 8)
+        torch.testing.assert_close(network.eval()(x), module(x))
+
+
+@torch.no_grad()
+def test_a_cifar_resnet_is_known_by_its_names_with_and_without_counters() -> None:
+    torch.manual_seed(0)
+    module, x = CifarResnet(14).eval(), torch.randn(2, 3, 32, 32)
+    for drop in ("", "num_batches_tracked"):
+        state = {key: value for key, value in module.state_dict().items() if not drop or drop not in key}
+        shapes = {key: found for key, found in shapes_of(module).items() if key in state}
+        network = Network(infer_architecture(shapes).architecture)
+        network.load_state_dict(state)
+        assert list(network.state_dict()) == list(state)
+        torch.testing.assert_close(network.eval()(x), module(x))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (shapes_of(TinyVit()), "can't tell what 'token' does"),
+        ({"to_patch_embedding.1.weight": ((48,), "float32")}, "number of heads"),
+        ({"a.weight": ((3, 4), "float32"), "b.weight": ((2, 5), "float32")}, "'b' takes 5 inputs"),
+        ({"a.weight": ((3, 4), "float32"), "a.bias": ((4,), "float32")}, "'a.bias' is .4,."),
+        ({"n.weight": ((3,), "float32"), "n.bias": ((3,), "float32")}, "the norm 'n'"),
+        ({"c.weight": ((3, 1, 2, 2), "float32"), "n.weight": ((3,), "float32")}, "a group or a layer norm"),
+        ({"layer1.0.conv1.weight": ((16, 16, 3, 3), "float32"), "linear.weight": ((10, 64), "float32")}, "5 layers"),
+    ],
+)
+def test_what_cannot_be_told_is_said(shapes: dict, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        infer_architecture(shapes)

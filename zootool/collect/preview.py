@@ -1,0 +1,95 @@
+"""What a source holds, for somebody who hasn't decided yet to convert it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zootool.architecture import Architecture
+from zootool.collect.collection import Collection
+from zootool.collect.split_rules import find_leaks, splits_in_table
+from zootool.errors import BadDataError
+
+_SAMPLE = 16
+
+
+@dataclass(frozen=True)
+class ArchitectureCount:
+    """An architecture of a source and how many of its networks have it."""
+
+    signature: str
+    family: str
+    node_counts: tuple[int, ...]
+    num_parameters: int
+    num_networks: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A source in numbers. `problems` are those of a sample of its networks that was read."""
+
+    format: str
+    kind: str
+    num_networks: int
+    architectures: tuple[ArchitectureCount, ...]
+    columns: dict[str, str]
+    splits: dict[str, int]
+    labels: dict[str, int]
+    conventions: dict[str, Any]
+    notes: tuple[str, ...]
+    num_read: int
+    problems: tuple[str, ...] = field(default=())
+
+
+def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
+    """Count what is there, and read `sample` networks to see whether they can be."""
+    table, index = collection.table, collection.architecture_index
+    counts = np.bincount(index, minlength=len(collection.architectures))
+    rows = np.unique(np.linspace(0, len(collection) - 1, min(sample, len(collection))).astype(np.int64))
+    return Preview(
+        format=collection.format,
+        kind=collection.kind,
+        num_networks=len(collection),
+        architectures=tuple(
+            _counted(architecture, int(count))
+            for architecture, count in zip(collection.architectures, counts, strict=True)
+            if count
+        ),
+        columns={name: str(table.schema.field(name).type) for name in table.column_names},
+        splits=dict(splits_in_table(table)),
+        labels=_labels(table),
+        conventions=dict(collection.conventions),
+        notes=(*collection.notes, *find_leaks(table)),
+        num_read=len(rows),
+        problems=tuple(_problems(collection, rows)),
+    )
+
+
+def _counted(architecture: Architecture, count: int) -> ArchitectureCount:
+    num_parameters = architecture.num_edges + sum(t.num_stored_nodes for t in architecture.timestamps)
+    return ArchitectureCount(
+        architecture.signature, architecture.family or "", architecture.node_counts, num_parameters, count
+    )
+
+
+def _labels(table: pa.Table) -> dict[str, int]:
+    if "label" not in table.column_names:
+        return {}
+    counts = table["label"].value_counts().to_pylist()
+    return {str(item["values"]): item["counts"] for item in sorted(counts, key=lambda item: str(item["values"]))}
+
+
+def _problems(collection: Collection, rows: np.ndarray) -> list[str]:
+    problems = []
+    for row in rows:
+        try:
+            tensors = collection.load(np.array([row]))
+        except BadDataError as error:
+            problems.append(error.message)
+            continue
+        broken = [key for key, tensor in tensors.items() if tensor.dtype.kind == "f" and not np.isfinite(tensor).all()]
+        if broken:
+            net_id = collection.table["net_id"][int(row)].as_py()
+            problems.append(f"{net_id}: {broken[0]} holds NaN or infinities")
+    return problems
