@@ -1,82 +1,35 @@
-"""Checkpoints that others trained, where ZOO_DATA holds them: read, stored, rebuilt and measured."""
+"""Published checkpoints, where ZOO_DATA names a folder that has some below checkpoints/: read as torch reads them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from zootool.collect.formats.options import ReadOptions
-from zootool.convert import convert
-from zootool.images import load_images
-from zootool.zoo import Zoo, open_zoo, verify
+from tests.zootool.collect.test_safe_load import bits
+from zootool.collect.safe_load import load_checkpoint
 
-CHECKPOINTS = Path(os.environ.get("ZOO_DATA", "absent")) / "checkpoints"
-
-TINY_VIT = """
-num_inputs: 49
-family: vit
-tokens: {patch_size: 7, patch_order: channels, positions: learned}
-position: pos_embed
-layers:
-  - {kind: linear, weight: patch_embed.proj.weight, bias: patch_embed.proj.bias}
-  - {kind: qkv, weight: encoder.0.attn.in_proj_weight, bias: encoder.0.attn.in_proj_bias, num_heads: 1}
-  - {kind: attention, num_heads: 1}
-  - kind: linear
-    weight: encoder.0.attn.out_proj.weight
-    bias: encoder.0.attn.out_proj.bias
-    norm: {kind: layer, at: encoder.0.norm1}
-    residuals: [{source: 1, added: before_norm}]
-  - {kind: linear, weight: encoder.0.ffn.fc1.weight, bias: encoder.0.ffn.fc1.bias, activation: relu}
-  - kind: linear
-    weight: encoder.0.ffn.fc2.weight
-    bias: encoder.0.ffn.fc2.bias
-    norm: {kind: layer, at: encoder.0.norm2}
-    residuals: [{source: 4, added: before_norm}]
-  - {kind: pool_linear, weight: classifier.weight, bias: classifier.bias, source_norm: {kind: layer, at: norm}}
-"""
+FOLDER = Path(os.environ.get("ZOO_DATA", "/nonexistent")) / "checkpoints"
+FILES = sorted(path for path in FOLDER.rglob("*") if path.suffix in (".pt", ".pth", ".th", ".ckpt"))
+pytestmark = pytest.mark.skipif(not FILES, reason="ZOO_DATA doesn't name a folder with checkpoints/")
 
 
-def checkpoint(name: str) -> Path:
-    path = CHECKPOINTS / name
-    if not path.is_file():
-        pytest.skip(f"$ZOO_DATA holds no checkpoints/{name}")
-    return path
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_published_checkpoint_is_read_as_torch_reads_it(path: Path) -> None:
+    tensors = load_checkpoint(path).tensors
+    wanted = dict(walk(torch.load(path, weights_only=True, map_location="cpu")))
+    assert list(tensors) == list(wanted)
+    for name, tensor in tensors.items():
+        assert tensor.shape == tuple(wanted[name].shape)
+        assert tensor.read().tobytes() == bits(wanted[name])
 
 
-def stored(path: Path, folder: Path, reading: ReadOptions | None = None) -> Zoo:
-    convert(path, folder / "x.zoo", reading=reading)
-    assert verify(folder / "x.zoo", "deep").passed
-    zoo = open_zoo(folder / "x.zoo")
-    wanted = torch.load(path, weights_only=True, map_location="cpu")
-    wanted = {key.removeprefix("module."): value for key, value in wanted.get("state_dict", wanted).items()}
-    found = zoo.state_dict(0)
-    assert list(found) == list(wanted)
-    for key, tensor in found.items():
-        assert tensor.dtype == wanted[key].dtype
-        assert tensor.numpy().tobytes() == wanted[key].numpy().tobytes()
-    return zoo
-
-
-@torch.no_grad()
-def test_a_published_resnet_20_keeps_its_accuracy(tmp_path: Path) -> None:
-    zoo = stored(checkpoint("resnet20-cifar10/resnet20-12fca82f.th"), tmp_path)
-    recorded = zoo.nets["best_prec1"].tolist()[0] / 100
-    assert recorded == pytest.approx(0.9178)
-    images = load_images("cifar10", partial=True)
-    chosen = (images.split == "test").nonzero()[0][:1000]
-    x = torch.from_numpy(images.pixels[chosen]).permute(0, 3, 1, 2) / 255
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    x = (x - mean[:, None, None]) / std[:, None, None]
-    right = zoo.module(0)(x).argmax(dim=1) == torch.from_numpy(images.labels[chosen])
-    # Three standard errors of a share of 1,000 images.
-    assert abs(right.float().mean().item() - recorded) < 3 * (recorded * (1 - recorded) / 1000) ** 0.5
-
-
-def test_a_vision_transformer_is_stored_as_declared(tmp_path: Path) -> None:
-    declared = tmp_path / "vit.yaml"
-    declared.write_text(TINY_VIT)
-    zoo = stored(checkpoint("tiny-vit-mnist/mnist_vit.pth"), tmp_path, ReadOptions(architecture=declared))
-    (architecture,) = zoo.architectures.values()
-    assert architecture.node_counts == (49, 32, 96, 32, 32, 64, 32, 10)
-    assert sum(tensor.numel() for tensor in zoo.state_dict(0).values()) == 11_050
+def walk(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in items:
+        yield from walk(item, f"{path}/{key}" if path else str(key))
