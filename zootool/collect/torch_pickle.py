@@ -18,7 +18,9 @@ from zootool.collect.pickle_names import Name
 from zootool.collect.torch_names import StorageRecord, Stub, TensorRecord, TorchNames
 from zootool.errors import FormatError
 
-_MAX_REMEMBERED_BYTES = 1 << 16
+# What hostile pickles of this size expand to, this many times, stays below 100 MB.
+_MAX_REMEMBERED_BYTES = 1 << 15
+_MAX_REMEMBERED = 32
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _parse_whole(content: bytes, stubs: frozenset[str], limits: LoadLimits) -> T
     return template
 
 
-_parse_remembered = lru_cache(maxsize=128)(_parse_whole)
+_parse_remembered = lru_cache(maxsize=_MAX_REMEMBERED)(_parse_whole)
 
 
 def _num_bytes(record: TensorRecord) -> int:

@@ -1,10 +1,13 @@
 """Legitimate checkpoints: whatever torch.save writes comes back as torch.load has it, bit for bit."""
 
+import enum
 import io
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -259,6 +262,40 @@ def test_a_named_class_becomes_a_stub_and_any_other_is_refused() -> None:
     assert stub.state["parent"] is stub
     with pytest.raises(UntrustedError, match="asks for"):
         load_checkpoint(content, stubs=frozenset({"other.Config"}))
+
+
+class Activation(enum.Enum):
+    RELU = "relu"
+
+
+@dataclass
+class Node:
+    """Stands for OmegaConf's nodes, which know their parents and their types."""
+
+    content: object
+    parent: "Node | None" = None
+    ref_type: object = Any
+
+
+def test_settings_that_refer_to_each_other() -> None:
+    root = Node({"activation": Activation.RELU, "path": PurePosixPath("a/b"), "options": Namespace(lr=0.1)})
+    root.content["inner"] = Node([1, 2], parent=root)  # type: ignore[index]
+    names = {f"{__name__}.Node", f"{__name__}.Activation", "typing.Any", "pathlib.PurePosixPath", "argparse.Namespace"}
+    for protocol in (2, 4):
+        loaded = load_checkpoint(saved({"config": root, "model": network().state_dict()}, pickle_protocol=protocol),
+                                 stubs=frozenset(names))  # fmt: skip
+        config = loaded.value["config"]
+        content = config.state["content"]
+        assert content["inner"].state["parent"] is config
+        assert content["inner"].state["content"] == [1, 2]
+        assert (content["activation"].class_name, content["activation"].arguments) == (
+            f"{__name__}.Activation",
+            ("relu",),
+        )
+        assert content["path"].arguments == ("a", "b")
+        assert content["options"].state == {"lr": 0.1}
+        assert (config.state["ref_type"].class_name, config.state["ref_type"].arguments) == ("typing.Any", None)
+        assert len(loaded.tensors) == len(network().state_dict())
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
