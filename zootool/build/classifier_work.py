@@ -167,7 +167,7 @@ def levels_of(target: tuple[float, float]) -> Float32[np.ndarray, " 256"]:
 
 
 def _table(trained: Sequence[TrainedRun], seed: int) -> "pa.Table":
-    """A row per checkpoint. `training_step` counts epochs."""
+    """A row per checkpoint. `training_step` counts epochs; there is no source image, and so no `label` of one."""
     import pyarrow as pa
 
     rows = [(run, checkpoint) for run in trained for checkpoint in run.checkpoints]
