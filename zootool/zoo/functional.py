@@ -10,6 +10,7 @@ from zootool.progress import Reporter
 from zootool.store.reader import Store
 from zootool.store.schema import ImageSource
 from zootool.store.verify import Verification
+from zootool.zoo.accuracy import ACCURACY, check_accuracy
 from zootool.zoo.zoo import Zoo
 
 PSNR_TOLERANCE = 0.01
@@ -20,15 +21,22 @@ _PLAIN_GRID = "linspace(-1, 1), ij"
 
 def check_metrics(store: Store, result: Verification, sample: int, seed: int, report: Reporter) -> None:
     """Add the differences between recorded and recomputed metrics of `sample` networks to `result`."""
+    classifies = ACCURACY in store.nets.column_names and "psnr" not in store.nets.column_names
     try:
-        chosen, recorded = _sample(store, sample, seed)
-        problems = _check_psnr(Zoo(store), chosen, recorded, report)
+        if classifies:
+            chosen, recorded = _sample(store, ACCURACY, [], sample, seed)
+            problems = check_accuracy(Zoo(store), chosen, recorded, report)
+        else:
+            chosen, recorded = _sample(store, "psnr", [SOURCE_INDEX], sample, seed)
+            problems = _check_psnr(Zoo(store), chosen, recorded, report)
     except (MissingError, FormatError, UsageError) as error:
         # Not having the images is no fault of the store.
-        result.skipped.append(f"rendering: {error.message}")
+        result.skipped.append(f"{'classifying' if classifies else 'rendering'}: {error.message}")
         return
     result.problems += problems
-    result.checked.append(f"PSNR of {len(chosen)} rendered networks")
+    result.checked.append(
+        f"accuracy of {len(chosen)} rebuilt networks" if classifies else f"PSNR of {len(chosen)} rendered networks"
+    )
 
 
 def render(module: torch.nn.Module, height: int, width: int) -> Float[np.ndarray, "height width channels"]:
@@ -47,14 +55,14 @@ def psnr(rendered: np.ndarray, pixels: np.ndarray, target: tuple[float, float]) 
     return float("inf") if mse == 0 else 10 * float(np.log10(span**2 / mse))
 
 
-def _sample(store: Store, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of networks that have a recorded PSNR, and the PSNR."""
-    if "psnr" not in store.nets.column_names or SOURCE_INDEX not in store.nets.column_names:
-        raise MissingError("the table records no PSNR of a source image")
-    recorded = store.nets.read(["psnr"])["psnr"].to_numpy()
+def _sample(store: Store, metric: str, also: list[str], size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of networks that have a recorded metric, and the metric."""
+    if not {metric, *also} <= set(store.nets.column_names):
+        raise MissingError("the table records no PSNR of a source image, and no accuracy")
+    recorded = store.nets.read([metric])[metric].to_numpy()
     known = np.flatnonzero(np.isfinite(recorded))
     if len(known) == 0:
-        raise MissingError("no network has a finite PSNR")
+        raise MissingError(f"no network has a finite {metric}")
     chosen = np.sort(np.random.default_rng(seed).choice(known, min(size, len(known)), replace=False))
     return chosen, recorded[chosen]
 

@@ -8,7 +8,9 @@ import pytest
 
 from tests.zootool.store.small_stores import reseal
 from tests.zootool.store.unit_folders import write_unit_folder
-from zootool.build.recipe import SirenRecipe
+from zootool.build.classifiers import build_classifiers
+from zootool.build.cnn_recipe import CnnRecipe
+from zootool.build.recipe import SirenRecipe, load_recipe_of
 from zootool.build.sirens import build_sirens
 from zootool.convert import convert
 from zootool.images import load_images
@@ -49,6 +51,35 @@ def test_a_wrong_psnr_is_found(store: Path, tmp_path: Path) -> None:
     problems = verify(tmp_path / "x.zoo", sample=3).problems
     assert len(problems) == 3
     assert all("dB, recorded are" in problem for problem in problems)
+
+
+@pytest.fixture(scope="module")
+def classifiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifiers")
+    parts = {"train_images": 200, "test_images": 100, "checkpoints": [0, 2]}
+    recipe = load_recipe_of(CnnRecipe, "small-cnn", "digits", parts)
+    build_classifiers(load_images("digits"), recipe, folder / "units", runs=4)
+    convert(folder / "units", folder / "x.zoo")
+    return folder / "x.zoo"
+
+
+def test_rebuilt_classifiers_have_their_recorded_accuracy(classifiers: Path) -> None:
+    result = verify(classifiers, sample=6)
+    assert result.passed, result.problems
+    assert result.skipped == []
+    assert "accuracy of 6 rebuilt networks" in result.checked
+
+
+def test_a_wrong_accuracy_is_found(classifiers: Path, tmp_path: Path) -> None:
+    shutil.copytree(classifiers, tmp_path / "x.zoo")
+    table = pq.read_table(tmp_path / "x.zoo" / "nets.parquet")
+    place = table.column_names.index("test_accuracy")
+    wrong = (table["test_accuracy"].to_numpy() + 0.5) % 1
+    pq.write_table(table.set_column(place, "test_accuracy", pa.array(wrong)), tmp_path / "x.zoo" / "nets.parquet")
+    reseal(tmp_path / "x.zoo", "nets.parquet")
+    problems = verify(tmp_path / "x.zoo", sample=3).problems
+    assert len(problems) == 3
+    assert all("of the images, recorded are" in problem for problem in problems)
 
 
 def test_other_images_here_are_no_fault_of_the_store(tmp_path: Path) -> None:
