@@ -158,6 +158,7 @@ def test_the_store_gives_back_every_network_and_its_accuracy(tmp_path: Path) -> 
     parts = {"checkpoints": (0, 5), "unit_size": 4, "heads": ("pool", "flatten"), "optimisers": ("adam",)}
     few = {"train_images": 300, "test_images": 200}
     for recipe in (
+        load_recipe_of(CnnRecipe, "small-cnn", "digits", few | {"checkpoints": (0, 2), "unit_size": 6}),
         load_recipe_of(CnnRecipe, "wild-park-plus", "digits", few | parts),
         load_recipe_of(VitRecipe, "simple-vit", "digits", few | {"epochs": (0, 1), "dim": 16}),
     ):
