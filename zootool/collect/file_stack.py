@@ -19,10 +19,10 @@ def state_dict_of(source: Source) -> Tensors:
     return found_in(load_checkpoint(source)).tensors
 
 
-def found_in(loaded: Loaded) -> StateDict:
-    """The state_dict in a loaded file, which errors name."""
+def found_in(loaded: Loaded, wrapper: str | None = None) -> StateDict:
+    """The state_dict in a loaded file, itself or what `wrapper` holds; errors name the file."""
     try:
-        return find_state_dict(loaded.value)
+        return find_state_dict(loaded.value, wrapper=wrapper)
     except BadDataError as error:
         problem = error.message.removeprefix("the checkpoint ")
         raise type(error)(f"{loaded.shown} {problem}", hint=error.hint) from error

@@ -31,6 +31,10 @@ class Reader(Protocol):
 # Modules in the order in which they are asked: the plain folder takes anything that holds checkpoints, so it is last.
 _MODULES = (
     "nfn",
+    "nfn_converted",
+    "mnist_inrs",
+    "fmnist_inrs",
+    "wide_inrs",
     "plain_folder",
 )
 

@@ -4,8 +4,9 @@
 test images. The label stands in the folder's name alone. Splits go by index.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.collect.collection import CollectedImages, Collection
-from zootool.collect.file_stack import Tensors, stack_networks, state_dict_of
+from zootool.collect.collection import CollectedImages, Collection, Load
+from zootool.collect.file_stack import stack_networks, state_dict_of
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
+from zootool.collect.formats.folders import first_files, first_folders
 from zootool.collect.formats.options import ReadOptions
-from zootool.collect.safe_load import Source
 from zootool.errors import FormatError, printable
 from zootool.nets.siren_architecture import siren_architecture
 
@@ -61,29 +62,25 @@ class SirenFile:
 
 def detect(path: Path) -> bool:
     """Whether there are folders randinit_smaller_*s, with .pth files in one of them."""
-    return _looks_like(path, _FILE)
+    return looks_like(path, _FILE)
 
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network below `path`, by copy and index. `options` change nothing."""
     files = find_sirens(path, _FILE)
-    known = _set_of(path, state_dict_of(files[0].path)["net.2.bias"].shape[0])
+    known = set_of(path, _num_outputs(files[0].path))
     architecture = siren_architecture(2, (32, 32), known.shape[2])
-    return collection_of(NAME, known, files, architecture, state_dict_of)
+
+    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return stack_networks(architecture, [files[row].path for row in rows.tolist()])
+
+    return collection_of(NAME, known, files, architecture, load)
 
 
 def collection_of(
-    name: str,
-    known: SirenSet,
-    files: Sequence[SirenFile],
-    architecture: Architecture,
-    read_file: Callable[[Source], Tensors],
+    name: str, known: SirenSet, files: Sequence[SirenFile], architecture: Architecture, load: Load
 ) -> Collection:
     """The networks of these files, whichever form they are in."""
-
-    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return stack_networks(architecture, [files[row].path for row in rows.tolist()], read_file)
-
     return Collection(
         format=name,
         kind="siren",
@@ -123,21 +120,16 @@ def _siren_file(file: Path, pattern: re.Pattern[str]) -> SirenFile | None:
     return SirenFile(file, int(folder[1] or 0), int(folder[2]), int(name[1]))
 
 
-def _looks_like(path: Path, pattern: re.Pattern[str]) -> bool:
-    if not path.is_dir():
-        return False
-    folders = [path, *(folder for folder in path.iterdir() if folder.is_dir())]
-    named = [folder for folder in folders if _FOLDER.fullmatch(folder.name)]
-    return any(pattern.fullmatch(file.name) for folder in named[:1] for file in _first(folder.iterdir(), 100))
+def looks_like(path: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether `path` or a folder in it is named as the format says and holds such files."""
+    candidates = [path] if _FOLDER.fullmatch(Path(os.path.abspath(path)).name) else first_folders(path, _FOLDER)
+    return any(first_files(folder, pattern) for folder in candidates[:5])
 
 
-def _first(files: Iterator[Path], count: int) -> Iterator[Path]:
-    return (file for file, _ in zip(files, range(count), strict=False))
-
-
-def _set_of(path: Path, num_outputs: int) -> SirenSet:
-    """The set that the folder's name says, or the outputs and labels leave."""
-    for part in (path.name, path.parent.name):
+def set_of(path: Path, num_outputs: int) -> SirenSet:
+    """The set that the name of `path`, or of the folder that it is in, says. Raises FormatError."""
+    whole = Path(os.path.abspath(path))
+    for part in (whole.name, whole.parent.name):
         match = re.search(r"siren_(mnist|fashion|cifar100|cifar)(?:_|$)", part)
         if match and SETS[match[1]].shape[2] == num_outputs:
             return SETS[match[1]]
@@ -145,6 +137,13 @@ def _set_of(path: Path, num_outputs: int) -> SirenSet:
         f"{printable(path)} doesn't say which images these SIRENs of {num_outputs} channels show",
         hint="rename it as published: siren_mnist_wts, siren_fashion_wts, siren_cifar_wts or siren_cifar100_wts",
     )
+
+
+def _num_outputs(path: Path) -> int:
+    bias = state_dict_of(path).get("net.2.bias")
+    if bias is None or len(bias.shape) != 1:
+        raise FormatError(f"{printable(path)} has no bias net.2.bias, so it is no SIREN of this format")
+    return bias.shape[0]
 
 
 def _table(files: Sequence[SirenFile], known: SirenSet) -> pa.Table:
