@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any
 
-from tests.zootool.collect.hostile.assembler import Entry, zip_file
+from tests.zootool.collect.hostile.assembler import Entry, bomb_member, zip_file
 from tests.zootool.collect.hostile.case import Case
 from zootool.errors import IntegrityError, UntrustedError
 
@@ -65,8 +65,7 @@ def tar_cases() -> Iterator[Case]:
 
 
 def archive_cases() -> Iterator[Case]:
-    bomb = Entry("a", bytes(100_000_000), method=8)
-    lying = Entry("a", bytes(100_000_000), method=8, num_bytes=2000, crc=0)
+    bomb, lying = bomb_member("a"), bomb_member("a", num_bytes=2000)
     contents = {
         "a deflate bomb": ([bomb], "too much", Case.error),
         "a deflate bomb that denies it": ([lying], "CRC", IntegrityError),

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 STOP = b"."
 
@@ -94,6 +95,7 @@ class Entry:
     flags: int = 0
     attributes: int = 0
     extra: bytes = b""
+    packed: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def zip_file(members: list[Entry], end: End | None = None) -> bytes:
     for entry in members:
         start = len(body) if entry.start is None else entry.start
         packed = deflate(entry.content) if entry.method == 8 else entry.content
+        packed = packed if entry.packed is None else entry.packed
         crc = zlib.crc32(entry.content) if entry.crc is None else entry.crc
         num_bytes = len(entry.content) if entry.num_bytes is None else entry.num_bytes
         name, local = entry.name.encode(), (entry.local_name or entry.name).encode()
@@ -153,3 +156,15 @@ def torch_members(pickle: bytes, storages: dict[str, bytes] | None = None, /, **
         **{f"data_{key}": Entry(f"a/data/{key}", content) for key, content in (storages or {}).items()},
     }
     return list((members | changes).values())
+
+
+@cache
+def bomb() -> bytes:
+    """400 MB of zeros, deflated."""
+    engine = zlib.compressobj(1, zlib.DEFLATED, -15)
+    return b"".join(engine.compress(bytes(1 << 20)) for _ in range(400)) + engine.flush()
+
+
+def bomb_member(name: str, num_bytes: int = 400 << 20) -> Entry:
+    """A deflate bomb that says it holds `num_bytes`."""
+    return Entry(name, b"", method=8, crc=0, num_bytes=num_bytes, packed=bomb())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from tests.zootool.collect.hostile.assembler import (
     End,
     Entry,
+    bomb_member,
     integer,
     legacy,
     mapping,
@@ -25,18 +26,18 @@ def container_cases() -> Iterator[Case]:
     """Zip files and legacy files that are damaged or lie about their parts."""
     one = pickled(mapping(x=FINE))
     fine = torch_zip(one, FOUR)
-    bomb = Entry("a/data.pkl", bytes(100_000_000), method=8)
+    bomb = bomb_member("a/data.pkl")
     yield Case(
         "a deflate bomb as pickle",
         torch_zip(one, FOUR, pickle=bomb),
-        "compressed, it has to be stored|pickle of 100000000",
+        "compressed, it has to be stored|pickle of 419430400",
     )
     yield Case("a deflated pickle", torch_zip(one, FOUR, pickle=Entry("a/data.pkl", one * 50, method=8)), "compressed")
     yield Case(
         "a deflate bomb as storage",
         torch_zip(
-            pickled(mapping(x=tensor((25_000_000,), (1,), 0, storage(25_000_000)))),
-            data_0=Entry("a/data/0", bytes(100_000_000), method=8),
+            pickled(mapping(x=tensor((100 << 20,), (1,), 0, storage(100 << 20)))),
+            data_0=bomb_member("a/data/0"),
         ),
         "describes tensors of|compressed",
     )
