@@ -35,6 +35,7 @@ _MODULES = (
     "mnist_inrs",
     "fmnist_inrs",
     "wide_inrs",
+    "small_cnn_zoo",
     "plain_folder",
 )
 
