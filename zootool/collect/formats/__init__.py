@@ -36,6 +36,7 @@ _MODULES = (
     "fmnist_inrs",
     "wide_inrs",
     "small_cnn_zoo",
+    "cnn_wild_park",
     "plain_folder",
 )
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-LAYOUT = [
+LAYOUT: list[tuple[str, tuple[int, ...]]] = [
     ("conv2d/bias:0", (16,)), ("conv2d/kernel:0", (3, 3, 1, 16)), ("conv2d_1/bias:0", (16,)),
     ("conv2d_1/kernel:0", (3, 3, 16, 16)), ("conv2d_2/bias:0", (16,)), ("conv2d_2/kernel:0", (3, 3, 16, 16)),
     ("dense/bias:0", (10,)), ("dense/kernel:0", (16, 10)),

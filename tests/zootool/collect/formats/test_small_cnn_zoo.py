@@ -237,6 +237,7 @@ def test_layouts_of_another_form_are_refused(zoo_dir: Path, lines: list[str], pr
 
 
 def test_a_layout_that_makes_no_network_is_refused(zoo_dir: Path) -> None:
+    layout: list[tuple[str, tuple[int, ...]]]
     layout = [(name, (16, 3) if name == "dense/bias:0" else shape) for name, shape in LAYOUT]
     write_layout(zoo_dir / "layout.csv", layout)
     with pytest.raises(FormatError, match="the shape"):
