@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zootool.build.classifier.cnn import CnnTraining, train_cnn
+from zootool.build.classifier.cnn import CnnTraining, image_data, train_cnn
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifier.trained import Labelled
 from zootool.build.classifier.vit import VitTraining, train_vits
@@ -90,10 +90,11 @@ def kernel(recipe: CnnRecipe, dataset: str) -> Contender:
     train = images(dataset)
     runs = [draw_run(recipe, run, SHAPES[dataset], 10) for run in range(NUM_RUNS)]
     training = CnnTraining(recipe.seed, recipe.batch_size, (EPOCHS,))
-    none = Labelled(train.pixels[:1], train.labels[:1])
+    levels = levels_of(recipe.target)
+    data, none = image_data(train, levels), image_data(Labelled(train.pixels[:1], train.labels[:1]), levels)
 
     def train_one(run: CnnRun) -> None:
-        train_cnn(run, training, train, none, levels_of(recipe.target))
+        train_cnn(run, training, data, none)
 
     def run_all() -> int:
         with ThreadPoolExecutor(THREADS) as pool:

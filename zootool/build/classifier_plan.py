@@ -75,14 +75,14 @@ def _cnn_work(material: Material, recipe: CnnRecipe, count: int) -> _Work:
 
 
 def _products_per_second(material: Material, recipe: CnnRecipe, runs: list[CnnRun]) -> float:
-    from zootool.build.classifier.cnn import CnnTraining, train_cnn
+    from zootool.build.classifier.cnn import CnnTraining, image_data, train_cnn
 
-    train, test = _first(material.train), _first(material.test)
     levels, done, elapsed = levels_of(recipe.target), 0.0, 0.0
-    train_cnn(runs[0], CnnTraining(recipe.seed, recipe.batch_size, (1,)), train, test, levels)  # compiles
+    train, test = image_data(_first(material.train), levels), image_data(_first(material.test), levels)
+    train_cnn(runs[0], CnnTraining(recipe.seed, recipe.batch_size, (1,)), train, test)  # compiles
     for run in runs:
         started = time.perf_counter()
-        train_cnn(run, CnnTraining(recipe.seed, recipe.batch_size, (2,)), train, test, levels)
+        train_cnn(run, CnnTraining(recipe.seed, recipe.batch_size, (2,)), train, test)
         elapsed += time.perf_counter() - started
         seen = run.train_fraction * len(train.labels)
         done += _products(run.config) * (3 * 2 * seen + seen + len(test.labels))

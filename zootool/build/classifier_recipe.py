@@ -1,6 +1,6 @@
 """What the recipes of all classifiers share: the images they are trained on, and how their runs are split."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,8 +14,9 @@ class ClassifierRecipe(Recipe):
 
     `runs` networks are trained where nobody says how many. A network's run, all its checkpoints, is in one split:
     the runs that are asked for at a time are cut by `split_ratios` (train, validation, test) in the order of their
-    numbers. `train_images` and `test_images` bound how many of the set's images take part, from the first on; its
-    validation images take no part. Pixels 0..255 are scaled linearly to `target`.
+    numbers. Accuracies and losses called test are of the images of `test_split`; those that are neither in it nor
+    in train take no part. `train_images` and `test_images` bound how many are used, from the first on. Pixels 0..255
+    are scaled linearly to `target`.
     """
 
     UNIT_SIZES: ClassVar = {"cpu": 64}
@@ -24,6 +25,7 @@ class ClassifierRecipe(Recipe):
     split_ratios: Ratios = (0.7, 0.15, 0.15)
     train_images: PositiveCount | None = None
     test_images: PositiveCount | None = None
+    test_split: Literal["test", "validation"] = "test"
     target: Target = (0.0, 1.0)
 
     _listed = field_validator("split_ratios", "target", mode="before")(listed)

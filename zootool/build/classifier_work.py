@@ -21,6 +21,8 @@ from zootool.nets.cnn_architecture import cnn_architecture
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from zootool.build.classifier.kernel import ImageData
+
 MAX_STACKED = 8
 """Transformers that are trained together: more of them no longer fit the caches."""
 
@@ -65,23 +67,27 @@ class CnnJob(ClassifierJob):
 
     def build(self, advance: Advance) -> BuiltUnit:
         """Train the networks, each on a thread of its own."""
+        from zootool.build.classifier.cnn import image_data
+
+        levels = levels_of(self.recipe.target)
+        train, test = image_data(self.train, levels), image_data(self.test, levels)
         height, width, channels = self.train.pixels.shape[1:]
         shape = (height, width, channels)
         runs = [draw_run(self.recipe, int(run), shape, self.num_classes) for run in self.runs]
         trained: list[TrainedRun | None] = [None] * len(runs)
 
         def train_one(index: int) -> int:
-            trained[index] = self._train(runs[index], str(self.split[index]))
+            trained[index] = self._train(runs[index], str(self.split[index]), train, test)
             return 1
 
         _on_threads(train_one, len(runs), self.threads, advance)
         return assemble([run for run in trained if run is not None], self.recipe.seed, "CPU kernel")
 
-    def _train(self, run: CnnRun, split: str) -> TrainedRun:
+    def _train(self, run: CnnRun, split: str, train: "ImageData", test: "ImageData") -> TrainedRun:
         from zootool.build.classifier.cnn import CnnTraining, train_cnn
 
         training = CnnTraining(self.recipe.seed, self.recipe.batch_size, self.recipe.checkpoints)
-        checkpoints = train_cnn(run, training, self.train, self.test, levels_of(self.recipe.target))
+        checkpoints = train_cnn(run, training, train, test)
         hyper_parameters = _cnn_columns(self.recipe, run)
         return TrainedRun(run.run, split, cnn_architecture(run.config), hyper_parameters, checkpoints)
 

@@ -79,12 +79,11 @@ class Material:
 def material_of(images: Images, recipe: ClassifierRecipe) -> Material:
     """The training and test images that a recipe takes, grey where it says so. Raises MissingError and UsageError."""
     parts = []
-    for split, limit in (("train", recipe.train_images), ("test", recipe.test_images)):
+    for split, limit in (("train", recipe.train_images), (recipe.test_split, recipe.test_images)):
         positions = np.flatnonzero(images.split == split)[:limit]
         if not len(positions):
-            raise MissingError(
-                f"{images.name} has no {split} images", hint="classifiers need both train and test images"
-            )
+            hint = "get the whole set" if split != "test" else "get the whole set, or --set test_split=validation"
+            raise MissingError(f"{images.name} has no {split} images here", hint=hint)
         parts.append(Labelled(images.pixels[positions], images.labels[positions]))
     if isinstance(recipe, CnnRecipe) and recipe.grey:
         from zootool.build.classifier.cnn import grey

@@ -288,6 +288,8 @@ def test_fewer_images_take_part_where_the_recipe_says_so() -> None:
     material = material_of(IMAGES, changed(TINY_CNN, train_images=3, test_images=1))
     assert np.array_equal(material.train.pixels, IMAGES.pixels[:3])
     assert np.array_equal(material.test.labels, IMAGES.labels[10:11])
+    material = material_of(small_images(test=0), changed(TINY_CNN, test_split="validation"))
+    assert np.array_equal(material.test.pixels, IMAGES.pixels[8:10])
 
 
 @BOTH

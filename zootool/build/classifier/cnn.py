@@ -27,26 +27,24 @@ class CnnTraining:
     checkpoints: tuple[int, ...]
 
 
-def train_cnn(
-    run: CnnRun, training: CnnTraining, train: Labelled, test: Labelled, levels: Float32[np.ndarray, " 256"]
-) -> list[Checkpoint]:
+def train_cnn(run: CnnRun, training: CnnTraining, train: ImageData, test: ImageData) -> list[Checkpoint]:
     """Train one network on its part of `train`; what it is at every checkpoint.
 
-    `levels` are what the 256 pixel values stand for. A network's numbers follow from the seed and its run alone.
+    A network's numbers follow from the seed and its run alone.
     """
     plan = plan_of(run.config)
-    scratch, state = _memory(plan)
-    parameters = _aligned(plan.num_parameters)
+    scratch, state = working_memory(plan)
+    parameters = aligned_zeros(plan.num_parameters)
     parameters[:] = plan.pack(_initial(run, training.seed))
     chosen = _subset(run, training.seed, len(train.labels))
-    data, optimiser = _data(train, levels), Optimiser(OPTIMISER_CODES[run.optimiser], run.lr, run.l2)
-    judged = [(data, chosen), (_data(test, levels), np.arange(len(test.labels)))]
+    optimiser = Optimiser(OPTIMISER_CODES[run.optimiser], run.lr, run.l2)
+    judged = [(train, chosen), (test, np.arange(len(test.labels)))]
     found = []
     for epoch in range(training.checkpoints[-1] + 1):
         if epoch > 0:
             order = chosen[shuffled(len(chosen), training.seed, run.run, epoch)]
             batches = Batches(order, training.batch_size, run.dropout, training.seed, run.run, epoch)
-            compiled_training()(parameters, state, optimiser, plan.geometry, scratch, data, batches)
+            compiled_training()(parameters, state, optimiser, plan.geometry, scratch, train, batches)
         if epoch in training.checkpoints:
             metrics = [compiled_evaluation()(parameters, plan.geometry, scratch, *pair) for pair in judged]
             found.append(Checkpoint(epoch, parameters[plan.places], *metrics[0], *metrics[1]))
@@ -59,6 +57,12 @@ def shuffled(count: int, seed: int, run: int, epoch: int, purpose: int = ORDER) 
     return np.argsort(words, kind="stable")
 
 
+def image_data(images: Labelled, levels: Float32[np.ndarray, " 256"]) -> ImageData:
+    """Images as the kernel takes them; `levels` are what the 256 pixel values stand for."""
+    pixels = np.ascontiguousarray(images.pixels.transpose(0, 3, 1, 2)).reshape(-1)
+    return ImageData(pixels, levels, images.labels)
+
+
 def grey(pixels: UInt8[np.ndarray, "images height width channels"]) -> UInt8[np.ndarray, "images height width 1"]:
     """(299 R + 587 G + 114 B) / 1000, rounded; grey images as they are. Raises ValueError for other channels."""
     if pixels.shape[-1] == 1:
@@ -67,6 +71,22 @@ def grey(pixels: UInt8[np.ndarray, "images height width channels"]) -> UInt8[np.
         raise ValueError(f"images of {pixels.shape[-1]} channels have no grey")
     weighted = pixels.astype(np.uint32) @ np.array([299, 587, 114], np.uint32)
     return ((weighted + 500) // 1000).astype(np.uint8)[..., None]
+
+
+def working_memory(plan: Plan) -> tuple[Scratch, State]:
+    """The kernel's memory for a network and its optimiser."""
+    geometry = plan.geometry
+    mask = int(geometry.sources[-1] * geometry.in_plane[-1])
+    scratch = Scratch(*map(aligned_zeros, (plan.num_activations, plan.num_activations, plan.num_slopes, mask)))
+    gradient, mean, square = (aligned_zeros(plan.num_parameters) for _ in range(3))
+    return scratch, State(gradient, mean, square, np.ones(2))
+
+
+def aligned_zeros(size: int) -> Float32[np.ndarray, " size"]:
+    """Zeros that begin on a cache line: vectors that cross one take twice as long to load."""
+    memory = np.zeros(size + NUM_LANES, np.float32)
+    start = -(memory.ctypes.data // 4) % NUM_LANES
+    return memory[start : start + size]
 
 
 def _initial(run: CnnRun, seed: int) -> Float32[np.ndarray, " parameters"]:
@@ -84,23 +104,3 @@ def _subset(run: CnnRun, seed: int, count: int) -> Int64[np.ndarray, " images"]:
     """The training images that the network sees, in ascending order: at least one."""
     size = max(1, round(run.train_fraction * count))
     return np.sort(shuffled(count, seed, run.run, 0, SUBSET)[:size])
-
-
-def _data(images: Labelled, levels: Float32[np.ndarray, " 256"]) -> ImageData:
-    pixels = np.ascontiguousarray(images.pixels.transpose(0, 3, 1, 2)).reshape(-1)
-    return ImageData(pixels, levels, images.labels)
-
-
-def _memory(plan: Plan) -> tuple[Scratch, State]:
-    geometry = plan.geometry
-    mask = int(geometry.sources[-1] * geometry.in_plane[-1])
-    scratch = Scratch(*map(_aligned, (plan.num_activations, plan.num_activations, plan.num_slopes, mask)))
-    gradient, mean, square = (_aligned(plan.num_parameters) for _ in range(3))
-    return scratch, State(gradient, mean, square, np.ones(2))
-
-
-def _aligned(size: int) -> Float32[np.ndarray, " size"]:
-    """Zeros that begin on a cache line: vectors that cross one take twice as long to load."""
-    memory = np.zeros(size + NUM_LANES, np.float32)
-    start = -(memory.ctypes.data // 4) % NUM_LANES
-    return memory[start : start + size]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zootool.build.classifier.cnn import _aligned, _memory
+from zootool.build.classifier.cnn import aligned_zeros, working_memory
 from zootool.build.classifier.geometry import Plan, plan_of
 from zootool.build.classifier.kernel import ImageData, Scratch
 from zootool.build.classifier.updates import OPTIMISER_CODES, Optimiser, State
@@ -59,10 +59,12 @@ def problem(config: CnnConfig, num_images: int = 70) -> Problem:
     module = Cnn(config)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.2)
-    scratch, state = _memory(plan)
+    scratch, state = working_memory(plan)
     data = ImageData(pixels.reshape(-1), LEVELS, labels)
     images = torch.from_numpy(LEVELS[pixels])
-    found = Problem(plan, module, _aligned(plan.num_parameters), scratch, state, data, images, torch.from_numpy(labels))
+    found = Problem(
+        plan, module, aligned_zeros(plan.num_parameters), scratch, state, data, images, torch.from_numpy(labels)
+    )
     found.parameters[:] = plan.pack(found.flat())
     return found
 
