@@ -37,6 +37,9 @@ _MODULES = (
     "wide_inrs",
     "small_cnn_zoo",
     "cnn_wild_park",
+    "simple_vit_zoo",
+    "hyper_representations",
+    "small_transformers",
     "plain_folder",
 )
 

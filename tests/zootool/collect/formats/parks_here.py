@@ -138,7 +138,9 @@ def checkpoint(config: Any, state: Mapping[str, torch.Tensor], step: int, score:
     }
 
 
-def write_park(root: Path, runs: Mapping[str, Mapping[str, Any]], steps: tuple[int, ...], form: str = "omega") -> Any:
+def write_park(
+    root: Path, runs: Mapping[str, Mapping[str, Any]], steps: tuple[int, ...], form: str = "omega"
+) -> dict[str, Any]:
     """net_id -> (config, state) of what was written; `form` is what the config is: omega, dataclass or dict."""
     written = {}
     with their_classes(*OMEGA) as classes:

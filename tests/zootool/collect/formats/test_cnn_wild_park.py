@@ -53,7 +53,8 @@ def test_every_network_computes_what_its_config_says(tmp_path: Path, form: str, 
     assert_holds(zoo, {net_id: state for net_id, (_, state) in written.items()})
     images = torch.rand(2, 3, 32, 32)
     for place, net_id in enumerate(column(zoo, "net_id")):
-        wanted = park_output(*written[net_id], images)
+        config, state = written[net_id]
+        wanted = park_output(config, state, images)
         torch.testing.assert_close(zoo.module(place)(images), wanted, rtol=1e-5, atol=1e-6)
     assert len(zoo.architectures) == 2
     assert column(zoo, "training_step")["NN_tune_trainable_b_2/checkpoint_000050"] == 50
