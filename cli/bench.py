@@ -8,6 +8,7 @@ import typer
 from cli.console import JsonOption, print_json, progress_bars, say, shown
 from cli.efficiency import efficiency
 from cli.forward_fit import forward_fit
+from cli.generalization import generalization
 
 if TYPE_CHECKING:
     from dng.bench.inr_classification import ClassificationResult
@@ -22,6 +23,7 @@ def bench() -> None:
 
 app.command("forward-fit")(forward_fit)
 app.command("efficiency")(efficiency)
+app.command("generalization")(generalization)
 
 
 @app.command("inr-classification")

@@ -32,6 +32,26 @@ def write_cnn_zoo(path: Path, *architectures: Architecture, count: int = 40) -> 
     return open_zoo(path)
 
 
+def write_run_zoo(path: Path, *architectures: Architecture, count: int = 60, **columns: list) -> Zoo:
+    """Networks of two checkpoints per run, the splits by run; `columns` replace those of the table, None drops one."""
+    blocks = []
+    for seed, architecture in enumerate(architectures):
+        block = _block(architecture, count, seed)
+        run = np.arange(count) // 2
+        replaced = {
+            "run_id": [f"{seed}-{i}" for i in run],
+            "training_step": (np.arange(count) % 2).tolist(),
+            "split": [("train", "train", "validation", "test")[i % 4] for i in run],
+            **columns,
+        }
+        table = block.table.drop_columns([name for name in replaced if name in block.table.column_names])
+        for name, values in replaced.items():
+            table = table if values is None else table.append_column(name, pa.array(values[:count]))
+        blocks.append(Block(architecture, block.tensors, table))
+    write_store(path, MemorySource(SourceInfo(path.stem), blocks))
+    return open_zoo(path)
+
+
 def _block(architecture: Architecture, count: int, seed: int) -> Block:
     tensors = {
         key: (0.2 * value).astype(np.float32) for key, value in random_tensors(architecture, count, seed).items()

@@ -1,0 +1,144 @@
+"""Who predicts accuracies: the DNG-Encoder, trees on weight statistics, an MLP on flat weights.
+
+Each gets the same networks, learns from the split train, is picked on validation by Kendall's tau over its checkpoints,
+and reads the test split once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dng.baselines.flat_mlp import FlatMLP, flat_weights
+from dng.baselines.weight_statistics import StatisticsTrees, stack_statistics, weight_statistics
+from dng.batches import TensorBatches
+from dng.bench.accuracy import kendall_tau
+from dng.bench.generalization.material import Material
+from dng.bench.generalization.settings import GeneralizationSettings
+from dng.bench.targets import Target
+from dng.bench.training import train_encoder
+from dng.predictors import AccuracyPredictor
+from dng.runs import load
+from dng.seed import seeded
+from dng.train import train
+from zootool.progress import Reporter
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """What every contender is given: the networks, the settings, a seed, and a folder of its own."""
+
+    material: Material
+    settings: GeneralizationSettings
+    seed: int
+    out: Path
+    report: Reporter
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Predicted accuracies of the test networks by row of the store, how validation scored, and the model's size."""
+
+    by_row: dict[int, float]
+    validation_tau: float
+    num_parameters: int
+    picked: str
+
+
+def dng(contest: Contest) -> Answer:
+    """The DNG-Encoder with an MLP head."""
+    material, chosen = contest.material, contest.settings.dng
+    chosen = replace(chosen, training=replace(chosen.training, seed=contest.seed))
+    target = Target(material.target, torch.from_numpy(material.accuracy_by_row), 1)
+    result = train_encoder(material.zoo, target, chosen, contest.out / "dng", report=contest.report)
+    model = load(contest.out / "dng")
+    assert isinstance(model, AccuracyPredictor), "accuracies are predicted by a predictor"
+    by_row: dict[int, float] = {}
+    with torch.no_grad():
+        for batch in material.batches("test"):
+            by_row |= dict(zip(batch.rows.tolist(), model.predict(batch.graph).tolist(), strict=True))
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return Answer(by_row, result.best_score, size, f"step {result.best_step}")
+
+
+def statistics(contest: Contest) -> Answer:
+    """Gradient-boosted trees on layer-wise statistics; validation picks settings and number of trees."""
+    features, rows = _by_split(contest.material, lambda batch: weight_statistics(batch.graph), stack_statistics)
+    measured = {name: contest.material.accuracy_by_row[rows[name]] for name in rows}
+    best: tuple[float, Any, int] | None = None
+    for settings, model in StatisticsTrees(contest.seed).fit(features["train"], measured["train"]):
+        for count, predicted in enumerate(model.staged_predict(features["validation"]), start=1):
+            tau = kendall_tau(torch.from_numpy(predicted), torch.from_numpy(measured["validation"]))
+            if count % 10 == 0 and (best is None or tau > best[0]):
+                best = tau, (settings, model), count
+    assert best is not None, "there are candidates"
+    (settings, model), count = best[1], best[2]
+    staged = list(model.staged_predict(features["test"]))[count - 1]
+    predicted = np.clip(staged, 0, 1).tolist()
+    picked = f"{count} trees, rate {settings.learning_rate:g}, {settings.max_leaf_nodes} leaves"
+    leaves = count * settings.max_leaf_nodes
+    return Answer(dict(zip(rows["test"].tolist(), predicted, strict=True)), best[0], leaves, picked)
+
+
+def flat_mlp(contest: Contest) -> Answer:
+    """An MLP on all weights behind one another."""
+    weights, rows = _by_split(contest.material, lambda batch: flat_weights(batch.graph).numpy(), _pad_together)
+    tensors = {name: torch.from_numpy(weights[name]) for name in weights}
+    measured = {name: torch.from_numpy(contest.material.accuracy_by_row[rows[name]]) for name in rows}
+    config = replace(contest.settings.flat_mlp, seed=contest.seed)
+    with seeded(contest.seed, "flat MLP"):
+        model = FlatMLP(tensors["train"])
+    task = _FlatTask(model, tensors["validation"], measured["validation"])
+    batches = TensorBatches((tensors["train"], measured["train"]), config.batch_size, contest.seed)
+    result = train(task, batches, config, contest.out / "flat-mlp", "training the flat MLP", contest.report)
+    model.eval()
+    with torch.no_grad():
+        predicted = torch.sigmoid(model(tensors["test"])).tolist()
+    size = sum(parameter.numel() for parameter in model.parameters())
+    by_row = dict(zip(rows["test"].tolist(), predicted, strict=True))
+    return Answer(by_row, result.best_score, size, f"step {result.best_step}")
+
+
+CONTENDERS: dict[str, Callable[[Contest], Answer]] = {"dng": dng, "statistics": statistics, "flat-mlp": flat_mlp}
+
+
+@dataclass(frozen=True, eq=False)
+class _FlatTask:
+    model: FlatMLP
+    weights: Tensor
+    measured: Tensor
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Binary cross-entropy, as the DNG predictor's."""
+        return torch.nn.functional.binary_cross_entropy_with_logits(self.model(batch[0]), batch[1])
+
+    def validate(self) -> float:
+        """Kendall's tau on the validation split."""
+        with torch.no_grad():
+            return kendall_tau(self.model(self.weights), self.measured)
+
+    def describe(self, batch: tuple[Tensor, Tensor]) -> str:
+        """Flat weights have no names."""
+        return f"{len(batch[0])} networks"
+
+
+def _by_split(
+    material: Material, features_of: Callable[[Any], np.ndarray], stack: Callable[[list[np.ndarray]], np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features and rows of each split; `stack` joins the batches of all, so that every split has the same columns."""
+    batches = {name: material.batches(name) for name in ("train", "validation", "test")}
+    parts = {name: [features_of(batch) for batch in batches[name]] for name in batches}
+    joined = stack([part for name in parts for part in parts[name]])
+    ends = np.cumsum([sum(map(len, parts[name])) for name in parts])
+    features = dict(zip(parts, np.split(joined, ends[:-1]), strict=True))
+    rows = {name: np.concatenate([batch.rows.numpy() for batch in batches[name]]) for name in batches}
+    return features, rows
+
+
+def _pad_together(parts: list[np.ndarray]) -> np.ndarray:
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])

@@ -1,0 +1,192 @@
+"""The page and table of a generalisation benchmark: who predicted how well, and what the zoo looks like."""
+
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dng.bench import figures
+from dng.bench.data import Zoo
+from dng.bench.figures import plain, png_bytes
+from dng.bench.generalization.material import Material, read_material
+from dng.bench.generalization.published import published_row
+from dng.bench.generalization.run import GeneralizationResult, ModelResult, predictions_of, read_answers
+from dng.bench.generalization.scores import last_of_runs
+from dng.bench.page import Page, ReportFigure, Section, report_figure
+from dng.bench.table import Table
+from zootool.files import write_bytes_atomic
+
+NAMES = {"dng": "DNG-Encoder", "statistics": "statistics + trees", "flat-mlp": "flat MLP"}
+_BLUE, _GREY, _ORANGE = "#2b6cb0", "#a0aec0", "#dd6b20"
+_HYPER_PARAMETERS = 4
+_ALL = "The interval is over test runs; 'tau, all' is over all checkpoints."
+
+
+def results_table(result: GeneralizationResult) -> Table:
+    """Scores over seeds, the headline first."""
+    rows = [
+        (
+            NAMES[model.model],
+            spread([found.kendall_tau for found in model.last]),
+            f"{model.interval[0]:.3f} - {model.interval[1]:.3f}",
+            spread([found.r2 for found in model.last]),
+            spread([found.mae for found in model.last]),
+            spread([found.kendall_tau for found in model.all_checkpoints]),
+        )
+        for model in result.models
+    ]
+    seeds = f"mean ± standard deviation over {result.seeds} seeds" if result.seeds > 1 else "one seed"
+    return Table(
+        f"Test accuracy predicted from weights, on test runs' last checkpoints, {seeds}",
+        ("model", "tau", "95 % interval", "R²", "MAE", "tau, all"),
+        tuple(rows),
+        verdict(result),
+    )
+
+
+def verdict(result: GeneralizationResult) -> str:
+    """Who is ahead, in a sentence."""
+    ranked = sorted(result.models, key=lambda model: -mean_tau(model))
+    if len(ranked) < 2:
+        return _ALL
+    first, second = ranked[:2]
+    return (
+        f"On this zoo the best tau on last checkpoints is that of the {NAMES[first.model]} ({mean_tau(first):.3f}), "
+        f"{mean_tau(first) - mean_tau(second):.3f} above that of the {NAMES[second.model]}. {_ALL}"
+    )
+
+
+def mean_tau(model: ModelResult) -> float:
+    """The headline: the mean over seeds of Kendall's tau on last checkpoints."""
+    return fmean(found.kendall_tau for found in model.last)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and sample standard deviation."""
+    return f"{fmean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
+
+
+def write_report(result: GeneralizationResult, zoo: Zoo, out: Path) -> Path:
+    """Write table.md, scatter.png and report.html into the run's folder; returns the page's path."""
+    material = read_material(zoo, result.target)
+    table = results_table(result)
+    write_bytes_atomic(out / "table.md", table.markdown().encode("utf-8"))
+    scatter = _scatter(result, material, out)
+    write_bytes_atomic(out / "scatter.png", png_bytes(scatter, dpi=150))
+    Page(
+        title=f"Predicting test accuracy from weights: {zoo.info.name}",
+        subtitle=f"{sum(result.networks.values()):,} checkpoints of {sum(result.runs.values()):,} runs; split by run.",
+        numbers=_numbers(result),
+        notes=result.notes,
+        sections=(
+            Section(
+                "Who predicts how well",
+                "The headline is Kendall's tau on each test run's last checkpoint; over all checkpoints it also counts "
+                "how far a run has come, which is easier. Each model is picked on validation; the test split is read "
+                "once. The hyper-parameters were given to none.",
+                (report_figure(scatter, "Predicted against true accuracy, test runs' last checkpoints"),),
+                table,
+            ),
+            *_published(zoo),
+            _zoo_section(zoo, material),
+            _graph_section(zoo),
+        ),
+        facts={
+            "command": f"zoo bench generalization --zoo {zoo.info.name}.zoo --preset {result.preset} "
+            f"--seeds {result.seeds}",
+            "zoo id": result.zoo_id,
+            "seconds": f"{sum(model.seconds for model in result.models):.0f} for all trainings",
+        },
+    ).write(out / "report.html")
+    return out / "report.html"
+
+
+def _numbers(result: GeneralizationResult) -> tuple[tuple[str, str], ...]:
+    taus = [(f"{mean_tau(model):.3f}", f"tau, {NAMES[model.model]}") for model in result.models]
+    return (*taus, (f"{result.runs['test']:,}", "test runs"))
+
+
+def _scatter(result: GeneralizationResult, material: Material, out: Path) -> Figure:
+    test = material.split("test")
+    last = last_of_runs(material.runs[test], material.steps[test])
+    measured = material.accuracies[test][last]
+    figure = Figure(figsize=(3.2 * len(result.models), 3.2))
+    axes = np.atleast_1d(figure.subplots(1, len(result.models), sharey=True))
+    for axis, model in zip(axes, result.models, strict=True):
+        predicted = predictions_of(read_answers(out, model.model, result.seeds), material)[0][last]
+        axis.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8)
+        axis.scatter(measured, predicted, s=10, color=_BLUE, alpha=0.7)
+        axis.set_title(f"{NAMES[model.model]}\ntau {model.last[0].kendall_tau:.3f} (seed 0)", fontsize=9)
+        axis.set_xlabel("true test accuracy")
+        axis.set_xlim(-0.02, 1.02)
+        axis.set_ylim(-0.02, 1.02)
+    figure.axes[0].set_ylabel("predicted")
+    return plain(figure)
+
+
+def _published(zoo: Zoo) -> tuple[Section, ...]:
+    sets = tuple(source.name for source in zoo.info.sources)
+    row = published_row(str(zoo.info.provenance.get("format", "")), sets)
+    if not row:
+        return ()
+    table = Table("Published tau", tuple(row), (tuple(f"{value:.3f}" for value in row.values()),))
+    text = "Measured by others, on the whole zoo and with their budgets: no comparison unless the scale is the same."
+    return (Section("As published", text, table=table),)
+
+
+def _zoo_section(zoo: Zoo, material: Material) -> Section:
+    last = last_of_runs(material.runs, material.steps)
+    drawn = [report_figure(_histogram(material, last), "Test accuracy: last checkpoints, and all")]
+    against = _hyper_parameters(zoo, material, last)
+    drawn += [report_figure(figure, f"Accuracy against {name}") for name, figure in against]
+    text = f"Accuracies of the {len(last):,} runs, and against what they were trained with."
+    return Section("The zoo", text, tuple[ReportFigure, ...](drawn))
+
+
+def _histogram(material: Material, last: np.ndarray) -> Figure:
+    figure = Figure(figsize=(4.6, 2.6))
+    axis = figure.subplots()
+    bins = np.linspace(0, 1, 41).tolist()
+    axis.hist(material.accuracies, bins=bins, color=_GREY, label="all checkpoints")
+    axis.hist(material.accuracies[last], bins=bins, color=_BLUE, label="last checkpoints")
+    axis.set_xlabel("test accuracy")
+    axis.set_ylabel("networks")
+    axis.legend(frameon=False, fontsize=8)
+    return plain(figure)
+
+
+def _hyper_parameters(zoo: Zoo, material: Material, last: np.ndarray) -> list[tuple[str, Figure]]:
+    """Accuracy against the numeric hyper-parameters that vary, those first that go along with it most."""
+    table = zoo.nets
+    found = []
+    for name in [column for column in table.columns if column.startswith("hp_")]:
+        values = table[name].to_numpy()[last]
+        if values.dtype.kind not in "if" or len(np.unique(values)) < 3:
+            continue
+        ranks = np.argsort(np.argsort(values))
+        strength = abs(np.corrcoef(ranks, material.accuracies[last])[0, 1])
+        found.append((strength, name.removeprefix("hp_"), values))
+    drawn = []
+    for _, name, values in sorted(found, key=lambda item: -item[0])[:_HYPER_PARAMETERS]:
+        figure = Figure(figsize=(4.6, 2.6))
+        axis = figure.subplots()
+        axis.scatter(values, material.accuracies[last], s=8, color=_ORANGE, alpha=0.6)
+        if values.min() > 0 and values.max() / values.min() > 30:
+            axis.set_xscale("log")
+        axis.set_xlabel(name)
+        axis.set_ylabel("test accuracy")
+        drawn.append((name, plain(figure)))
+    return drawn
+
+
+def _graph_section(zoo: Zoo) -> Section:
+    graph = zoo.graph(0)
+    edges = [edge[0].numpy() for edge in graph.edges]
+    biases = [node[0, :, 0].numpy() for node in graph.nodes]
+    drawn = figures.dynamic_graph(zoo.architecture_of(0), edges, biases)
+    text = (
+        "The first network as a dynamic graph: each event adds a layer's nodes and the edges that lead to them "
+        "(kernels summed; red positive, blue negative), and deletes what inference no longer needs (hollow)."
+    )
+    return Section("The dynamic graph", text, (report_figure(drawn, "Inference as a walk over timestamps"),))
