@@ -21,7 +21,7 @@ from zootool.collect.formats.checkpoint_tree import CheckpointTree
 from zootool.collect.formats.folders import first_folders
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.formats.park_config import STUBS, cnn_config, plain_config
-from zootool.collect.formats.plain_values import fraction, whole_number
+from zootool.collect.formats.plain_values import fraction, plain_name, whole_number
 from zootool.collect.formats.published import describe_gaps, find_splits, list_in, path_tail, read_splits, wanted_steps
 from zootool.collect.safe_load import Loaded, load_checkpoint
 from zootool.collect.split_rules import seeded_split
@@ -31,7 +31,7 @@ from zootool.nets.cnn_architecture import cnn_architecture
 NAME = "cnn-wild-park"
 TITLE = "CNN Wild Park: runs of checkpoints, unpacked or as cnn_wild_park.zip"
 
-_FILE = re.compile(r"(?:.*/)?([^/]+)/(checkpoint_[^/]+)/checkpoint\.pt")
+_FILE = re.compile(r"(?s:.*/)?([^/]+)/(checkpoint_[^/]+)/checkpoint\.pt")
 _CHECKPOINT = re.compile(r"checkpoint_.+")
 _SPLITS = "cnn_park_splits.json"
 
@@ -66,7 +66,11 @@ def read(path: Path, options: ReadOptions) -> Collection:
     its accuracy and iteration, and splits are drawn by run.
     """
     tree = CheckpointTree(path)
-    found = [_Checkpoint(name, m[1], m[2]) for name in tree.names if (m := _FILE.fullmatch(name))]
+    found = [
+        _Checkpoint(name, plain_name(m[1], f"{tree.shown}: a run"), plain_name(m[2], f"{tree.shown}: a checkpoint"))
+        for name in tree.names
+        if (m := _FILE.fullmatch(name))
+    ]
     if not found:
         raise FormatError(f"{printable(path)} holds no checkpoints of this format", hint="run `zoo show` on it")
     records, rule, notes = _records(tree, found, path, options)

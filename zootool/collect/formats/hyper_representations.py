@@ -21,7 +21,7 @@ from zootool.collect.file_stack import stack_networks, state_dict_of
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
 from zootool.collect.formats.folders import first_folders
 from zootool.collect.formats.options import ReadOptions
-from zootool.collect.formats.plain_values import finite_number, fraction, hyper_columns, whole_number
+from zootool.collect.formats.plain_values import finite_number, fraction, hyper_columns, plain_name, whole_number
 from zootool.collect.formats.published import wanted_steps
 from zootool.collect.formats.trial_networks import image_set_of, trial_architecture
 from zootool.collect.split_rules import seeded_split
@@ -104,7 +104,8 @@ def _find(path: Path) -> list[_Checkpoint]:
         # A trial is a folder of `path` itself: one deeper down belongs to another zoo.
         if match is None or file.name != "checkpoints" or file.parent.parent.parent != path:
             continue
-        checkpoint = _Checkpoint(file, file.parent.parent.name, int(match[1]))
+        trial = plain_name(file.parent.parent.name, f"a trial in {printable(path)}")
+        checkpoint = _Checkpoint(file, trial, int(match[1]))
         key = checkpoint.trial, checkpoint.epoch
         if key in found:
             raise FormatError(f"{printable(file)} and {printable(found[key].path)} are of one epoch")

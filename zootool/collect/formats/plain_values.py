@@ -14,6 +14,17 @@ MAX_STEP = 1 << 40
 MAX_HYPER_COLUMNS = 200
 
 _MAX_TEXT = 1_000
+_MAX_NAME = 300
+
+
+def plain_name(name: str, where: str) -> str:
+    """`name`, which becomes part of ids that are shown and compared. Raises FormatError for control characters."""
+    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
+        raise FormatError(
+            f"{where} is {printable(name, 60)!r}, a name has 1 to {_MAX_NAME} characters and no control characters",
+            hint="rename it",
+        )
+    return name
 
 
 def whole_number(value: Any, where: str, high: int = MAX_STEP) -> int:

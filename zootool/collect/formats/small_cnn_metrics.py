@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.collect.formats.csv_tables import read_csv_columns
+from zootool.collect.formats.plain_values import plain_name
 from zootool.errors import FormatError, printable
 
 _TEXTS = ("activation", "b_init", "dataset", "dnn_architecture", "optimizer", "w_init")
@@ -58,6 +59,8 @@ def _columns(table: pa.Table, shown: str) -> pa.Table:
         source = f"config.{name}"
         if source in table.column_names:
             is_count = name in _COUNTS
+            if name in _TEXTS:
+                _check_texts(table, source, shown)
             columns[f"hp_{name}"] = pa.array(_counts(table, source, shown)) if is_count else table[source]
     return pa.table(columns)
 
@@ -86,4 +89,10 @@ def _counts(table: pa.Table, name: str, shown: str) -> np.ndarray:
 def _texts(table: pa.Table, name: str, shown: str) -> np.ndarray:
     if table[name].null_count:
         raise FormatError(f"{shown} lacks {name} in {table[name].null_count} rows", hint="get the file again")
+    _check_texts(table, name, shown)
     return table[name].to_numpy().astype(object)
+
+
+def _check_texts(table: pa.Table, name: str, shown: str) -> None:
+    for value in table[name].unique().drop_null().to_pylist():
+        plain_name(value, f"{shown}: {name}")

@@ -18,7 +18,7 @@ from zootool.collect.file_stack import stack_networks, state_dict_of
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
 from zootool.collect.formats.csv_tables import read_csv_rows
 from zootool.collect.formats.options import ReadOptions
-from zootool.collect.formats.plain_values import fraction, whole_number
+from zootool.collect.formats.plain_values import fraction, plain_name, whole_number
 from zootool.collect.formats.published import path_tail, wanted_steps
 from zootool.collect.formats.transformer_networks import describe_extras, transformer_architecture
 from zootool.collect.split_rules import seeded_split
@@ -89,7 +89,7 @@ def _sets_in(path: Path) -> list[str]:
 
 def _find(path: Path) -> list[_Model]:
     found = [
-        _Model(file, name, match[1], match[2])
+        _Model(file, name, plain_name(match[1], f"a run in {printable(path)}"), match[2])
         for name in _sets_in(path)
         for file in walk_files(path / name)
         if file.parent == path / name and (match := _FILE.fullmatch(file.name))

@@ -222,6 +222,13 @@ def test_other_sources_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "text.zip", ReadOptions())
 
 
+def test_runs_whose_names_could_rewrite_a_terminal_are_refused(tmp_path: Path) -> None:
+    write_park(tmp_path / "p", {"run\x1b[2J\n": SMALL}, (0,), "dict")
+    with pytest.raises(FormatError, match="no control characters") as caught:
+        read(tmp_path / "p", ReadOptions())
+    assert "\x1b" not in str(caught.value)
+
+
 def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     write_park(tmp_path / "p", {"run": SMALL}, (0,), "dict")
     archive = zip_park(tmp_path / "p", tmp_path / "p.zip")

@@ -212,6 +212,13 @@ def test_a_trial_whose_networks_change_is_refused(tmp_path: Path) -> None:
         converted(tmp_path / "z", tmp_path / "x.zoo")
 
 
+def test_trials_whose_names_could_rewrite_a_terminal_are_refused(tmp_path: Path) -> None:
+    write_trial(tmp_path / "t\x1b[2J", states_of(0, [0]), [0])
+    with pytest.raises(FormatError, match="no control characters") as caught:
+        read(tmp_path, ReadOptions())
+    assert "\x1b" not in str(caught.value)
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert not detect(tmp_path)
     with pytest.raises(FormatError, match="holds no trials"):

@@ -185,7 +185,10 @@ def test_a_split_file_that_is_missing_is_named(zoo_dir: Path) -> None:
         ({"test_accuracy": 45.2}, r"row 5: test_accuracy is 45\.2"),
         ({"test_accuracy": "inf"}, "row 5: test_accuracy is inf"),
         ({"test_accuracy": "__import__('os')"}, "no readable table"),
-        ({"config.activation": "swish\x1b[2J"}, r"the activation 'swish\\\\x1b\[2J', known are relu"),
+        ({"config.activation": "swish\x1b[2J"}, r"config\.activation is 'swish\\\\x1b\[2J', a name has"),
+        ({"config.activation": "swish"}, "the activation 'swish', known are relu"),
+        ({"modeldir": "/cns/\x1b[2J"}, "modeldir is"),
+        ({"config.w_init": "he\x07"}, r"config\.w_init is"),
         ({"modeldir": ""}, "lacks modeldir in 1 rows"),
     ],
 )

@@ -157,6 +157,14 @@ def test_other_networks_are_refused(tmp_path: Path, change: dict[str, Any], prob
         read(tmp_path, ReadOptions())
 
 
+def test_runs_whose_names_could_rewrite_a_terminal_are_refused(tmp_path: Path) -> None:
+    write_zoo(tmp_path)
+    save(transformer_state(0, PATCHES), tmp_path / "mnist" / "run\x1b[2J_50_1234.pt")
+    with pytest.raises(FormatError, match="no control characters") as caught:
+        read(tmp_path, ReadOptions())
+    assert "\x1b" not in str(caught.value)
+
+
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     assert not detect(tmp_path)
     with pytest.raises(FormatError, match="holds no networks"):
