@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from zootool.catalog import PublishedFile, PublishedZoo, load_catalog
+from zootool.collect.formats import readers
 from zootool.collect.published_zoo import collect_zoo, plan_collection, unpack_members
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError
 
@@ -94,3 +95,8 @@ def test_a_zoo_without_links_says_what_to_get_from_where() -> None:
         collect_zoo("nfn-siren-mnist", zoo, Path("nowhere"))
     assert caught.value.hint is not None
     assert "--format" in caught.value.hint
+
+def test_every_published_zoo_names_a_reader() -> None:
+    known = readers()
+    wanted = {name: zoo.layout for name, zoo in load_catalog().zoos.items()}
+    assert {name: layout for name, layout in wanted.items() if layout not in known} == {}
