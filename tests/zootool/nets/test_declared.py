@@ -87,7 +87,7 @@ def test_a_declared_cnn_with_a_flatten_and_batch_norm() -> None:
     module = nn.Sequential(
         nn.Conv2d(1, 4, 3, stride=2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 2)
     ).eval()
-    module[1].running_mean.normal_()
+    torch.nn.init.normal_(module.get_buffer("1.running_mean"))
     declaration = {
         "num_inputs": 1,
         "layers": [

@@ -22,7 +22,7 @@ from zootool.nets.resnet import CifarResnet
 def test_chains_of_linear_layers_compute_the_same(module: nn.Sequential) -> None:
     network = Network(infer_architecture(shapes_of(module)).architecture)
     network.load_state_dict(module.state_dict())
-    x = torch.randn(6, module[0].in_features)
+    x = torch.randn(6, module.get_parameter("0.weight").shape[1])
     torch.testing.assert_close(network(x), module(x))
 
 
