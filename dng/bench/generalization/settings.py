@@ -37,7 +37,7 @@ def generalization_settings(
 def _quick(published: EncoderPreset) -> EncoderPreset:
     encoder: EncoderConfig = replace(published.encoder, dim=64, head_dim=16, num_frequencies=16)
     training = TrainConfig(
-        steps=400,
+        steps=600,
         batch_size=64,
         lr=2e-3,
         optimizer="adamw",
@@ -45,7 +45,7 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
         warmup_start=0.1,
         warmup_per_step=0.02,
         decay="cosine",
-        validate_every=40,
+        validate_every=50,
         clip=10.0,
     )
     return EncoderPreset(encoder, 128, published.head_dropout, training)
