@@ -197,6 +197,7 @@ def test_a_line_that_is_cut_off_is_named(tmp_path: Path) -> None:
         (trial_state(0, [(5, 16), (4, 6, 1, 1)], (0, 2)), r"convolutions of \(1,\)"),
         ({"bn.running_mean": torch.zeros(3)}, "wanted are layers in a row"),
         ({"a.bias": torch.zeros(3), "a.weight": torch.zeros(3, 3)}, "wanted are layers in a row"),
+        ({"a.weight": torch.zeros(3, 3), "b.bias": torch.zeros(3)}, "has 'b.bias' of"),
     ],
 )
 def test_other_networks_are_refused(tmp_path: Path, state: Any, problem: str) -> None:
