@@ -8,7 +8,7 @@ another name.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from zootool.architecture import Architecture, Pooling
+from zootool.architecture import Architecture, Pooling, Timestamp
 from zootool.collect.lazy_tensor import LazyTensor
 from zootool.errors import FormatError, printable
 from zootool.nets.lay_out import Entry, entries_of, lay_out
@@ -87,5 +87,5 @@ def _with_norm_behind_mean(architecture: Architecture) -> Architecture:
     return _laid_out(architecture, timestamps, entries)
 
 
-def _laid_out(architecture: Architecture, timestamps: list, entries: list[Entry]) -> Architecture:
+def _laid_out(architecture: Architecture, timestamps: list[Timestamp], entries: list[Entry]) -> Architecture:
     return lay_out(architecture.num_inputs, timestamps, entries, family=architecture.family, tokens=architecture.tokens)
