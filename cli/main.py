@@ -22,6 +22,8 @@ from cli.info import info
 from cli.ls import ls
 from cli.merge import merge
 from cli.predict import predict
+from cli.publish import publish
+from cli.pull import pull
 from cli.reconstruct import reconstruct
 from cli.report import report
 from cli.show import show
@@ -91,6 +93,8 @@ app.command()(predict)
 app.command()(reconstruct)
 app.add_typer(bench.app, name="bench")
 app.command()(report)
+app.command()(publish)
+app.command()(pull)
 app.command()(doctor)
 
 

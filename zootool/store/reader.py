@@ -27,7 +27,7 @@ from zootool.store.schema import (
     parse_info,
     parse_json,
 )
-from zootool.store.storage import LocalStorage, Storage, open_storage
+from zootool.store.storage import LocalStorage, Storage, cached, open_storage
 
 _MAX_PINNED = 8192
 """Operating systems limit how many files a process maps; of larger stores files are mapped when they are used."""
@@ -189,7 +189,8 @@ def open_store(path_or_url: str | Path) -> Store:
         content: Any = storage.read(MANIFEST_JSON)
     except OSError as error:
         raise _no_manifest(storage) from error
-    return Store(storage, parse_manifest(content, f"{storage.name}/{MANIFEST_JSON}"))
+    manifest = parse_manifest(content, f"{storage.name}/{MANIFEST_JSON}")
+    return Store(cached(storage, manifest.zoo_id), manifest)
 
 
 def _no_manifest(storage: Storage) -> Exception:

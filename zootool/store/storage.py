@@ -3,49 +3,22 @@
 import mmap
 import os
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from zootool.errors import MissingError
+from zootool.errors import MissingError, printable
+from zootool.store.cached_storage import CachedStorage
+from zootool.store.http_storage import HttpStorage
+from zootool.store.patience import patiently
+from zootool.store.storage_base import Bytes, Storage
 
-Bytes = np.ndarray
-"""A one-dimensional uint8 array: a view of mapped memory, or a copy."""
+__all__ = ["Bytes", "LocalStorage", "RemoteStorage", "Storage", "cached", "open_storage"]
 
-
-class Storage(ABC):
-    """Read-only access to the files below one folder, by paths with forward slashes."""
-
-    name: str
-    """The folder as people write it."""
-
-    @abstractmethod
-    def read(self, path: str) -> bytes:
-        """A whole file. Raises FileNotFoundError."""
-
-    @abstractmethod
-    def size(self, path: str) -> int | None:
-        """A file's size in bytes, None when it isn't there."""
-
-    @abstractmethod
-    def fetch(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Bytes]:
-        """The bytes [start, stop) of one file, for several ranges at once. Raises FileNotFoundError."""
-
-    @abstractmethod
-    def open(self, path: str) -> Any:
-        """A file object for reading."""
-
-    def link(self, path: str, target: Path) -> None:
-        """Give a file the name `target` too, or copy it there."""
-        target.write_bytes(self.read(path))
-
-    @abstractmethod
-    def pin(self, paths: Iterable[str]) -> None:
-        """Hold on to these files, so that they stay readable when another version of the folder takes its place."""
+_HTTP = ("http://", "https://")
 
 
 class LocalStorage(Storage):
@@ -105,20 +78,23 @@ class RemoteStorage(Storage):
         try:
             self._fs, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise MissingError(f"can't read {url}: {error}", hint="install what the URL's protocol needs") from error
+            raise MissingError(
+                f"can't read {printable(url)}: {printable(error)}", hint="install what the URL's protocol needs"
+            ) from error
 
     def read(self, path: str) -> bytes:
-        return self._fs.cat_file(self._full(path))
+        return self._patiently(path, lambda: self._fs.cat_file(self._full(path)))
 
     def size(self, path: str) -> int | None:
         try:
-            return int(self._fs.size(self._full(path)))
+            return int(self._patiently(path, lambda: self._fs.size(self._full(path))))
         except FileNotFoundError:
             return None
 
     def fetch(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Bytes]:
         starts, stops = zip(*ranges, strict=True)
-        parts = self._fs.cat_ranges([self._full(path)] * len(ranges), list(starts), list(stops), on_error="raise")
+        names = [self._full(path)] * len(ranges)
+        parts = self._patiently(path, lambda: self._fs.cat_ranges(names, list(starts), list(stops), on_error="raise"))
         return [np.frombuffer(part, dtype=np.uint8) for part in parts]
 
     def pin(self, paths: Iterable[str]) -> None:
@@ -127,6 +103,9 @@ class RemoteStorage(Storage):
     def open(self, path: str) -> Any:
         return self._fs.open(self._full(path), "rb")
 
+    def _patiently(self, path: str, call: Callable[[], Any]) -> Any:
+        return patiently(call, f"reading {self.name}/{path}")
+
     def _full(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}"
 
@@ -134,11 +113,18 @@ class RemoteStorage(Storage):
 def open_storage(path_or_url: str | Path) -> Storage:
     """The storage behind a path or URL. Raises MissingError when there is no such folder."""
     if isinstance(path_or_url, str) and "://" in path_or_url and not path_or_url.startswith("file://"):
-        return RemoteStorage(path_or_url)
+        return HttpStorage(path_or_url) if path_or_url.startswith(_HTTP) else RemoteStorage(path_or_url)
     folder = Path(str(path_or_url).removeprefix("file://"))
     if not folder.exists():
         raise MissingError(f"there is no zoo at {folder}", hint="make one with `zoo convert SRC DST.zoo`")
     return LocalStorage(folder)
+
+
+def cached(storage: Storage, zoo_id: str) -> Storage:
+    """The storage with a cache on this disk, where it is behind a network."""
+    if isinstance(storage, LocalStorage) or storage.name.startswith("memory://"):
+        return storage
+    return CachedStorage(storage, zoo_id)
 
 
 def _map_file(path: Path) -> Bytes:

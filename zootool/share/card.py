@@ -1,0 +1,150 @@
+"""README.md of a zoo: the head that hubs read, then what the store says about itself. Computed, never typed."""
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from zootool.errors import printable
+from zootool.files import canonical_json
+from zootool.share.croissant import croissant
+from zootool.share.summary import Summary, describe, num_parameters, summarise
+from zootool.store.reader import Store
+from zootool.store.schema import NETS_PARQUET
+
+_HUB_LICENCES = {
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc0-1.0",
+    "mit",
+    "apache-2.0",
+    "cc-by-sa-3.0",
+    "cc-by-3.0",
+}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
+_MAX_ROWS = 20
+
+_READING = """```python
+import zootool
+
+zoo = zootool.open_zoo("path or URL of this folder")
+zoo.nets.to_pandas()
+zoo.state_dict(0)
+```
+"""
+
+
+def derived_files(store: Store) -> dict[str, bytes]:
+    """README.md and croissant.json of a store, by name."""
+    summary = summarise(store)
+    return {"README.md": card(summary).encode(), "croissant.json": croissant(summary)}
+
+
+def card(summary: Summary) -> str:
+    """The content of README.md: YAML between dashes, then Markdown in which no text of the store is markup."""
+    head = yaml.safe_dump(_head(summary), sort_keys=False, allow_unicode=False, width=100)
+    return f"---\n{head}---\n\n" + "\n".join(_body(summary)) + "\n"
+
+
+def markdown(text: object, limit: int = 400) -> str:
+    """Text from a store as Markdown that shows it as it is."""
+    return _SPECIAL.sub(r"\\\1", html.escape(printable(text, limit), quote=False))
+
+
+def _head(summary: Summary) -> dict[str, Any]:
+    info = summary.store.info
+    licence = (info.licence or "").lower()
+    known = licence in _HUB_LICENCES
+    return {
+        "license": licence if known else "other",
+        **({} if known or not licence else {"license_name": printable(info.licence, 80)}),
+        "pretty_name": printable(info.name, 80),
+        "size_categories": [next((name for limit, name in _SIZES if len(summary.store) < limit), "1M<n<10M")],
+        "tags": ["model-zoo", "weight-space-learning", "neural-network-weights", printable(info.kind, 40)],
+        "source_datasets": [printable(source.name, 80) for source in info.sources],
+        "configs": [{"config_name": "nets", "data_files": NETS_PARQUET}],
+    }
+
+
+def _body(summary: Summary) -> Iterator[str]:
+    info = summary.store.info
+    yield f"# {markdown(info.name)}\n"
+    yield (
+        f"{len(summary.store):,} trained networks ({markdown(info.kind)}) as data: {summary.num_bytes / 1e6:,.1f} MB, "
+        f"zoo format {markdown(info.format_version)}.\n"
+    )
+    yield f"Id: `{summary.store.zoo_id}`\n"
+    if info.parent:
+        yield f"Made from the version `{markdown(info.parent, 64)}`.\n"
+    yield "## Reading it\n"
+    yield _READING
+    yield from _counts(summary)
+    yield from _conventions(summary)
+    yield from _metrics(summary)
+    yield from _terms(summary)
+
+
+def _counts(summary: Summary) -> Iterator[str]:
+    yield "## Networks\n"
+    yield "| architecture | networks | parameters each |\n| --- | --- | --- |"
+    for architecture, count in summary.architecture_counts[:_MAX_ROWS]:
+        yield f"| {markdown(describe(architecture))} | {count:,} | {num_parameters(architecture):,} |"
+    if (more := len(summary.architecture_counts) - _MAX_ROWS) > 0:
+        yield f"| and {more:,} more | | |"
+    yield ""
+    if summary.splits:
+        yield "Splits: " + ", ".join(f"{markdown(name)} {count:,}" for name, count in summary.splits.items()) + ".\n"
+    if summary.num_labels is not None:
+        yield f"Labels: {summary.num_labels:,} different ones.\n"
+    if summary.num_nonfinite:
+        yield f"Networks with parameters that are NaN or infinite: {summary.num_nonfinite:,} (column `is_finite`).\n"
+    yield "Columns: " + ", ".join(markdown(name, 80) for name in summary.columns) + ".\n"
+
+
+def _conventions(summary: Summary) -> Iterator[str]:
+    yield "## Conventions\n"
+    if summary.omega_0:
+        yield f"- omega_0: {', '.join(f'{value:g}' for value in summary.omega_0)}"
+    yield f"- output offset: {', '.join(f'{value:g}' for value in summary.output_offsets)}"
+    for source in summary.store.info.sources:
+        if source.grid:
+            yield f"- grid of {markdown(source.name)}: {markdown(source.grid)}"
+        if source.target:
+            low, high = source.target
+            yield f"- target of {markdown(source.name)}: pixel values 0 and 255 stand for {low:g} and {high:g}"
+    for key, value in sorted(summary.store.info.recipe.items()):
+        yield f"- recipe, {markdown(key, 80)}: {markdown(value)}"
+    yield ""
+
+
+def _metrics(summary: Summary) -> Iterator[str]:
+    if not summary.spreads:
+        return
+    yield "## Metrics\n"
+    yield "| column | mean | smallest | median | largest | networks |\n| --- | --- | --- | --- | --- | --- |"
+    for name, spread in summary.spreads.items():
+        numbers = (spread.mean, spread.smallest, spread.median, spread.largest)
+        yield f"| {name} | " + " | ".join(f"{number:.4g}" for number in numbers) + f" | {spread.count:,} |"
+    yield ""
+
+
+def _terms(summary: Summary) -> Iterator[str]:
+    info = summary.store.info
+    yield "## Terms\n"
+    yield f"- licence of the weights: {markdown(info.licence or 'not stated')}"
+    for source in info.sources:
+        partial = ", a part of it" if source.is_partial else ""
+        terms = markdown(source.terms or "not stated")
+        yield f"- source terms of the images of {markdown(source.name)}{partial}: {terms}"
+    if stated := info.provenance.get("source_terms"):
+        yield f"- source terms: {markdown(stated)}"
+    yield "\n## Provenance\n"
+    for key, value in sorted(info.provenance.items()):
+        shown = value if isinstance(value, str | int | float) else canonical_json(value).decode()
+        yield f"- {markdown(key, 80)}: {markdown(shown, 1000)}"
+    yield "\n## Citation\n"
+    yield markdown(info.citation or "None is stated: cite this zoo by its name and id.", 2000)

@@ -1,0 +1,150 @@
+"""croissant.json: a zoo in the vocabulary of MLCommons Croissant 1.0 with its responsible-AI extension.
+
+Files carry the manifest's own SHA-256; the record set `networks` yields the rows of nets.parquet.
+"""
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from zootool.errors import printable
+from zootool.share.summary import Summary
+from zootool.store.schema import NETS_PARQUET
+
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+_FORMATS = {".json": "application/json", ".parquet": "application/x-parquet"}
+
+
+def croissant(summary: Summary) -> bytes:
+    """The content of croissant.json."""
+    info = summary.store.info
+    value = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": printable(info.name, 80),
+        "description": f"{len(summary.store)} trained neural networks ({printable(info.kind, 40)}) as a zoo: "
+        f"weights, architectures and a table with a row per network.",
+        "identifier": summary.store.zoo_id,
+        "version": "1.0.0",
+        "isLiveDataset": False,
+        **({"license": printable(info.licence)} if info.licence else {}),
+        "citeAs": printable(info.citation or f"{info.name}, zoo {summary.store.zoo_id}", 2000),
+        **_responsible_ai(summary),
+        "distribution": [_file(path, size, digest) for path, size, digest in _files(summary)],
+        "recordSet": [_networks(summary)],
+    }
+    return json.dumps(value, indent=1).encode("ascii")
+
+
+def _responsible_ai(summary: Summary) -> dict[str, Any]:
+    info = summary.store.info
+    sources = [f"{source.name}: {source.terms or 'terms not stated'}" for source in info.sources]
+    tool = " ".join(str(info.provenance[key]) for key in ("tool", "tool_version") if key in info.provenance)
+    limits = [f"made from a part of {source.name}" for source in info.sources if source.is_partial]
+    if summary.num_nonfinite:
+        limits.append(f"{summary.num_nonfinite} networks have parameters that are not finite")
+    return {
+        "rai:dataCollection": printable(
+            f"Networks trained or collected by {tool or 'a tool that is not stated'}.", 400
+        ),
+        "rai:dataCollectionType": "Computational",
+        "rai:dataPreprocessingProtocol": printable(json.dumps(info.recipe, sort_keys=True), 4000),
+        "rai:dataUseCases": "Learning from the weights of trained networks.",
+        "rai:dataLimitations": printable("; ".join(limits) or "none recorded in the store", 1000),
+        "rai:personalSensitiveInformation": printable(
+            "Weights may reproduce the images that they were trained on: " + ("; ".join(sources) or "not stated"), 2000
+        ),
+    }
+
+
+def _files(summary: Summary) -> list[tuple[str, int, str]]:
+    return [(path, entry.size, entry.sha256) for path, entry in sorted(summary.store.manifest.files.items())]
+
+
+def _file(path: str, size: int, digest: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": path,
+        "name": path,
+        "contentUrl": path,
+        "contentSize": f"{size} B",
+        "encodingFormat": _FORMATS.get(PurePosixPath(path).suffix, "application/octet-stream"),
+        "sha256": digest,
+    }
+
+
+def _networks(summary: Summary) -> dict[str, Any]:
+    fields = [_field(column) for column in summary.store.nets.schema]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "networks",
+        "name": "networks",
+        "description": "A row per network.",
+        "key": {"@id": "networks/net_id"},
+        "field": [field for field in fields if field is not None],
+    }
+
+
+def _field(column: pa.Field) -> dict[str, Any] | None:
+    kind = _data_type(column.type)
+    if kind is None or printable(column.name, 100) != column.name:
+        return None
+    return {
+        "@type": "cr:Field",
+        "@id": f"networks/{column.name}",
+        "name": f"networks/{column.name}",
+        "dataType": kind,
+        "source": {"fileObject": {"@id": NETS_PARQUET}, "extract": {"column": column.name}},
+    }
+
+
+def _data_type(kind: pa.DataType) -> str | None:
+    """Croissant's name of a column's type; None for bytes, which it has no name for."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    checks = (
+        (pa.types.is_boolean, "sc:Boolean"),
+        (pa.types.is_integer, "sc:Integer"),
+        (pa.types.is_floating, "sc:Float"),
+        (pa.types.is_string, "sc:Text"),
+        (pa.types.is_large_string, "sc:Text"),
+    )
+    return next((name for check, name in checks if check(kind)), None)

@@ -1,0 +1,113 @@
+"""A store in numbers: what its card and its page say about it, computed from its table and architectures."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from zootool.architecture import ARRAYS, Architecture
+from zootool.errors import printable
+from zootool.store.reader import Store
+
+METRICS = ("psnr", "test_accuracy", "train_accuracy", "loss")
+"""Columns worth a line, in this order."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a column's finite numbers are spread; `num_missing` counts all that isn't finite."""
+
+    count: int
+    mean: float
+    smallest: float
+    median: float
+    largest: float
+    num_missing: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A store's counts, conventions and metrics."""
+
+    store: Store
+    columns: tuple[str, ...]
+    splits: dict[str, int] = field(default_factory=dict)
+    num_labels: int | None = None
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    num_nonfinite: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all covered files."""
+        return sum(entry.size for entry in self.store.manifest.files.values())
+
+    @cached_property
+    def architecture_counts(self) -> list[tuple[Architecture, int]]:
+        """The architectures with how many networks each has, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for segment in self.store.info.segments:
+            counts[segment.architecture] += segment.count
+        return [(self.store.architectures[signature], count) for signature, count in counts.most_common()]
+
+    @property
+    def omega_0(self) -> list[float]:
+        """Every omega_0 of a sine that occurs."""
+        found = {
+            t.activation.omega_0
+            for architecture in self.store.architectures.values()
+            for t in architecture.timestamps
+            if t.activation.omega_0 is not None
+        }
+        return sorted(found)
+
+    @property
+    def output_offsets(self) -> list[float]:
+        """Every number that is added to an output."""
+        return sorted({architecture.output_offset for architecture in self.store.architectures.values()})
+
+
+def summarise(store: Store) -> Summary:
+    """The summary of a store. Reads a few columns of its table and no weight."""
+    names = store.nets.column_names
+    splits = {}
+    if "split" in names:
+        counted = Counter(store.nets.read(["split"])["split"].to_pylist())
+        splits = {printable(name, 60): count for name, count in sorted(counted.items(), key=lambda item: str(item[0]))}
+    num_labels = (
+        pc.call_function("count_distinct", [store.nets.read(["label"])["label"]]).as_py() if "label" in names else None
+    )
+    spreads = {name: spread for name in METRICS if name in names and (spread := spread_of(_numbers(store, name)))}
+    nonfinite = 0
+    if "is_finite" in names:
+        nonfinite = store.nets.read(["is_finite"])["is_finite"].to_pylist().count(False)
+    return Summary(store, tuple(names), splits, num_labels, spreads, nonfinite)
+
+
+def spread_of(values: np.ndarray) -> Spread | None:
+    """The spread of some numbers, None where none is finite."""
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
+        return None
+    low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
+    return Spread(len(finite), float(finite.mean()), low, median, high, len(values) - len(finite))
+
+
+def num_parameters(architecture: Architecture) -> int:
+    """Elements that a network stores, its buffers included."""
+    return sum(architecture.array_length(name) for name in ARRAYS)
+
+
+def describe(architecture: Architecture) -> str:
+    """An architecture in a few words: its family and the node counts by timestamp."""
+    return f"{printable(architecture.family, 40)} {'-'.join(map(str, architecture.node_counts))}"
+
+
+def _numbers(store: Store, column: str) -> np.ndarray:
+    try:
+        values: Any = store.nets.read([column])[column].to_numpy()
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0)

@@ -1,0 +1,108 @@
+"""A store behind http or https: ranges of bytes from any plain file server, by the standard library alone."""
+
+import http.client
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from zootool.store.patience import Patience, patiently
+from zootool.store.range_file import range_file
+from zootool.store.storage_base import Bytes, Storage
+
+_TIMEOUT_SECONDS = 30.0
+_THREADS = 4
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_GONE = (401, 403, 404, 410)
+"""Statuses of what isn't there; object stores say 403 where listing isn't allowed."""
+
+
+class HttpStorage(Storage):
+    """A folder on a web server, read-only. What breaks off, and 429 and 5xx, is tried again."""
+
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
+        self.name = url
+        self._root = url.rstrip("/")
+        self._patience = patience or Patience()
+
+    def read(self, path: str) -> bytes:
+        return self._patiently(path, lambda: self._whole(path))
+
+    def size(self, path: str) -> int | None:
+        try:
+            return self._patiently(path, lambda: self._head(path))
+        except FileNotFoundError:
+            return None
+
+    def fetch(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Bytes]:
+        def one(span: tuple[int, int]) -> Bytes:
+            return self._patiently(path, lambda: self._range(path, *span))
+
+        if len(ranges) == 1:
+            return [one(ranges[0])]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(one, ranges))
+
+    def pin(self, paths: Iterable[str]) -> None:
+        """Nothing: what is published under a URL stays what it is."""
+
+    def open(self, path: str) -> Any:
+        size = self.size(path)
+        if size is None:
+            raise FileNotFoundError(f"{self._root}/{path}")
+        return range_file(self, path, size)
+
+    def _patiently(self, path: str, call: Any) -> Any:
+        return patiently(call, f"reading {self._root}/{path}", self._patience)
+
+    def _whole(self, path: str) -> bytes:
+        with self._request("GET", path) as response:
+            return _body(response, response.headers.get("Content-Length"))
+
+    def _head(self, path: str) -> int:
+        with self._request("HEAD", path) as response:
+            length = response.headers.get("Content-Length")
+        if length is not None and length.isdecimal():
+            return int(length)
+        with self._request("GET", path, "bytes=0-0") as response:
+            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            return int(found[3]) if found else len(response.read())
+
+    def _range(self, path: str, start: int, stop: int) -> Bytes:
+        if start >= stop:
+            return np.empty(0, dtype=np.uint8)
+        with self._request("GET", path, f"bytes={start}-{stop - 1}") as response:
+            if response.status == http.client.PARTIAL_CONTENT:
+                found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+                if found is None or (int(found[1]), int(found[2])) != (start, stop - 1):
+                    raise OSError(f"asked for bytes {start}-{stop - 1}, got {response.headers.get('Content-Range')}")
+                content = _body(response, str(stop - start))
+            else:
+                # A server without ranges sends the whole file.
+                content = _body(response, response.headers.get("Content-Length"))[start:stop]
+        if len(content) != stop - start:
+            raise OSError(f"{len(content)} of {stop - start} bytes came")
+        return np.frombuffer(content, dtype=np.uint8)
+
+    def _request(self, method: str, path: str, wanted: str | None = None) -> Any:
+        headers = {"User-Agent": "zootool", "Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
+        request = urllib.request.Request(f"{self._root}/{quote(path)}", headers=headers, method=method)
+        try:
+            return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code in _GONE:
+                raise FileNotFoundError(f"HTTP {error.code}: {self._root}/{path}") from error
+            raise OSError(f"HTTP {error.code} {error.reason}") from error
+
+
+def _body(response: Any, length: str | None) -> bytes:
+    content = response.read()
+    if length is not None and length.isdecimal() and len(content) != int(length):
+        raise OSError(f"{len(content)} of {length} bytes came")
+    return content
