@@ -8,7 +8,7 @@ from dng.bench.table import Table
 _NOTE_ALONE = (
     "GFLOP: twice the multiply-adds of the matrix products, in 1e9. MB: 1e6 bytes that are alive at once, weights and "
     "inputs included. ms: the median of the forward passes ± half the distance of their quartiles. The fast path also "
-    "composes weights with weights, once per batch: up to {share:.0%} of what it computes for one network alone."
+    "composes weights with weights, once until they change: at most {once:.2f} GFLOP, not counted here."
 )
 _NOTE_BATCH = "GFLOP and ms are per network, MB for the whole batch."
 
@@ -24,19 +24,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The cost of one model on one path: exact FLOPs, and what was measured for one network and for a batch."""
+    """The cost of one model on one path: exact FLOPs, and what was measured for one network and for a batch.
+
+    `flops_once` are those of weights with weights, which the first network costs besides.
+    """
 
     name: str
     as_written: bool
     num_parameters: int
     flops_per_network: int
-    flops_per_batch: int
+    flops_once: int
     single: Cost
     batch: Cost
-
-    def flops(self, batch_size: int) -> float:
-        """The FLOPs of one network in a batch."""
-        return self.flops_per_network + self.flops_per_batch / batch_size
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ class EfficiencyResult:
     def tables(self) -> tuple[Table, Table]:
         """What one network costs by itself, the setting of the paper's tables, and what it costs among others."""
         place = self.device if self.device != "cpu" else f"the CPU with {self.num_threads} threads"
-        share = max(m.flops_per_batch / m.flops(1) for m in self.measurements)
+        once = max(m.flops_once for m in self.measurements) / 1e9
         columns = ("parameters", "GFLOP", "MB", "ms")
         alone = Table(
             f"One network, on {place}",
             ("model", "path", *columns),
             tuple((*_named(m), f"{m.num_parameters:,}", *_cells(m, m.single)) for m in self.measurements),
-            _NOTE_ALONE.format(share=share),
+            _NOTE_ALONE.format(once=once),
         )
         together = Table(
             f"A batch of {self.batch_size} networks, on {place}",
@@ -77,7 +76,7 @@ def _cells(measurement: Measurement, cost: Cost) -> tuple[str, str, str]:
     latency, per_network = cost.latency, 1e3 / cost.batch_size
     spread = (latency.upper_quartile - latency.lower_quartile) / 2
     return (
-        f"{measurement.flops(cost.batch_size) / 1e9:.3f}",
+        f"{measurement.flops_per_network / 1e9:.3f}",
         f"{cost.peak_bytes / 1e6:.1f}",
         f"{latency.seconds * per_network:.2f} ± {spread * per_network:.2f}",
     )

@@ -37,17 +37,17 @@ def run_efficiency(
 def _measure(case: Case, as_written: bool, device: torch.device, batch_size: int, num_runs: int) -> Measurement:
     with seeded(0, "efficiency"):
         model = case.build(as_written).to(device).eval()
-    single, pair, batch = (_on(device, case.networks(count)) for count in (1, 2, batch_size))
-    per_network, per_batch = flops_per_network_and_batch(model, single, pair)
+    single, batch = (_on(device, case.networks(count)) for count in (1, batch_size))
+    per_network, once = flops_per_network_and_once(model, single)
     costs = [Cost(g.batch_size, peak_bytes(model, g), latency(model, g, num_runs)) for g in (single, batch)]
-    return Measurement(case.name, as_written, count_parameters(model), per_network, per_batch, *costs)
+    return Measurement(case.name, as_written, count_parameters(model), per_network, once, *costs)
 
 
 @torch.no_grad()
-def flops_per_network_and_batch(model: nn.Module, single: DynamicGraph, pair: DynamicGraph) -> tuple[int, int]:
-    """The FLOPs that one more network costs, and those that a batch costs whatever its size."""
-    one, two = count_flops(lambda: model(single)), count_flops(lambda: model(pair))
-    return two - one, 2 * one - two
+def flops_per_network_and_once(model: nn.Module, single: DynamicGraph) -> tuple[int, int]:
+    """The FLOPs of a network, and those that a fresh model's first network costs besides."""
+    first, later = count_flops(lambda: model(single)), count_flops(lambda: model(single))
+    return later, first - later
 
 
 def _on(device: torch.device, graph: DynamicGraph) -> DynamicGraph:
