@@ -9,6 +9,7 @@ import typer
 from cli.console import JsonOption, errors, print_json, progress_bars, say, shown
 
 if TYPE_CHECKING:
+    from zootool.catalog import PublishedZoo
     from zootool.collect.published_zoo import CollectPlan
 
 _BIG_BYTES = 1 << 30
@@ -17,6 +18,7 @@ _BIG_BYTES = 1 << 30
 def collect(
     name: Annotated[str | None, typer.Argument(help="A zoo of datasets.yaml. [default: list them]")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Where to put it. [default: the data folder]")] = None,
+    path: Annotated[Path | None, typer.Option(help="What you fetched by hand: checked, its digest recorded.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be fetched, and fetch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Fetch large files without asking.")] = False,
     as_json: JsonOption = False,
@@ -26,7 +28,7 @@ def collect(
     Example: zoo collect cnn-wild-park --plan
     """
     from zootool.catalog import load_catalog
-    from zootool.collect.published_zoo import collect_zoo, plan_collection
+    from zootool.collect.published_zoo import collect_by_hand, collect_zoo, plan_collection
     from zootool.data_dir import data_folders
     from zootool.errors import UsageError
 
@@ -37,6 +39,11 @@ def collect(
         raise UsageError(f"{name} is here already", hint=f"zoo show {name}, then zoo convert {name} NAME.zoo")
     zoo = load_catalog().zoo(name)
     place = folder or data_folders()[0].path / "zoos"
+    if path is not None:
+        with progress_bars() as report:
+            digest = collect_by_hand(name, zoo, path, place, report)
+        _finish(name, path, zoo, digest, as_json)
+        return
     found = plan_collection(zoo, place)
     if plan:
         print_json(asdict(found) | {"folder": str(place)}) if as_json else _show(found)
@@ -46,11 +53,15 @@ def collect(
         if not errors.is_terminal or not typer.confirm("Fetch it?", err=True):
             raise UsageError("the download may be large", hint="look at --plan, then say --yes")
     with progress_bars() as report:
-        path = collect_zoo(name, zoo, place, report=report)
+        fetched = collect_zoo(name, zoo, place, report=report)
+    _finish(name, fetched, zoo, None, as_json)
+
+
+def _finish(name: str, path: Path, zoo: "PublishedZoo", digest: str | None, as_json: bool) -> None:
     if as_json:
-        print_json({"name": name, "path": str(path), "format": zoo.layout, "licence": zoo.licence})
+        print_json({"name": name, "path": str(path), "format": zoo.layout, "licence": zoo.licence, "digest": digest})
         return
-    say(f"[green]fetched[/] {shown(path)}")
+    say(f"[green]checked[/] {shown(path)}, digest {digest[:16]}" if digest else f"[green]fetched[/] {shown(path)}")
     say(f"next: zoo convert {shown(path)} {name}.zoo --format {zoo.layout}")
 
 

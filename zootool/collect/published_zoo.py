@@ -2,13 +2,15 @@
 
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from zootool.catalog import PublishedFile, PublishedZoo
 from zootool.collect.fetch import FetchPolicy, fetch
+from zootool.collect.folder_walk import walk_files
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, printable
 from zootool.files import sha256_file, write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
@@ -69,7 +71,7 @@ def collect_zoo(
     if not zoo.files:
         raise MissingError(
             f"{zoo.title} has no stable links: get {', '.join(zoo.expects)} from {zoo.page}",
-            hint=f"then run `zoo convert PATH {name}.zoo --format {zoo.layout}`",
+            hint=f"then run `zoo collect {name} --path PATH`, and `zoo convert PATH {name}.zoo --format {zoo.layout}`",
         )
     fetched = [fetch(file, folder, report=report, policy=policy) for file in zoo.files]
     _remember(zoo.files, fetched, folder / f"{name}-{DIGESTS_NAME}")
@@ -79,6 +81,35 @@ def collect_zoo(
     for archive in archives:
         unpack_members(archive, place, zoo.expects, report)
     return place
+
+
+def collect_by_hand(name: str, zoo: PublishedZoo, path: Path, folder: Path, report: Reporter = silent) -> str:
+    """Check what somebody fetched by hand to `path` and return its digest, which is recorded on the first use.
+
+    The digest is over the relative path and SHA-256 of every file. Raises MissingError where nothing is there,
+    FormatError where it isn't in the zoo's layout, IntegrityError where it isn't what it was at first.
+    """
+    from zootool.collect.formats import readers
+
+    if not path.exists():
+        raise MissingError(
+            f"there is nothing at {printable(path)}", hint=f"get {', '.join(zoo.expects)} from {zoo.page}"
+        )
+    reader = readers()[zoo.layout]
+    if not reader.detect(path):
+        raise FormatError(
+            f"{printable(path)} isn't laid out as {reader.TITLE}",
+            hint=f"wanted are {', '.join(zoo.expects)}: see {zoo.page}",
+        )
+    files = [path] if path.is_file() else list(walk_files(path))
+    total = sha256()
+    for done, file in enumerate(files):
+        report("digesting", done, len(files))
+        relative = file.name if path.is_file() else file.relative_to(path).as_posix()
+        total.update(f"{relative}\0{sha256_file(file)}\n".encode("utf-8", "surrogateescape"))
+    report("digesting", len(files), len(files))
+    _hold_to_first({path.name: total.hexdigest()}, {path.name: path}, folder / f"{name}-{DIGESTS_NAME}")
+    return total.hexdigest()
 
 
 def unpack_members(archive: Path, folder: Path, names: Sequence[str], report: Reporter = silent) -> list[Path]:
@@ -134,14 +165,17 @@ def _copier(source: IO[bytes], size: int) -> Callable[[IO[bytes]], None]:
 
 def _remember(files: Sequence[PublishedFile], paths: Sequence[Path], record: Path) -> None:
     """Hold files without a published checksum to the digest that they had first."""
+    unpinned = {file.path: path for file, path in zip(files, paths, strict=True) if not (file.sha256 or file.md5)}
+    _hold_to_first({name: sha256_file(path) for name, path in unpinned.items()}, unpinned, record)
+
+
+def _hold_to_first(digests: Mapping[str, str], paths: Mapping[str, Path], record: Path) -> None:
     known: dict[str, str] = json.loads(record.read_text(encoding="ascii")) if record.is_file() else {}
-    for file, path in zip(files, paths, strict=True):
-        if file.sha256 or file.md5:
-            continue
-        digest = sha256_file(path)
-        if known.setdefault(file.path, digest) != digest:
+    for name, digest in digests.items():
+        if known.setdefault(name, digest) != digest:
             raise IntegrityError(
-                f"{printable(path)} isn't the file that was fetched first (SHA-256 {known[file.path][:16]})",
-                hint=f"remove it to fetch it again, or remove {record} to trust what is there",
+                f"{printable(paths[name])} isn't what was fetched first (SHA-256 {known[name][:16]})",
+                hint=f"fetch it again, or remove {record} to trust what is there",
             )
+    record.parent.mkdir(parents=True, exist_ok=True)
     write_json_atomic(record, known)

@@ -7,7 +7,7 @@ import pytest
 
 from zootool.catalog import PublishedFile, PublishedZoo, load_catalog
 from zootool.collect.formats import readers
-from zootool.collect.published_zoo import collect_zoo, plan_collection, unpack_members
+from zootool.collect.published_zoo import collect_by_hand, collect_zoo, plan_collection, unpack_members
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError
 
 CONTENT = {"weights.npy": b"w" * 5000, "metrics.csv.gz": b"m" * 40, "layout.csv": b"l" * 10}
@@ -58,7 +58,7 @@ def test_a_file_without_a_published_checksum_is_known_by_its_first_digest(tmp_pa
     collect_zoo("x", zoo_of(archive), tmp_path / "data")
     fetched = tmp_path / "data" / "cnns" / "zoo.tar.xz"
     fetched.write_bytes(fetched.read_bytes() + b"0")
-    with pytest.raises(IntegrityError, match="isn't the file that was fetched first"):
+    with pytest.raises(IntegrityError, match="isn't what was fetched first"):
         collect_zoo("x", zoo_of(archive), tmp_path / "data")
 
 
@@ -96,7 +96,25 @@ def test_a_zoo_without_links_says_what_to_get_from_where() -> None:
     assert caught.value.hint is not None
     assert "--format" in caught.value.hint
 
+
 def test_every_published_zoo_names_a_reader() -> None:
     known = readers()
     wanted = {name: zoo.layout for name, zoo in load_catalog().zoos.items()}
     assert {name: layout for name, layout in wanted.items() if layout not in known} == {}
+
+
+def test_what_was_fetched_by_hand_is_known_by_its_first_digest(tmp_path: Path) -> None:
+    zoo = load_catalog().zoo("nfn-siren-mnist")
+    path = tmp_path / "siren_mnist_wts"
+    (path / "randinit_smaller_7s").mkdir(parents=True)
+    network = path / "randinit_smaller_7s" / "net3.pth"
+    network.write_bytes(b"weights")
+    digest = collect_by_hand("x", zoo, path, tmp_path / "data")
+    assert collect_by_hand("x", zoo, path, tmp_path / "data") == digest
+    network.write_bytes(b"Weights")
+    with pytest.raises(IntegrityError, match="isn't what was fetched first"):
+        collect_by_hand("x", zoo, path, tmp_path / "data")
+    with pytest.raises(FormatError, match="isn't laid out as SIRENs"):
+        collect_by_hand("y", zoo, tmp_path / "data", tmp_path / "data")
+    with pytest.raises(MissingError, match="nothing at"):
+        collect_by_hand("y", zoo, tmp_path / "absent", tmp_path / "data")
