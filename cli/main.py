@@ -29,6 +29,7 @@ from cli.report import report
 from cli.show import show
 from cli.subset import subset
 from cli.verify import verify
+from cli.view import view
 from zootool.errors import ZooError
 
 EXIT_BUG = 1
@@ -95,6 +96,7 @@ app.add_typer(bench.app, name="bench")
 app.command()(report)
 app.command()(publish)
 app.command()(pull)
+app.command()(view)
 app.command()(doctor)
 
 

@@ -101,8 +101,10 @@ def num_parameters(architecture: Architecture) -> int:
 
 
 def describe(architecture: Architecture) -> str:
-    """An architecture in a few words: its family and the node counts by timestamp."""
-    return f"{printable(architecture.family, 40)} {'-'.join(map(str, architecture.node_counts))}"
+    """An architecture in a few words: its family, the node counts by timestamp, its activations."""
+    activations = sorted({t.activation.name for t in architecture.timestamps} - {"none"})
+    widths = "-".join(map(str, architecture.node_counts))
+    return " ".join([printable(architecture.family, 40), widths, *activations])
 
 
 def _numbers(store: Store, column: str) -> np.ndarray:

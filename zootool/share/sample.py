@@ -1,0 +1,148 @@
+"""The networks that a zoo's page shows: some of every class, with their pictures."""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zootool.architecture import ARRAYS
+from zootool.catalog import load_catalog
+from zootool.errors import printable
+from zootool.share.summary import METRICS, describe
+from zootool.store.schema import ImageSource
+from zootool.zoo.functional import render
+from zootool.zoo.zoo import Zoo
+
+_PLAIN_GRID = "linspace(-1, 1), ij"
+_SHOWN_COLUMNS = ("net_id", "label", "split", "copy", "training_step", *METRICS)
+_MAX_HYPER_PARAMETERS = 4
+_HISTOGRAM_BINS = 24
+_HISTOGRAM_QUANTILES = (0.005, 0.995)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Networks for a page: `columns` and `records` are the table; a record's `image` is a data URI, or it has a
+    `histogram` of weights."""
+
+    columns: list[str]
+    records: list[dict[str, Any]]
+
+
+def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sample:
+    """About `size` networks: spread over the classes and in their order, or else the most accurate first."""
+    rows = _spread_rows(zoo, size, seed)
+    chosen = Zoo(zoo.store, zoo.rows[rows])
+    columns = _columns(zoo)
+    table = chosen.nets.to_pandas(columns)
+    records, left = [], max_image_bytes
+    for place in range(len(chosen)):
+        record: dict[str, Any] = {name: _plain(table[name].iloc[place]) for name in columns}
+        record["architecture"] = describe(chosen.architecture_of(place))
+        record["row"] = int(chosen.rows[place])
+        record["class"] = _class_of(chosen, place, record.get("label"))
+        image = _image(chosen, place) if left > 0 else None
+        if image is not None:
+            record["image"] = image
+            left -= len(image)
+        else:
+            record["histogram"] = _histogram(chosen, place)
+        records.append(record)
+    return Sample([*columns, "architecture"], _arranged(records))
+
+
+def _arranged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if records and all(isinstance(record.get("label"), int) for record in records):
+        return sorted(records, key=lambda record: (record["label"], record["row"]))
+    return sorted(records, key=lambda record: (-(record.get("test_accuracy") or 0.0), record["row"]))
+
+
+def _class_of(zoo: Zoo, place: int, label: Any) -> str | None:
+    """The catalog's word for a label, where the networks' images are in it."""
+    source = _source_of(zoo, place)
+    known = load_catalog().image_sets.get(source.name) if source is not None else None
+    if known is None or not isinstance(label, int) or not 0 <= label < len(known.classes):
+        return None
+    return known.classes[label]
+
+
+def _columns(zoo: Zoo) -> list[str]:
+    names = list(zoo.nets.columns)
+    varied = [name for name in names if name.startswith("hp_")]
+    several = [name for name in varied if len(zoo.nets.to_arrow([name])[name].unique()) > 1]
+    return [name for name in _SHOWN_COLUMNS if name in names] + several[:_MAX_HYPER_PARAMETERS]
+
+
+def _spread_rows(zoo: Zoo, size: int, seed: int) -> np.ndarray:
+    """Positions in the zoo, ascending."""
+    size = min(size, len(zoo))
+    rng = np.random.default_rng(seed)
+    if "label" in zoo.nets:
+        labels = zoo.nets["label"].astype(str).to_numpy()
+        classes = np.unique(labels)
+        each = max(1, size // len(classes))
+        picked = [rng.permutation(np.flatnonzero(labels == name))[:each] for name in classes[:size]]
+        return np.sort(np.concatenate(picked))
+    for metric in ("test_accuracy", "psnr", "loss"):
+        if metric in zoo.nets:
+            order = np.argsort(zoo.nets[metric].to_numpy(dtype=np.float64), kind="stable")
+            return np.sort(order[np.linspace(0, len(zoo) - 1, size).astype(np.int64)])
+    return np.sort(rng.permutation(len(zoo))[:size])
+
+
+def _image(zoo: Zoo, place: int) -> str | None:
+    """The image that a network of coordinates computes, as a data URI; None for networks of other kinds."""
+    source = _source_of(zoo, place)
+    architecture = zoo.architecture_of(place)
+    if source is None or source.grid != _PLAIN_GRID or source.target is None or len(source.shape) != 3:
+        return None
+    if architecture.num_inputs != 2 or architecture.node_counts[-1] != source.shape[2] or source.shape[2] not in (1, 3):
+        return None
+    low, high = source.target
+    rendered = render(zoo.module(place), *source.shape[:2])
+    shown = np.nan_to_num((rendered - low) / (high - low) * 255, nan=0.0)
+    return _data_uri(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+
+
+def _source_of(zoo: Zoo, place: int) -> ImageSource | None:
+    sources = zoo.info.sources
+    number = int(zoo.nets["source"].iloc[place]) if "source" in zoo.nets else 0
+    return sources[number] if 0 <= number < len(sources) else None
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(sink, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
+
+
+def _histogram(zoo: Zoo, place: int) -> dict[str, Any]:
+    """Counts of the weights between two quantiles, which keep a few large ones from flattening the rest."""
+    rows = zoo.rows[[place]]
+    span = zoo.store.spans[int(zoo.store.segment_of(rows)[0])]
+    weights = zoo.store.gather(ARRAYS[0], span, rows)[0]
+    finite = weights[np.isfinite(weights)].astype(np.float64)
+    if len(finite) == 0:
+        return {"counts": [], "low": 0.0, "high": 0.0}
+    low, high = np.quantile(finite, _HISTOGRAM_QUANTILES).tolist()
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
+    counts, _ = np.histogram(finite, _HISTOGRAM_BINS, (low, high))
+    return {"counts": counts.tolist(), "low": low, "high": high}
+
+
+def _plain(value: Any) -> Any:
+    """A table's value as JSON has it: numbers finite, text without control characters."""
+    if value is None or value is np.nan:
+        return None
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return printable(value, 120)

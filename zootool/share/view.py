@@ -1,0 +1,122 @@
+"""view.html: a zoo on one page that needs no network and asks for none.
+
+What comes from the store is JSON in a block that is never run, and becomes text nodes, never markup. The page's
+Content-Security-Policy allows its own style and script by their digests, images inside it, and nothing else.
+"""
+
+import base64
+import json
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from zootool.errors import UsageError, printable
+from zootool.share.sample import sample_networks
+from zootool.share.steps import steps_of
+from zootool.share.summary import METRICS, Summary, describe, num_parameters, summarise
+from zootool.zoo.zoo import Zoo
+
+MAX_PAGE_BYTES = 3_000_000
+
+_MAX_IMAGE_BYTES = 1_800_000
+_BINS = 32
+_MAX_ARCHITECTURES = 12
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+
+
+def view_page(zoo: Zoo, *, size: int = 160, seed: int = 0) -> bytes:
+    """The page of a zoo, with a sample of about `size` networks; under 3 MB.
+
+    Raises UsageError for a sample that is too large for that.
+    """
+    data = _data(zoo, size, seed)
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
+    parts = {name: _resource(f"page.{name}") for name in ("css", "js")}
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src '{_digest(parts['css'])}'; script-src '{_digest(parts['js'])}'"
+    )
+    page = _resource("page.html")
+    for name, content in (("POLICY", policy), ("STYLE", parts["css"]), ("SCRIPT", parts["js"]), ("DATA", text)):
+        page = page.replace(f"%{name}%", content, 1)
+    content = page.encode("utf-8")
+    if len(content) >= MAX_PAGE_BYTES:
+        raise UsageError(f"the page would have {len(content):,} bytes", hint=f"show fewer than {size} networks")
+    return content
+
+
+def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
+    summary = summarise(zoo.store)
+    sample = sample_networks(zoo, size, _MAX_IMAGE_BYTES, seed)
+    best = _typical(sample.records, next(iter(summary.spreads), None))
+    place = int(np.searchsorted(zoo.rows, sample.records[best]["row"]))
+    return {
+        "name": printable(zoo.info.name, 120),
+        "lead": f"{len(zoo):,} trained networks as data, {summary.num_bytes / 1e6:,.1f} MB",
+        "facts": _facts(summary),
+        "columns": sample.columns,
+        "records": sample.records,
+        "metric": next(iter(summary.spreads), None),
+        "distributions": _distributions(zoo, summary),
+        "steps": steps_of(zoo, place),
+        "stepped": str(sample.records[best].get("net_id", sample.records[best]["row"])),
+    }
+
+
+def _typical(records: list[dict[str, Any]], metric: str | None) -> int:
+    """The record whose metric is the sample's median."""
+    values = [(record[metric], i) for i, record in enumerate(records) if metric and record.get(metric) is not None]
+    return sorted(values)[len(values) // 2][1] if values else 0
+
+
+def _facts(summary: Summary) -> list[list[str]]:
+    info = summary.store.info
+    rows = [["id", summary.store.zoo_id], ["format", info.format_version], ["kind", info.kind]]
+    for architecture, count in summary.architecture_counts[:_MAX_ARCHITECTURES]:
+        each = f"{count:,} networks, {num_parameters(architecture):,} parameters each"
+        rows.append(["architecture", f"{describe(architecture)}: {each}"])
+    if (more := len(summary.architecture_counts) - _MAX_ARCHITECTURES) > 0:
+        rows.append(["architecture", f"and {more:,} more"])
+    if summary.splits:
+        rows.append(["splits", ", ".join(f"{name} {count:,}" for name, count in summary.splits.items())])
+    if summary.omega_0:
+        rows.append(["omega_0", ", ".join(f"{value:g}" for value in summary.omega_0)])
+    rows.append(["output offset", ", ".join(f"{value:g}" for value in summary.output_offsets)])
+    for source in info.sources:
+        rows.append(["images", f"{source.name} ({source.terms or 'terms not stated'})"])
+        if source.grid and source.target:
+            low, high = source.target
+            rows.append(["conventions", f"grid {source.grid}; pixels 0 and 255 stand for {low:g} and {high:g}"])
+    for name, spread in summary.spreads.items():
+        words = f"median {spread.median:.4g}, from {spread.smallest:.4g} to {spread.largest:.4g}"
+        rows.append([name, words])
+    rows += [["licence", info.licence or "not stated"], ["citation", info.citation or "not stated"]]
+    if info.parent:
+        rows.append(["parent", info.parent])
+    return [[name, printable(value, 300)] for name, value in rows]
+
+
+def _distributions(zoo: Zoo, summary: Summary) -> list[dict[str, Any]]:
+    """A histogram of every metric over all networks, not the sample alone."""
+    found = []
+    for name in (metric for metric in METRICS if metric in summary.spreads):
+        values = zoo.nets[name].to_numpy(dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = float(finite.min()), float(np.quantile(finite, 0.99) if name == "loss" else finite.max())
+        if not low < high:
+            high = low + 1.0
+        counts, _ = np.histogram(finite, _BINS, (low, high))
+        found.append({"name": name, "low": low, "high": high, "counts": counts.tolist()})
+    return found
+
+
+def _resource(name: str) -> str:
+    return files("zootool.share").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(sha256(text.encode("utf-8")).digest()).decode("ascii")
