@@ -14,7 +14,8 @@ def show_table(table: "Table") -> None:
 
     drawn = RichTable(title=table.caption, title_justify="left", caption=table.note or None, caption_justify="left")
     for index, name in enumerate(table.header):
-        drawn.add_column(name, justify="right" if index else "left", no_wrap=index > 0)
+        # On a narrow terminal a number and its spread stand below one another, but names stay readable.
+        drawn.add_column(name, justify="right" if index else "left", min_width=None if index else 12)
     for row in table.rows:
         drawn.add_row(*map(shown, row))
     output.print(drawn)
