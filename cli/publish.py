@@ -15,7 +15,7 @@ def publish(
     licence: Annotated[str | None, typer.Option(help="Of the weights. [default: what the zoo says]")] = None,
     source_terms: Annotated[str | None, typer.Option(help="Terms of the images, where nobody knows them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are uploaded at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are uploaded at once.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a store and publish it; the manifest comes last, so nobody sees half of it.

@@ -62,7 +62,7 @@ def publish(
     given: GivenTerms | None = None,
     *,
     dry_run: bool = False,
-    workers: int = 4,
+    workers: int = 3,
     report: Reporter = silent,
 ) -> PublishPlan:
     """Publish the store at `path` under `url`, and return what was done, or with `dry_run` what would be.

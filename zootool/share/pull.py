@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from threading import Event, Lock
 
@@ -23,7 +24,7 @@ from zootool.store.reader import open_store
 from zootool.store.schema import MANIFEST_JSON, FileEntry
 from zootool.store.storage import Storage
 
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -120,26 +121,35 @@ class _Download:
         return f"{path} has another content than listed"
 
     def _transfer(self, path: str, entry: FileEntry) -> bool:
+        """Bring a file to its end; whether it is what is listed. What isn't is removed."""
         part = self._part(path)
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as sink:
-            start = sink.tell()
-            while start < entry.size and not self._stopped.is_set():
-                stop = min(start + _BLOCK_BYTES, entry.size)
-                try:
-                    block = self._storage.fetch(path, [(start, stop)])[0]
-                except FileNotFoundError:
-                    break
-                sink.write(block.data)
-                self._count(len(block))
-                start = stop
+        digest = sha256()
+        with part.open("a+b") as sink:
+            sink.seek(0)
+            while block := sink.read(_BLOCK_BYTES):
+                digest.update(block)
+            for content in self._blocks(path, sink.tell(), entry.size):
+                sink.write(content)
+                digest.update(content)
+                self._count(len(content))
         if self._stopped.is_set():
             return True
-        if part.stat().st_size != entry.size or sha256_file(part) != entry.sha256:
+        if digest.hexdigest() != entry.sha256:
             part.unlink()
             return False
         part.rename(self._folder / path)
         return True
+
+    def _blocks(self, path: str, start: int, size: int) -> Iterator[memoryview]:
+        """The file's bytes from `start` on; fewer where it vanishes, or the pull is given up."""
+        while start < size and not self._stopped.is_set():
+            stop = min(start + _BLOCK_BYTES, size)
+            try:
+                yield self._storage.fetch(path, [(start, stop)])[0].data
+            except FileNotFoundError:
+                return
+            start = stop
 
     def _is_whole(self, path: str) -> bool:
         entry, place = self._manifest.files[path], self._folder / path

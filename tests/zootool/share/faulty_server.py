@@ -46,15 +46,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             self._answer(404, 0)
             return
-        content = served.changes.get(path, bytes)(file.read_bytes())
+        change = served.changes.get(path)
+        changed = change(file.read_bytes()) if change else None
+        size = file.stat().st_size if changed is None else len(changed)
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, stop = 0, size
         if found and served.knows_ranges:
-            start, stop = int(found[1]), min(int(found[2]) + 1, len(content))
-            self._answer(206, stop - start, f"bytes {start}-{stop - 1}/{len(content)}")
-            content = content[start:stop]
+            start, stop = int(found[1]), min(int(found[2]) + 1, size)
+            self._answer(206, stop - start, f"bytes {start}-{stop - 1}/{size}")
         else:
-            self._answer(200, len(content))
+            self._answer(200, size)
         if self.command == "GET":
+            content = _part(file, start, stop) if changed is None else changed[start:stop]
             if served.cuts.get(path):
                 content = content[: served.cuts[path].pop(0)]
             served.sent[path] = served.sent.get(path, 0) + len(content)
@@ -69,6 +72,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _part(file: Path, start: int, stop: int) -> bytes:
+    with file.open("rb") as source:
+        source.seek(start)
+        return source.read(stop - start)
 
 
 @contextmanager
