@@ -181,7 +181,8 @@ class _Upload:
                 self._put_bytes(name, content)
             self._check_arrived()
             self._target.put(MANIFEST_JSON, self._folder / MANIFEST_JSON)
-            self._target.remove([*self._plan.to_remove, *([] if self._target.is_atomic else [LISTING])])
+            own = set() if self._target.is_atomic else {LISTING}
+            self._target.remove(sorted({*self._plan.to_remove} | own))
             self._target.commit(f"Publish {self._store.info.name}, id {self._store.zoo_id[:16]}")
 
     def _open_place(self) -> None:
