@@ -11,12 +11,16 @@ from urllib.parse import quote
 
 import numpy as np
 
+from zootool.errors import IntegrityError
 from zootool.store.patience import Patience, patiently
 from zootool.store.range_file import range_file
 from zootool.store.storage_base import Bytes, Storage
 
 _TIMEOUT_SECONDS = 30.0
 _THREADS = 4
+_MAX_WHOLE_BYTES = 1 << 31
+"""Of a file that is read at once, such as nets.parquet."""
+
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _GONE = (401, 403, 404, 410)
 """Statuses of what isn't there; object stores say 403 where listing isn't allowed."""
@@ -62,7 +66,11 @@ class HttpStorage(Storage):
 
     def _whole(self, path: str) -> bytes:
         with self._request("GET", path) as response:
-            return _body(response, response.headers.get("Content-Length"))
+            length = response.headers.get("Content-Length", "")
+            num_bytes = int(length) if length.isdecimal() else _MAX_WHOLE_BYTES + 1
+            if num_bytes > _MAX_WHOLE_BYTES and length:
+                raise IntegrityError(f"{self._root}/{path} claims {length} bytes", hint="fetch another copy")
+            return _exactly(response, num_bytes) if length else response.read(num_bytes)
 
     def _head(self, path: str) -> int:
         with self._request("HEAD", path) as response:
@@ -81,12 +89,10 @@ class HttpStorage(Storage):
                 found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
                 if found is None or (int(found[1]), int(found[2])) != (start, stop - 1):
                     raise OSError(f"asked for bytes {start}-{stop - 1}, got {response.headers.get('Content-Range')}")
-                content = _body(response, str(stop - start))
+                content = _exactly(response, stop - start)
             else:
                 # A server without ranges sends the whole file.
-                content = _body(response, response.headers.get("Content-Length"))[start:stop]
-        if len(content) != stop - start:
-            raise OSError(f"{len(content)} of {stop - start} bytes came")
+                content = _exactly(response, stop)[start:]
         return np.frombuffer(content, dtype=np.uint8)
 
     def _request(self, method: str, path: str, wanted: str | None = None) -> Any:
@@ -101,8 +107,9 @@ class HttpStorage(Storage):
             raise OSError(f"HTTP {error.code} {error.reason}") from error
 
 
-def _body(response: Any, length: str | None) -> bytes:
-    content = response.read()
-    if length is not None and length.isdecimal() and len(content) != int(length):
-        raise OSError(f"{len(content)} of {length} bytes came")
+def _exactly(response: Any, num_bytes: int) -> bytes:
+    """The next bytes of an answer, never more than these: a server may send without end."""
+    content = response.read(num_bytes)
+    if len(content) != num_bytes:
+        raise OSError(f"{len(content)} of {num_bytes} bytes came")
     return content

@@ -64,6 +64,8 @@ def test_servers_without_ranges_serve_too(served: Served, tmp_path: Path) -> Non
     served.knows_ranges = False
     pull(remote(served), tmp_path / "y.zoo")
     assert verify(tmp_path / "y.zoo", "deep").passed
+    streamed, local = open_zoo(f"{served.url}/x.zoo").state_dict(29), open_zoo(tmp_path / "y.zoo").state_dict(29)
+    assert all(local[key].equal(tensor) for key, tensor in streamed.items())
 
 
 def test_faults_that_stay_are_named(served: Served, tmp_path: Path) -> None:
