@@ -7,7 +7,6 @@ on from there. Of another version that has the place, the manifest is removed be
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from time import monotonic
 from zootool.errors import FormatError, IntegrityError, UsageError, printable
 from zootool.progress import Reporter, silent
 from zootool.share.card import derived_files
-from zootool.share.targets import Found, Target, open_target
+from zootool.share.targets import Found, LocalTarget, Target, open_target
 from zootool.share.terms import GivenTerms, check_images, settle_terms, with_terms
 from zootool.store.manifest import Manifest, parse_manifest
 from zootool.store.reader import Store, open_store
@@ -75,6 +74,8 @@ def publish(
     store = open_store(path)
     if not isinstance(store.storage, LocalStorage):
         raise UsageError(f"{printable(path)} isn't a folder here", hint=f"zoo pull {printable(path)} first")
+    if isinstance(target, LocalTarget) and target.folder.resolve().is_relative_to(store.storage.folder.resolve()):
+        raise UsageError(f"{printable(url)} is the store itself", hint="stores are never changed: publish elsewhere")
     check_images(store)
     settle_terms(store.info, given or GivenTerms())
     _check_folders(store.manifest)
@@ -227,14 +228,13 @@ class _Upload:
             return
         there = self._target.listing()
         for path, entry in self._store.manifest.files.items():
-            size = there[path].size if path in there else None
+            size = there[path].size if path in there else 0
             if size != entry.size:
                 self._kept.pop(path, None)
                 self._put_listing()
-                raise IntegrityError(
-                    f"{printable(self._target.name)}/{path} has {size} bytes after the upload, not {entry.size}",
-                    hint="run the same command again: it uploads that file anew",
-                )
+                problem = f"{path} has {size} bytes after the upload, not {entry.size}"
+                hint = "run the same command again: it uploads that file anew"
+                raise IntegrityError(f"{printable(self._target.name)}/{problem}", hint=hint)
 
 
 def _verify(store: Store, report: Reporter) -> None:
@@ -245,13 +245,9 @@ def _verify(store: Store, report: Reporter) -> None:
 
 
 def _check_folders(manifest: Manifest) -> None:
-    for folder, count in _folder_counts(manifest):
+    for folder, count in Counter(path.rpartition("/")[0] for path in manifest.files).items():
         if count > MAX_FILES_PER_FOLDER:
             raise UsageError(
                 f"the folder {folder or '.'} has {count:,} files, hubs accept {MAX_FILES_PER_FOLDER:,} in a folder",
                 hint="write the zoo with larger shards: WriteOptions(shard_bytes=...), 64 MB by default",
             )
-
-
-def _folder_counts(manifest: Manifest) -> Iterator[tuple[str, int]]:
-    yield from Counter(path.rpartition("/")[0] for path in manifest.files).items()

@@ -57,24 +57,24 @@ class LocalTarget(Target):
 
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
-        self._folder = folder
+        self.folder = folder
 
     def listing(self) -> dict[str, Found]:
         found = {}
-        for parent, _, names in os.walk(self._folder):
+        for parent, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(parent) / name
-                found[path.relative_to(self._folder).as_posix()] = Found(path.stat().st_size)
+                found[path.relative_to(self.folder).as_posix()] = Found(path.stat().st_size)
         return found
 
     def read(self, path: str) -> bytes | None:
         try:
-            return (self._folder / path).read_bytes()
+            return (self.folder / path).read_bytes()
         except FileNotFoundError:
             return None
 
     def put(self, path: str, source: Path) -> None:
-        target = self._folder / path
+        target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_path(target)
         try:
@@ -87,7 +87,7 @@ class LocalTarget(Target):
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
-            (self._folder / path).unlink(missing_ok=True)
+            (self.folder / path).unlink(missing_ok=True)
 
 
 class FsspecTarget(Target):

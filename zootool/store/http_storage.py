@@ -79,7 +79,7 @@ class HttpStorage(Storage):
             return int(length)
         with self._request("GET", path, "bytes=0-0") as response:
             found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            return int(found[3]) if found else len(response.read())
+            return int(found[3]) if found else len(response.read(_MAX_WHOLE_BYTES))
 
     def _range(self, path: str, start: int, stop: int) -> Bytes:
         if start >= stop:

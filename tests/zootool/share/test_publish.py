@@ -198,6 +198,9 @@ def test_places_that_arent_for_zoos_are_refused(tmp_path: Path, monkeypatch: pyt
         publish(tmp_path / "x.zoo", "https://example.org/x.zoo")
     with pytest.raises(UsageError, match="names no data set"):
         publish(tmp_path / "x.zoo", "hf://models/a/b")
+    for place in (tmp_path / "x.zoo", tmp_path / "x.zoo" / "inside"):
+        with pytest.raises(UsageError, match="is the store itself"):
+            publish(tmp_path / "x.zoo", str(place))
     monkeypatch.setattr(publish_module, "MAX_FILES_PER_FOLDER", 2)
     with pytest.raises(UsageError, match=r"the folder \S+ has \d files, hubs accept.*larger shards"):
         publish(tmp_path / "x.zoo", str(tmp_path / "out"))

@@ -200,6 +200,10 @@ def test_networks_and_tables_that_differ_are_refused(served: Served, tmp_path: P
     served.changes = {"x.zoo/nets.parquet": flipped}
     with pytest.raises(IntegrityError, match=r"nets\.parquet"):
         pull_part(remote(served), tmp_path / "y.zoo", limit=2)
+    # Where the table's own page checksums don't look.
+    served.changes = {"x.zoo/nets.parquet": lambda content: content.replace(b"parquet-cpp", b"parquet-CPP")}
+    with pytest.raises(IntegrityError, match=r"nets\.parquet isn't what the manifest lists"):
+        pull_part(remote(served), tmp_path / "y.zoo", limit=2)
     served.changes = {}
     # A publisher whose table is wrong: the manifest and every checksum agree, the digests of the networks don't.
     write_zoo(tmp_path / "other.zoo", seed=9)
