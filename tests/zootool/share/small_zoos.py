@@ -17,10 +17,11 @@ def write_zoo(
     licence: str | None = "CC-BY-4.0",
     sources: tuple[ImageSource, ...] = (DIGITS,),
     tool: str | None = "zootool",
+    count: int = 20,
 ) -> str:
-    """30 SIRENs 2-8-4-1 in several shards; returns the id."""
+    """`count` + 10 SIRENs 2-8-4-1 in several shards; returns the id."""
     architecture = siren_architecture(2, (8, 4), 1)
-    blocks = (random_block(architecture, 20, seed), random_block(architecture, 10, seed + 1))
+    blocks = (random_block(architecture, count, seed), random_block(architecture, 10, seed + 1))
     provenance = {"tool": tool} if tool else {}
     info = SourceInfo("small", "siren", sources, {"omega_0": 30.0}, provenance, licence)
     return write_store(path, MemorySource(info, blocks), SMALL_CHUNKS)

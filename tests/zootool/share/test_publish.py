@@ -53,7 +53,7 @@ def test_a_zoo_that_is_damaged_isnt_published(tmp_path: Path) -> None:
 
 
 def test_another_version_takes_the_place_and_nothing_is_left(tmp_path: Path) -> None:
-    old, new = write_zoo(tmp_path / "old.zoo"), write_zoo(tmp_path / "new.zoo", seed=5)
+    old, new = write_zoo(tmp_path / "old.zoo", count=50), write_zoo(tmp_path / "new.zoo", seed=5)
     publish(tmp_path / "old.zoo", str(tmp_path / "out"))
     (tmp_path / "out" / "notes.txt").write_text("somebody's own")
     plan = publish(tmp_path / "new.zoo", str(tmp_path / "out"))
