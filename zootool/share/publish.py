@@ -118,7 +118,7 @@ def _plan(
 def _is_there(entry: FileEntry, found: Found | None, recorded: FileEntry | None) -> bool:
     if found is None or found.size != entry.size:
         return False
-    return entry.sha256 in (found.sha256, recorded.sha256 if recorded else None)
+    return entry.sha256 == (found.sha256 or (recorded.sha256 if recorded else None))
 
 
 def _published(target: Target, there: dict[str, Found]) -> Manifest | None:

@@ -113,6 +113,15 @@ def test_another_version_replaces_the_old_in_one_commit(hub: Hub, tmp_path: Path
     assert "zarr.json" not in hub.uploaded
 
 
+def test_what_the_hub_says_of_contents_counts(hub: Hub, tmp_path: Path) -> None:
+    write_zoo(tmp_path / "x.zoo")
+    publish(tmp_path / "x.zoo", URL)
+    assert hub.files is not None
+    hub.files["edges/c/1"] = hub.files["edges/c/1"][::-1]
+    publish(tmp_path / "x.zoo", URL)
+    assert covered(hub) == contents(tmp_path / "x.zoo")
+
+
 def test_uploads_are_tried_again(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zootool.store.patience.time.sleep", lambda _: None)
     write_zoo(tmp_path / "x.zoo")
