@@ -138,7 +138,15 @@ def test_ctrl_c_leaves_resumable_state(tmp_path: Path) -> None:
     arguments = ["build", "siren", "--dataset", "digits", "--limit", "512", "--steps", "3000", "--out", "zoo"]
     command = [sys.executable, "-m", "cli.main", *arguments]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A runner in the background ignores Ctrl-C, and what it starts would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "zoo" / "recipe.yaml").exists():
         assert process.poll() is None
         time.sleep(0.02)
