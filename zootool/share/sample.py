@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ class Sample:
 
 
 def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sample:
-    """About `size` networks: spread over the classes and in their order, or else the most accurate first."""
+    """About `size` networks: spread over the classes, one of each at a time, or else the most accurate first."""
     rows = _spread_rows(zoo, size, seed)
     chosen = Zoo(zoo.store, zoo.rows[rows])
     columns = _columns(zoo)
@@ -55,7 +56,13 @@ def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sam
 
 def _arranged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if records and all(isinstance(record.get("label"), int) for record in records):
-        return sorted(records, key=lambda record: (record["label"], record["row"]))
+        # In rounds, one network of every class at a time: the page begins with a few of each.
+        seen: Counter[int] = Counter()
+        rounds = []
+        for record in sorted(records, key=lambda record: record["row"]):
+            rounds.append((seen[record["label"]], record["label"], record))
+            seen[record["label"]] += 1
+        return [record for *_, record in sorted(rounds, key=lambda item: item[:2])]
     return sorted(records, key=lambda record: (-(record.get("test_accuracy") or 0.0), record["row"]))
 
 

@@ -12,6 +12,7 @@ from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block
 from zootool.errors import UsageError
 from zootool.nets.siren import siren_architecture
 from zootool.share import view as view_module
+from zootool.share.sample import sample_networks
 from zootool.share.view import view_page
 from zootool.store import write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
@@ -169,3 +170,13 @@ def test_classifiers_are_shown_by_their_weights(tmp_path: Path) -> None:
     text = view_page(open_zoo(tmp_path / "x.zoo")).decode()
     assert text.count('"histogram":') == 6
     assert "data:image" not in text
+
+
+def test_the_sample_begins_with_one_network_of_each_class(tmp_path: Path) -> None:
+    write_zoo(tmp_path / "x.zoo")
+    zoo = open_zoo(tmp_path / "x.zoo")
+    labels = [record["label"] for record in sample_networks(zoo, 40, 1 << 20, seed=0).records]
+    distinct = len(set(labels))
+    assert distinct > 1
+    assert labels[:distinct] == sorted(set(labels))
+    assert labels != sorted(labels)
