@@ -16,6 +16,8 @@ from zootool.nets.lay_out import Entry, lay_out
 _HINT = "declare it in YAML: `zoo convert SRC DST.zoo --architecture NET.yaml`"
 _COUNTER = "num_batches_tracked"
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
+_SIREN_KEY = re.compile(r"net\.0\.linear\.(weight|bias)")
+_SIREN_KEYS = re.compile(r"net\.\d{1,3}\.(linear\.)?(weight|bias)")
 _RESNET_BLOCK = re.compile(r"layer([123])\.(\d+)\.conv[12]\.weight")
 
 
@@ -28,7 +30,7 @@ class Inferred:
 
 
 def infer_architecture(shapes: Shapes, where: str = "the checkpoint") -> Inferred:
-    """The architecture of a chain of layers, a CIFAR ResNet or a SimpleViT. Raises FormatError for anything else."""
+    """The architecture of a SIREN, a CIFAR ResNet or a chain of layers. Raises FormatError for anything else."""
     if "layer1.0.conv1.weight" in shapes and "linear.weight" in shapes:
         return Inferred(_cifar_resnet(shapes, where))
     if any(key.startswith("to_patch_embedding.") for key in shapes):
@@ -36,6 +38,8 @@ def infer_architecture(shapes: Shapes, where: str = "the checkpoint") -> Inferre
             f"{where} is a SimpleViT, whose number of heads is in no tensor",
             hint="declare it in YAML: `like: simple-vit` with num_heads and the other sizes",
         )
+    if _SIREN_KEY.fullmatch(next(iter(shapes), "")) and all(_SIREN_KEYS.fullmatch(key) for key in shapes):
+        return Inferred(_siren(shapes, where), ("layers are taken for sines with omega_0 = 30, as their names are",))
     chain = _Chain(where)
     for prefix, tensors in _modules(shapes).items():
         chain.take(prefix, tensors)
@@ -49,6 +53,15 @@ def _cifar_resnet(shapes: Shapes, where: str) -> Architecture:
         raise FormatError(f"{where} has the names of a CIFAR ResNet, but {depth} layers", hint=_HINT)
     declaration = {"like": "cifar-resnet", "depth": depth, "num_classes": classes}
     return declared_architecture(declaration, shapes, where)
+
+
+def _siren(shapes: Shapes, where: str) -> Architecture:
+    weights = [shape for key, (shape, _) in shapes.items() if key.endswith("weight")]
+    if any(len(shape) != 2 for shape in weights):
+        raise FormatError(f"{where} has the names of a SIREN and weights of shapes {weights}", hint=_HINT)
+    widths = [shape[0] for shape in weights]
+    declaration = {"num_inputs": weights[0][1], "hidden": widths[:-1], "num_outputs": widths[-1]}
+    return declared_architecture({"like": "siren", **declaration}, shapes, where)
 
 
 def _modules(shapes: Shapes) -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:

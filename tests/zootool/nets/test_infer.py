@@ -7,6 +7,7 @@ from zootool.errors import FormatError
 from zootool.nets.infer import infer_architecture
 from zootool.nets.network import Network
 from zootool.nets.resnet import CifarResnet
+from zootool.nets.siren import Siren
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,17 @@ def test_a_cifar_resnet_is_known_by_its_names_with_and_without_counters() -> Non
         network.load_state_dict(state)
         assert list(network.state_dict()) == list(state)
         torch.testing.assert_close(network.eval()(x), module(x))
+
+
+@torch.no_grad()
+def test_a_siren_is_known_by_its_names() -> None:
+    torch.manual_seed(0)
+    module, x = Siren(2, (8, 6), 3), torch.rand(5, 2)
+    found = infer_architecture(shapes_of(module))
+    assert "omega_0 = 30" in found.assumptions[0]
+    network = Network(found.architecture)
+    network.load_state_dict(module.state_dict())
+    torch.testing.assert_close(network(x), module(x))
 
 
 @pytest.mark.parametrize(
