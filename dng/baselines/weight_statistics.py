@@ -36,6 +36,11 @@ def stack_statistics(batches: Sequence[np.ndarray]) -> Float[np.ndarray, "networ
     return np.concatenate([np.concatenate(pair, axis=1) for pair in zip(depth, padded, strict=True)])
 
 
+def known_columns(training: Float[np.ndarray, "networks features"]) -> np.ndarray:
+    """The columns that any training network has: scikit-learn can't bin one that is missing in all of them."""
+    return np.flatnonzero(~np.isnan(training).all(axis=0))
+
+
 def _statistics(values: Tensor, mask: Tensor | None) -> Float[Tensor, "batch 7"]:
     flat = values.flatten(1).double()
     if mask is not None:

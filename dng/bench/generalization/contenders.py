@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dng.baselines.flat_mlp import FlatMLP, flat_weights
-from dng.baselines.weight_statistics import StatisticsTrees, stack_statistics, weight_statistics
+from dng.baselines.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
 from dng.batches import TensorBatches
 from dng.bench.accuracy import kendall_tau
 from dng.bench.generalization.material import Material
@@ -68,6 +68,8 @@ def dng(contest: Contest) -> Answer:
 def statistics(contest: Contest) -> Answer:
     """Gradient-boosted trees on layer-wise statistics; validation picks settings and number of trees."""
     features, rows = _by_split(contest.material, lambda batch: weight_statistics(batch.graph), stack_statistics)
+    known = known_columns(features["train"])
+    features = {name: found[:, known] for name, found in features.items()}
     measured = {name: contest.material.accuracy_by_row[rows[name]] for name in rows}
     best: tuple[float, Any, int] | None = None
     for settings, model in StatisticsTrees(contest.seed).fit(features["train"], measured["train"]):

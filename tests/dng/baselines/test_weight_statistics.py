@@ -2,9 +2,15 @@ import numpy as np
 import torch
 
 from dng.baselines.flat_mlp import FlatMLP, flat_weights
-from dng.baselines.weight_statistics import NUM_STATISTICS, stack_statistics, weight_statistics
+from dng.baselines.weight_statistics import (
+    NUM_STATISTICS,
+    StatisticsTrees,
+    known_columns,
+    stack_statistics,
+    weight_statistics,
+)
 from dng.graph import DynamicGraph
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, small_cnn
+from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (8, 8), 3)
@@ -56,3 +62,12 @@ def test_the_flat_mlp_standardises_by_its_training_networks() -> None:
     model = FlatMLP(training, hidden_dim=8).eval()
     assert torch.isfinite(model(training * 100)).all()
     torch.testing.assert_close(model(training[:1]), model(torch.cat([training[:1], training[:7]]))[:1])
+
+
+def test_trees_take_transformers_whose_attention_has_no_weights() -> None:
+    vit = simple_vit(dim=8, depth=1, heads=2, dim_head=4, mlp=12)
+    features = stack_statistics([weight_statistics(random_graph(vit, batch=30))])
+    known = known_columns(features)
+    assert len(known) < features.shape[1]
+    fitted = StatisticsTrees(0).fit(features[:, known], np.linspace(0, 1, 30))
+    assert np.isfinite(fitted[0][1].predict(features[:, known])).all()
