@@ -132,7 +132,7 @@ def test_tables_hold_what_was_measured() -> None:
     ]
     assert together.rows[1][2] == f"{fast.flops_per_network / 1e9:.3f}"
     assert f"{written.batch.latency.seconds / 4 * 1e3:.2f} ±" in together.rows[0][4]
-    assert "batch of 4 networks, on the CPU with 1 threads" in together.caption
+    assert f"batch of 4 networks, on the CPU with {torch.get_num_threads()} threads" in together.caption
 
 
 def test_devices_that_are_not_there_are_named() -> None:
