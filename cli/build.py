@@ -98,68 +98,61 @@ def siren(
     show_result(result, "siren", share, as_json)
 
 
-@app.command()
-def cnn(
-    dataset: DatasetOption = None,
-    out: OutOption = None,
-    recipe: RecipeOption = "small-cnn",
-    parts: SetOption = None,
-    runs: RunsOption = None,
-    seed: SeedOption = None,
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    address: AddressOption = None,
-    unit: UnitOption = None,
-    plan: PlanOption = False,
-    status: StatusOption = False,
-    partial: PartialOption = False,
-    download: DownloadOption = False,
-    as_json: JsonOption = False,
-) -> None:
+def _add_classifiers(kind: Literal["cnn", "vit"], default_recipe: str, text: str) -> None:
+    """Add `zoo build KIND`: kinds of classifiers differ in their recipes alone."""
+
+    @app.command(kind, help=text)
+    def build_kind(
+        dataset: DatasetOption = None,
+        out: OutOption = None,
+        recipe: RecipeOption = default_recipe,
+        parts: SetOption = None,
+        runs: RunsOption = None,
+        seed: SeedOption = None,
+        engine: EngineOption = "local",
+        workers: WorkersOption = None,
+        address: AddressOption = None,
+        unit: UnitOption = None,
+        plan: PlanOption = False,
+        status: StatusOption = False,
+        partial: PartialOption = False,
+        download: DownloadOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        if status:
+            show_status(out or default_folder(dataset, recipe), as_json)
+            return
+        wanted = _classifier_recipe(kind, recipe, required(dataset), parts, seed)
+        how = _Options(required(dataset), out, runs, engine, workers, address, unit, plan, partial, download, as_json)
+        _build_classifiers(wanted, how)
+
+
+_add_classifiers(
+    "cnn",
+    "small-cnn",
     """Train small CNNs to classify an image set, and keep them at several epochs. Interrupted? Run it again.
 
     Example: zoo build cnn --dataset digits --runs 300
-    """
-    from zootool.build.cnn_recipe import CnnRecipe
-
-    if status:
-        show_status(out or default_folder(dataset, recipe), as_json)
-        return
-    wanted = recipe_of(CnnRecipe, recipe, required(dataset), parts, {"seed": seed})
-    how = _Options(required(dataset), out, runs, engine, workers, address, unit, plan, partial, download, as_json)
-    _classifiers(wanted, how)
-
-
-@app.command()
-def vit(
-    dataset: DatasetOption = None,
-    out: OutOption = None,
-    recipe: RecipeOption = "simple-vit",
-    parts: SetOption = None,
-    runs: RunsOption = None,
-    seed: SeedOption = None,
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    address: AddressOption = None,
-    unit: UnitOption = None,
-    plan: PlanOption = False,
-    status: StatusOption = False,
-    partial: PartialOption = False,
-    download: DownloadOption = False,
-    as_json: JsonOption = False,
-) -> None:
+    """,
+)
+_add_classifiers(
+    "vit",
+    "simple-vit",
     """Train SimpleViTs to classify an image set, some for longer than others. Interrupted? Run it again.
 
     Example: zoo build vit --dataset digits --runs 60
-    """
-    from zootool.build.vit_recipe import VitRecipe
+    """,
+)
 
-    if status:
-        show_status(out or default_folder(dataset, recipe), as_json)
-        return
-    wanted = recipe_of(VitRecipe, recipe, required(dataset), parts, {"seed": seed})
-    how = _Options(required(dataset), out, runs, engine, workers, address, unit, plan, partial, download, as_json)
-    _classifiers(wanted, how)
+
+def _classifier_recipe(
+    kind: Literal["cnn", "vit"], name: str, dataset: str, parts: list[str] | None, seed: int | None
+) -> "CnnRecipe | VitRecipe":
+    from zootool.build import CnnRecipe, VitRecipe
+
+    if kind == "cnn":
+        return recipe_of(CnnRecipe, name, dataset, parts, {"seed": seed})
+    return recipe_of(VitRecipe, name, dataset, parts, {"seed": seed})
 
 
 @dataclass(frozen=True)
@@ -179,7 +172,7 @@ class _Options:
     as_json: bool
 
 
-def _classifiers(recipe: "CnnRecipe | VitRecipe", options: _Options) -> None:
+def _build_classifiers(recipe: "CnnRecipe | VitRecipe", options: _Options) -> None:
     from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_share
 

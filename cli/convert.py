@@ -50,7 +50,7 @@ def convert(
     from zootool.convert import append as append_networks
     from zootool.convert import convert as convert_networks
     from zootool.errors import UsageError
-    from zootool.store import WriteOptions, open_store
+    from zootool.store import WriteOptions
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
     reading = read_options(steps, splits, labels, architecture, clean, split_seed)
@@ -72,6 +72,12 @@ def convert(
                 options=options,
                 report=report,
             )
+    _show(destination, known, as_json)
+
+
+def _show(destination: Path, known: int, as_json: bool) -> None:
+    from zootool.store import open_store
+
     store = open_store(destination)
     if as_json:
         print_json({"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known})

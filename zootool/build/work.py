@@ -5,6 +5,7 @@
 
 import platform
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -50,7 +51,7 @@ class BuiltUnit:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class UnitJob:
+class UnitJob(ABC):
     """One unit to build: where it goes, its number, and what it may use. Each kind of network has its own job."""
 
     folder: Path
@@ -58,13 +59,13 @@ class UnitJob:
     device: str = "cpu"
     threads: int = 1
 
+    @abstractmethod
     def __len__(self) -> int:
         """Networks to be trained; one with several checkpoints counts once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self, advance: Advance) -> BuiltUnit:
         """Train the networks; `advance(n)` is called when n more are done."""
-        raise NotImplementedError
 
 
 def build_unit(job: UnitJob, advance: Advance = lambda count: None) -> UnitOutcome:

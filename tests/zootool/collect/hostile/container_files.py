@@ -25,7 +25,14 @@ from zootool.errors import IntegrityError, UntrustedError
 def container_cases() -> Iterator[Case]:
     """Zip files and legacy files that are damaged or lie about their parts."""
     one = pickled(mapping(x=FINE))
-    fine = torch_zip(one, FOUR)
+    yield from _lying_members(one)
+    yield from _unwanted_members(one)
+    yield from _broken_directories(one)
+    yield from wide_directories(one)
+    yield from _legacy_files(one)
+
+
+def _lying_members(one: bytes) -> Iterator[Case]:
     bomb = bomb_member("a/data.pkl")
     yield Case(
         "a deflate bomb as pickle",
@@ -58,6 +65,9 @@ def container_cases() -> Iterator[Case]:
         torch_zip(one, FOUR, pickle=Entry("a/data.pkl", one, num_bytes=2**31)),
         "pickle of 2147483648",
     )
+
+
+def _unwanted_members(one: bytes) -> Iterator[Case]:
     for name in ("../x", "/etc/x", "a/../../x", "a\\x", "a/\x1b[2J", "a/" + "x" * 2000):
         members = [*torch_members(one, FOUR), Entry(name, b"x")]
         yield Case(f"a member {name[:12]!r}", zip_file(members), "holds a member|leads out", UntrustedError)
@@ -78,6 +88,14 @@ def container_cases() -> Iterator[Case]:
     )
     longer = Entry("a/data.pkl", one, local_name="a/data.pkl.x")
     yield Case("a longer name for one member", torch_zip(one, FOUR, pickle=longer), "two headers", UntrustedError)
+    yield Case("big-endian", torch_zip(one, FOUR, byteorder=Entry("a/byteorder", b"big")), "byte order 'big'")
+    yield Case("code of TorchScript", torch_zip(one, FOUR, data_x=Entry("a/constants.pkl", one)), "TorchScript")
+    yield Case("no pickle", zip_file([Entry("a/x", b"x")]), "without data.pkl")
+    yield Case("two folders", zip_file([*torch_members(one, FOUR), Entry("b/x", b"x")]), "one folder")
+
+
+def _broken_directories(one: bytes) -> Iterator[Case]:
+    fine = torch_zip(one, FOUR)
     yield Case("a file cut off in its directory", fine[:-30], "cut off|without a directory")
     yield Case("a file cut off in the middle", fine[: len(fine) // 2], "without a directory")
     yield Case("a file's beginning", fine[:4], "without a directory")
@@ -89,11 +107,9 @@ def container_cases() -> Iterator[Case]:
     yield Case("a directory elsewhere", torch_zip(one, FOUR, End(start=0)), "ends at byte")
     yield Case("a directory far beyond", torch_zip(one, FOUR, End(size=2**31)), "ends at byte")
     yield Case("an end behind the end", torch_zip(one, FOUR, End(comment=fine[-22:])), "ends at byte|broken")
-    yield from wide_directories(one)
-    yield Case("big-endian", torch_zip(one, FOUR, byteorder=Entry("a/byteorder", b"big")), "byte order 'big'")
-    yield Case("code of TorchScript", torch_zip(one, FOUR, data_x=Entry("a/constants.pkl", one)), "TorchScript")
-    yield Case("no pickle", zip_file([Entry("a/x", b"x")]), "without data.pkl")
-    yield Case("two folders", zip_file([*torch_members(one, FOUR), Entry("b/x", b"x")]), "one folder")
+
+
+def _legacy_files(one: bytes) -> Iterator[Case]:
     system = pickled(mapping(protocol_version=integer(1001), little_endian=b"\x89"))
     yield Case("big-endian (legacy)", legacy(one, FOUR, system=system), "byte order")
     yield Case("another protocol (legacy)", legacy(one, FOUR, protocol=pickled(integer(1002))), "protocol 1002")
