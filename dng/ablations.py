@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,7 +11,8 @@ from dng.graph import DynamicGraph
 from dng.inr2jls import check_channels
 from dng.latent_generator import LatentGenerator
 from dng.model import Representation
-from zootool.architecture import Activation, Architecture
+from dng.siren_rendering import render_mlps
+from zootool.architecture import Architecture
 from zootool.errors import UsageError
 
 
@@ -97,34 +97,10 @@ class WeightDecoder(Representation):
         return (self.reconstruct(graph) - images).square().mean()
 
 
-def render_mlps(
-    architecture: Architecture,
-    weights: Float[Tensor, "batch edges"],
-    biases: Float[Tensor, "batch nodes"],
-    side: int,
-) -> Float[Tensor, "batch channels side side"]:
-    """The images that B INRs compute on linspace(-1, 1) in ij order, differentiable in their weights and biases."""
-    axis = torch.linspace(-1, 1, side, dtype=weights.dtype, device=weights.device)
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=0).flatten(1)
-    values = grid.expand(len(weights), -1, -1)
-    for t, timestamp in enumerate(architecture.timestamps):
-        edges = weights[:, architecture.edge_starts[t] : architecture.edge_starts[t + 1]]
-        nodes = biases[:, architecture.node_starts[t] : architecture.node_starts[t + 1]]
-        matrix = edges.unflatten(1, (timestamp.num_nodes, timestamp.num_sources))
-        values = _activate(torch.baddbmm(nodes[..., None], matrix, values), timestamp.activation)
-    return values.unflatten(-1, (side, side)) + architecture.output_offset
-
-
 def decoding_mlp(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
     """A ReLU MLP with two hidden layers."""
     first, second = nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim)
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Linear(hidden_dim, out_dim))
-
-
-def _activate(values: Tensor, activation: Activation) -> Tensor:
-    if activation.name == "sine":
-        return torch.sin((activation.omega_0 or 1.0) * values)
-    return torch.relu(values) if activation.name == "relu" else values
 
 
 def _check_renderable(architecture: Architecture) -> None:
