@@ -1,0 +1,151 @@
+"""Neural Functional Transformers as classifiers and predictors (Zhou et al. 2023, NFT).
+
+Weights and biases become vectors, NFT blocks mix them, and NFN's pooling and head end in logits. The published model
+for these tasks isn't public: widths and the places of dropout are inferred. Every layer's weights and every layer's
+biases have a linear embedding of their own; a convolution's takes its k numbers to k C channels. Networks without
+embeddings of their inputs and outputs would look the same when these change places, so both are always there.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dng.baselines.baseline import Baseline
+from dng.baselines.nfn_pooling import HNPPool, nfn_head
+from dng.baselines.nft_attention import NeuralFeatures, NFTBlock, check_heads, widened_width
+from dng.graph import DynamicGraph
+from zootool.architecture import Architecture
+from zootool.errors import UsageError
+
+WHO_CAN = "the DNG-Encoder and the neural-graph methods (ng-gnn, ng-t) can"
+
+
+@dataclass(frozen=True)
+class NFTConfig:
+    """Channels C, heads and blocks; the feed-forwards' hidden channels, k times as many for a kernel; NFN's head.
+
+    With `unused_bias_table` the embeddings hold a table that nothing reads, as the published ones do: it counts as
+    parameters, L x C of them.
+    """
+
+    dim: int = 256
+    num_heads: int = 4
+    num_blocks: int = 4
+    ff_dim: int = 512
+    dropout: float = 0.1
+    head_dim: int = 1000
+    head_dropout: float = 0.5
+    unused_bias_table: bool = False
+
+    def __post_init__(self) -> None:
+        check_heads(self.dim, self.num_heads)
+
+    def widened(self, factor: float) -> Self:
+        """The same method about `factor` times as wide; the channels stay a multiple of the heads."""
+        dim = widened_width(self.dim, factor, self.num_heads)
+        # What rounding to heads gave the channels is taken from the widths that they meet in matrices: small steps of
+        # `factor` are small steps of the parameters.
+        rest = factor**2 * self.dim / dim
+        ff_dim, head_dim = widened_width(self.ff_dim, rest), widened_width(self.head_dim, rest)
+        return replace(self, dim=dim, ff_dim=ff_dim, head_dim=head_dim)
+
+
+class NFT(Baseline):
+    """Embedding, blocks, pooling that keeps inputs and outputs apart, MLP.
+
+    Invariant to permutations of hidden neurons; takes networks of one set of widths, whatever their activations.
+    """
+
+    name: ClassVar[str] = "nft"
+    presets: ClassVar[dict[str, NFTConfig]] = {
+        "inr": NFTConfig(),
+        "small-cnn": NFTConfig(dim=16, num_heads=2, ff_dim=32),
+    }
+
+    def __init__(
+        self, architectures: Collection[Architecture], num_outputs: int, config: NFTConfig | None = None
+    ) -> None:
+        super().__init__()
+        refusal = self.refusal(architectures)
+        if refusal:
+            raise UsageError(f"{self.name} can't take this zoo: {refusal}")
+        self.config = config = config or NFTConfig()
+        architecture = next(iter(architectures))
+        kernels = architecture.edges_per_pair
+        self.embed_weights = nn.ModuleList(nn.Linear(k, k * config.dim) for k in kernels)
+        self.embed_biases = nn.ModuleList(nn.Linear(1, config.dim) for _ in kernels)
+        self.embeddings = LayerEmbeddings(architecture, config.dim, config.unused_bias_table)
+        self.blocks = nn.Sequential(
+            *(
+                NFTBlock(kernels, config.dim, config.num_heads, config.ff_dim, config.dropout)
+                for _ in range(config.num_blocks)
+            )
+        )
+        self.pool = HNPPool(architecture, config.dim)
+        self.head = nfn_head(self.pool.out_dim, num_outputs, config.head_dim, config.head_dropout)
+
+    @classmethod
+    def refusal(cls, architectures: Collection[Architecture]) -> str | None:
+        return unlike_networks(architectures)
+
+    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+        features = raw_features(graph).each([*self.embed_weights, *self.embed_biases])
+        features = self.blocks(self.embeddings(features))
+        weights = [weight.movedim(-1, 1) for weight in features.weights]
+        return self.head(self.pool(weights, [bias.movedim(-1, 1) for bias in features.biases]))
+
+
+class LayerEmbeddings(nn.Module):
+    """Adds learned N(0, 1) vectors that say which layer an entry is in, and which input or output it belongs to.
+
+    W^l and b^l share the layer's vector. W^1 gets one per input, W^L and b^L one per output. A convolution's k edges
+    get the same.
+    """
+
+    def __init__(self, architecture: Architecture, dim: int, unused_bias_table: bool = False) -> None:
+        super().__init__()
+        num_layers, counts = architecture.num_layers, architecture.node_counts
+        self.layers = nn.Parameter(torch.randn(num_layers, dim))
+        self.inputs = nn.Parameter(torch.randn(counts[0], dim))
+        self.outputs = nn.Parameter(torch.randn(counts[-1], dim))
+        self.unused_biases = nn.Parameter(torch.randn(num_layers, dim)) if unused_bias_table else None
+
+    def forward(self, features: NeuralFeatures) -> NeuralFeatures:
+        weights = [_added(weight, layer) for weight, layer in zip(features.weights, self.layers, strict=True)]
+        biases = [bias + layer for bias, layer in zip(features.biases, self.layers, strict=True)]
+        weights[0] = _added(weights[0], self.inputs)
+        weights[-1] = _added(weights[-1], self.outputs[:, None])
+        biases[-1] = biases[-1] + self.outputs
+        return NeuralFeatures(tuple(weights), tuple(biases))
+
+
+def raw_features(graph: DynamicGraph) -> NeuralFeatures:
+    """The weights, k numbers per pair of neurons, and the biases, one per neuron."""
+    return NeuralFeatures(graph.edges, tuple(nodes[..., :1] for nodes in graph.nodes))
+
+
+def unlike_networks(architectures: Collection[Architecture]) -> str | None:
+    """Why a method that knows no layer by another's weights can't take these networks, or None where it can.
+
+    It needs one depth, one set of widths and kernels, and nothing beside weights and biases.
+    """
+    if len({architecture.num_layers for architecture in architectures}) != 1:
+        return f"its networks differ in depth; {WHO_CAN}"
+    if len({(architecture.node_counts, architecture.edges_per_pair) for architecture in architectures}) != 1:
+        return f"its networks differ in width or kernel; {WHO_CAN}"
+    timestamps = [timestamp for architecture in architectures for timestamp in architecture.timestamps]
+    if any(timestamp.kind in ("qkv", "attention") for timestamp in timestamps):
+        return f"its networks have attention; {WHO_CAN}"
+    if any(timestamp.residuals for timestamp in timestamps):
+        return f"its networks have residual connections; {WHO_CAN}"
+    if any(timestamp.norm or timestamp.source_norm for timestamp in timestamps):
+        return f"its networks have norms; {WHO_CAN}"
+    return None
+
+
+def _added(weight: Tensor, vectors: Float[Tensor, "... channels"]) -> Tensor:
+    return weight + vectors.tile(weight.shape[-1] // vectors.shape[-1])
