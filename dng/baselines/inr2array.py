@@ -10,20 +10,23 @@ learned map could tell. The norms around the pooling are torch's; those in the b
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import lcm
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dng.baselines.inr2array_decoder import CellRenderer, JointDecoder, TensorwiseDecoder
-from dng.baselines.nft import WHO_CAN, LayerEmbeddings, raw_features, unlike_networks
+from dng.baselines.nfn_layers import nfn_refusal
+from dng.baselines.nft import LayerEmbeddings, raw_features
 from dng.baselines.nft_attention import NFTBlock, check_heads, widened_width
 from dng.features import FourierFeatures
 from dng.graph import DynamicGraph
 from dng.siren_rendering import render_mlps
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+
+_WHO_CAN = "the DNG-Encoder and the neural-graph methods (ng-gnn, ng-t) can"
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,11 @@ class INR2ArrayConfig:
     def __post_init__(self) -> None:
         check_heads(self.dim, self.num_heads)
         if self.dim % 2:
-            raise ValueError(f"dim (={self.dim}) must be even: half sines, half cosines")
+            raise UsageError(f"dim (={self.dim}) must be even: half sines, half cosines")
         if not 1 <= self.latent_side <= self.image_side or self.image_side < 2:
-            raise ValueError(f"a grid of side {self.latent_side} can't cover an image of side {self.image_side}")
+            raise UsageError(f"a grid of side {self.latent_side} can't cover an image of side {self.image_side}")
 
-    def widened(self, factor: float) -> Self:
+    def widened(self, factor: float) -> "INR2ArrayConfig":
         """The same method about `factor` times as wide; the channels stay even and a multiple of the heads."""
         dim = widened_width(self.dim, factor, lcm(self.num_heads, 2))
         rest = factor**2 * self.dim / dim
@@ -75,9 +78,8 @@ class INR2Array(nn.Module):
 
     def __init__(self, architectures: Collection[Architecture], config: INR2ArrayConfig) -> None:
         super().__init__()
-        refusal = self.refusal(architectures)
-        if refusal:
-            raise UsageError(f"{self.name} can't take this zoo: {refusal}")
+        if reason := self.refusal(architectures):
+            raise UsageError(f"{self.name} can't take the zoo: {reason}")
         self.config = config
         self.architecture = architecture = next(iter(architectures))
         self.encoder = INR2ArrayEncoder(architecture, config)
@@ -88,7 +90,7 @@ class INR2Array(nn.Module):
     @classmethod
     def refusal(cls, architectures: Collection[Architecture]) -> str | None:
         """Why INR2ARRAY can't take a zoo of these architectures, or None where it can."""
-        return unlike_networks(architectures) or _not_sirens(architectures)
+        return nfn_refusal(architectures) or _not_sirens(architectures)
 
     def encode(self, graph: DynamicGraph) -> Float[Tensor, "batch side side dim"]:
         """The latent grids, rows first."""
@@ -170,7 +172,7 @@ class LatentTransformerConfig:
     def __post_init__(self) -> None:
         check_heads(self.dim, self.num_heads)
 
-    def widened(self, factor: float) -> Self:
+    def widened(self, factor: float) -> "LatentTransformerConfig":
         """The same method about `factor` times as wide; the width stays a multiple of the heads."""
         dim = widened_width(self.dim, factor, self.num_heads)
         return replace(self, dim=dim, ff_dim=widened_width(self.ff_dim, factor**2 * self.dim / dim))
@@ -217,8 +219,8 @@ def _not_sirens(architectures: Collection[Architecture]) -> str | None:
     *hidden, last = activations.pop()
     is_siren = len(set(hidden)) == 1 and hidden[0].name == "sine" and last.name == "none"
     if not is_siren or any(t.kind != "linear" or not t.has_bias for t in timestamps):
-        return f"its networks aren't SIRENs; {WHO_CAN}"
+        return f"its networks aren't SIRENs; {_WHO_CAN}"
     if activations or len({architecture.output_offset for architecture in architectures}) != 1:
-        return f"its SIRENs differ in omega_0 or output offset; {WHO_CAN}"
+        return f"its SIRENs differ in omega_0 or output offset; {_WHO_CAN}"
     inputs = next(iter(architectures)).num_inputs
-    return None if inputs == 2 else f"its SIRENs have {inputs} inputs, not 2; {WHO_CAN}"
+    return None if inputs == 2 else f"its SIRENs have {inputs} inputs, not 2; {_WHO_CAN}"

@@ -2,26 +2,24 @@
 
 Weights and biases become vectors, NFT blocks mix them, and NFN's pooling and head end in logits. The published model
 for these tasks isn't public: widths and the places of dropout are inferred. Every layer's weights and every layer's
-biases have a linear embedding of their own; a convolution's takes its k numbers to k C channels. Networks without
-embeddings of their inputs and outputs would look the same when these change places, so both are always there.
+biases have a linear embedding of their own; a convolution's takes its k numbers to k C channels.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.baselines.baseline import Baseline
+from dng.baselines.nfn_layers import nfn_refusal
 from dng.baselines.nfn_pooling import HNPPool, nfn_head
 from dng.baselines.nft_attention import NeuralFeatures, NFTBlock, check_heads, widened_width
 from dng.graph import DynamicGraph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
-
-WHO_CAN = "the DNG-Encoder and the neural-graph methods (ng-gnn, ng-t) can"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class NFTConfig:
     def __post_init__(self) -> None:
         check_heads(self.dim, self.num_heads)
 
-    def widened(self, factor: float) -> Self:
+    def widened(self, factor: float) -> "NFTConfig":
         """The same method about `factor` times as wide; the channels stay a multiple of the heads."""
         dim = widened_width(self.dim, factor, self.num_heads)
         # What rounding to heads gave the channels is taken from the widths that they meet in matrices: small steps of
@@ -54,6 +52,10 @@ class NFTConfig:
         return replace(self, dim=dim, ff_dim=ff_dim, head_dim=head_dim)
 
 
+INR = NFTConfig()
+PRESETS = {"inr": INR, "small-cnn": NFTConfig(dim=16, num_heads=2, ff_dim=32, head_dropout=0.0)}
+
+
 class NFT(Baseline):
     """Embedding, blocks, pooling that keeps inputs and outputs apart, MLP.
 
@@ -61,19 +63,13 @@ class NFT(Baseline):
     """
 
     name: ClassVar[str] = "nft"
-    presets: ClassVar[dict[str, NFTConfig]] = {
-        "inr": NFTConfig(),
-        "small-cnn": NFTConfig(dim=16, num_heads=2, ff_dim=32),
-    }
+    presets: ClassVar[dict[str, NFTConfig]] = PRESETS
 
-    def __init__(
-        self, architectures: Collection[Architecture], num_outputs: int, config: NFTConfig | None = None
-    ) -> None:
+    def __init__(self, architectures: Collection[Architecture], num_outputs: int, config: NFTConfig = INR) -> None:
         super().__init__()
-        refusal = self.refusal(architectures)
-        if refusal:
-            raise UsageError(f"{self.name} can't take this zoo: {refusal}")
-        self.config = config = config or NFTConfig()
+        if reason := self.refusal(architectures):
+            raise UsageError(f"{self.name} can't take the zoo: {reason}")
+        self.config = config
         architecture = next(iter(architectures))
         kernels = architecture.edges_per_pair
         self.embed_weights = nn.ModuleList(nn.Linear(k, k * config.dim) for k in kernels)
@@ -90,7 +86,7 @@ class NFT(Baseline):
 
     @classmethod
     def refusal(cls, architectures: Collection[Architecture]) -> str | None:
-        return unlike_networks(architectures)
+        return nfn_refusal(architectures)
 
     def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
         features = raw_features(graph).each([*self.embed_weights, *self.embed_biases])
@@ -126,25 +122,6 @@ class LayerEmbeddings(nn.Module):
 def raw_features(graph: DynamicGraph) -> NeuralFeatures:
     """The weights, k numbers per pair of neurons, and the biases, one per neuron."""
     return NeuralFeatures(graph.edges, tuple(nodes[..., :1] for nodes in graph.nodes))
-
-
-def unlike_networks(architectures: Collection[Architecture]) -> str | None:
-    """Why a method that knows no layer by another's weights can't take these networks, or None where it can.
-
-    It needs one depth, one set of widths and kernels, and nothing beside weights and biases.
-    """
-    if len({architecture.num_layers for architecture in architectures}) != 1:
-        return f"its networks differ in depth; {WHO_CAN}"
-    if len({(architecture.node_counts, architecture.edges_per_pair) for architecture in architectures}) != 1:
-        return f"its networks differ in width or kernel; {WHO_CAN}"
-    timestamps = [timestamp for architecture in architectures for timestamp in architecture.timestamps]
-    if any(timestamp.kind in ("qkv", "attention") for timestamp in timestamps):
-        return f"its networks have attention; {WHO_CAN}"
-    if any(timestamp.residuals for timestamp in timestamps):
-        return f"its networks have residual connections; {WHO_CAN}"
-    if any(timestamp.norm or timestamp.source_norm for timestamp in timestamps):
-        return f"its networks have norms; {WHO_CAN}"
-    return None
 
 
 def _added(weight: Tensor, vectors: Float[Tensor, "... channels"]) -> Tensor:

@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zootool.errors import UsageError
+
 _NORM_EPSILON = 1e-5
 
-HeadsOfWeight = Float[Tensor, "3 batch heads targets sources width"]
-HeadsOfBias = Float[Tensor, "3 batch heads targets width"]
+HeadsOfWeight = Float[Tensor, "3 batch heads _targets _sources width"]
+HeadsOfBias = Float[Tensor, "3 batch heads _targets width"]
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,9 @@ class NFTAttention(nn.Module):
 
 
 def check_heads(dim: int, num_heads: int) -> None:
-    """Raise ValueError unless `num_heads` heads share `dim` channels evenly."""
+    """Raise UsageError unless `num_heads` heads share `dim` channels evenly."""
     if dim < 2 or num_heads < 1 or dim % num_heads:
-        raise ValueError(f"dim (={dim}) must be at least 2 and divisible by num_heads (={num_heads})")
+        raise UsageError(f"dim (={dim}) must be at least 2 and divisible by num_heads (={num_heads})")
 
 
 def widened_width(width: int, factor: float, multiple: int = 1) -> int:
