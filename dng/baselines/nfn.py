@@ -22,7 +22,7 @@ from dng.baselines.nfn_layers import (
     IOEmbedding,
     Variant,
     Weights,
-    check_layers,
+    check_channels,
     nfn_refusal,
     widened_channels,
 )
@@ -60,9 +60,7 @@ class NFNConfig:
     channel_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_layers(self.variant, self.channels)
-        if self.standardise not in ("none", "layer", "entry"):
-            raise UsageError(f"standardise must be none, layer or entry, got {self.standardise!r}")
+        check_channels(self.channels)
         if self.head_dim < 1:
             raise UsageError(f"head_dim must be positive, got {self.head_dim}")
         for name in ("head_dropout", "channel_dropout"):

@@ -10,7 +10,7 @@ from torch import nn
 
 from dng.baselines.baseline import Editor
 from dng.baselines.nfn import InputEncoding, parameters_of
-from dng.baselines.nfn_layers import LAYERS, Features, Variant, check_layers, nfn_refusal, widened_channels
+from dng.baselines.nfn_layers import LAYERS, Features, Variant, check_channels, nfn_refusal, widened_channels
 from dng.graph import DynamicGraph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
@@ -32,7 +32,7 @@ class NFNEditorConfig:
     scale: float = 0.01
 
     def __post_init__(self) -> None:
-        check_layers(self.variant, self.channels)
+        check_channels(self.channels)
 
     @property
     def name(self) -> str:

@@ -169,10 +169,8 @@ class IOEmbedding(nn.Module):
 LAYERS: dict[str, type[HNPLayer] | type[NPLayer]] = {"hnp": HNPLayer, "np": NPLayer}
 
 
-def check_layers(variant: str, channels: tuple[int, ...]) -> None:
-    """Raise UsageError unless there are such layers."""
-    if variant not in LAYERS:
-        raise UsageError(f"variant must be hnp or np, got {variant!r}")
+def check_channels(channels: tuple[int, ...]) -> None:
+    """Raise UsageError unless they are the widths of at least one layer."""
     if not channels or min(channels) < 1:
         raise UsageError(f"channels must be positive, one number per layer, got {channels}")
 

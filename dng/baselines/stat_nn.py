@@ -41,8 +41,6 @@ class StatNNConfig:
             raise UsageError(f"hidden_dim must be positive, got {self.hidden_dim}")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.order not in ("by_layer", "by_kind"):
-            raise UsageError(f"order must be by_layer or by_kind, got {self.order!r}")
 
     def widened(self, factor: float) -> "StatNNConfig":
         """The MLP's width times `factor`."""
