@@ -7,26 +7,22 @@ that all of them are finite. The files lie in the system's cache.
 """
 
 import os
-import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.contenders import Run, compare
 from zootool.collect.safe_load import load_checkpoint
 from zootool.collect.state_dicts import find_state_dict, read_tensors
 
 NUM_FILES = int(os.environ.get("ZOO_BENCH_FILES", "20000"))
-ROUNDS = 5
 THREADS = len(os.sched_getaffinity(0))
-
-Run = Callable[[], int]
-"""Does some work and returns its amount: networks, or bytes."""
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +43,15 @@ def sirens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
 
 def test_many_small_files(benchmark: Any, sirens: dict[str, list[Path]]) -> None:
     files = sirens["zip"]
+    for paths in sirens.values():
+        assert_equal_reading(paths[-1])
     with ProcessPoolExecutor(THREADS) as pool:
 
         def in_processes() -> int:
             size = -(-len(files) // (THREADS * 4))
             return sum(pool.map(read_safely, [files[i : i + size] for i in range(0, len(files), size)]))
 
-        in_processes()
+        assert in_processes() == read_safely(files) == len(files)
         contenders: dict[str, Run] = {
             "our reader": lambda: read_safely(files),
             f"our reader, {THREADS} processes": in_processes,
@@ -77,6 +75,7 @@ def test_large_files(benchmark: Any, tmp_path: Path) -> None:
     for path in files:
         torch.save(state, path, _use_new_zipfile_serialization=path is files[0])
     for path in files:
+        assert_equal_reading(path)
         megabytes = path.stat().st_size // 1_000_000
         contenders: dict[str, Run] = {
             "our reader": lambda path=path, megabytes=megabytes: read_safely([path]) * megabytes,
@@ -86,22 +85,6 @@ def test_large_files(benchmark: Any, tmp_path: Path) -> None:
         }
         compare(path.stem, "MB/s", contenders, "torch.load(weights_only=True)")
     benchmark.pedantic(lambda: read_safely(files[:1]), rounds=3)
-
-
-def compare(title: str, unit: str, contenders: dict[str, Run], reference: str) -> None:
-    """Run all in turn and print rates and the ratio to the reference."""
-    rounds = [{name: timed(run) for name, run in contenders.items()} for _ in range(ROUNDS)]
-    print(f"\n| {title} | {unit} | times {reference} |\n| --- | --- | --- |")
-    for name in contenders:
-        ratio = statistics.median(each[name] / each[reference] for each in rounds)
-        print(f"| {name} | {statistics.median(each[name] for each in rounds):,.0f} | {ratio:.3g} |")
-
-
-def timed(run: Run) -> float:
-    """Amount per second."""
-    start = time.perf_counter()
-    amount = run()
-    return amount / (time.perf_counter() - start)
 
 
 def read_safely(files: Iterable[Path]) -> int:
@@ -117,3 +100,12 @@ def read_by_torch(files: Iterable[Path], *, weights_only: bool) -> int:
     for path in files:
         count += bool(torch.load(path, weights_only=weights_only))
     return count
+
+
+def assert_equal_reading(path: Path) -> None:
+    """Ours and torch's reader give the same tensors."""
+    ours = read_tensors(find_state_dict(load_checkpoint(path).value).tensors).arrays
+    wanted = torch.load(path, weights_only=True)
+    assert list(ours) == list(wanted)
+    for key, value in wanted.items():
+        np.testing.assert_array_equal(ours[key], value.numpy())

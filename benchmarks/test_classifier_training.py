@@ -8,7 +8,6 @@ that what slows the machine down slows all of them; a ratio is the median over t
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.contenders import Run, rate
 from zootool.build.classifier.cnn import CnnTraining, image_data, train_cnn
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifier.trained import Labelled
@@ -35,9 +35,6 @@ NUM_RUNS = 12
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}
 NUM_IMAGES = {"digits": 1297, "mnist": 1024}
 OPTIMISERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-
-Contender = Callable[[], int]
-"""Trains networks for an epoch and says how many."""
 
 
 @pytest.mark.parametrize(("dataset", "batch_size"), [("digits", None), ("digits", 512), ("mnist", 64), ("mnist", 512)])
@@ -63,7 +60,7 @@ def test_vits_against_a_loop(benchmark: Any) -> None:
     compare(benchmark, "simple-vit, digits", contenders)
 
 
-def compare(benchmark: Any, title: str, contenders: dict[str, Contender]) -> None:
+def compare(benchmark: Any, title: str, contenders: dict[str, Run]) -> None:
     """Print networks x epochs per second of all, and by what factor the first is faster than each."""
     ours = next(iter(contenders))
     for contender in contenders.values():
@@ -78,33 +75,30 @@ def compare(benchmark: Any, title: str, contenders: dict[str, Contender]) -> Non
     benchmark.pedantic(contenders[ours], rounds=ROUNDS)
 
 
-def rate(contender: Contender) -> float:
-    """Networks x epochs per second."""
-    started = time.perf_counter()
-    count = contender()
-    return count / (time.perf_counter() - started)
-
-
-def kernel(recipe: CnnRecipe, dataset: str) -> Contender:
+def kernel(recipe: CnnRecipe, dataset: str) -> Run:
     """The kernel on all processors."""
     train = images(dataset)
     runs = [draw_run(recipe, run, SHAPES[dataset], 10) for run in range(NUM_RUNS)]
     training = CnnTraining(recipe.seed, recipe.batch_size, (EPOCHS,))
-    levels = levels_of(recipe.target)
+    levels, finite = levels_of(recipe.target), set[bool]()
     data, none = image_data(train, levels), image_data(Labelled(train.pixels[:1], train.labels[:1]), levels)
 
     def train_one(run: CnnRun) -> None:
-        train_cnn(run, training, data, none)
+        (trained,) = train_cnn(run, training, data, none)
+        # As many numbers as the loop's module has; a network of these recipes may diverge, all of them don't.
+        assert len(trained.parameters) == sum(p.numel() for p in Cnn(run.config).parameters())
+        finite.add(not trained.diverged)
 
     def run_all() -> int:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(train_one, runs))
+        assert True in finite, "all networks diverged"
         return EPOCHS * NUM_RUNS
 
     return run_all
 
 
-def cnn_loop(recipe: CnnRecipe, dataset: str) -> Contender:
+def cnn_loop(recipe: CnnRecipe, dataset: str) -> Run:
     """The same networks by modules, one after the other, with the evaluation that the kernel ends with."""
     train = images(dataset)
     runs = [draw_run(recipe, run, SHAPES[dataset], 10) for run in range(NUM_RUNS)]
@@ -120,7 +114,7 @@ def cnn_loop(recipe: CnnRecipe, dataset: str) -> Contender:
     return run_all
 
 
-def stacks(recipe: VitRecipe) -> Contender:
+def stacks(recipe: VitRecipe) -> Run:
     """As many stacks as there are processors."""
     train = images("digits")
     none = Labelled(train.pixels[:1], train.labels[:1])
@@ -128,7 +122,9 @@ def stacks(recipe: VitRecipe) -> Contender:
     runs = [list(range(i * MAX_STACKED, (i + 1) * MAX_STACKED)) for i in range(THREADS)]
 
     def train_stack(stack: list[int]) -> None:
-        train_vits(stack, 1, recipe.config(1, 10), training, train, none, levels_of(recipe.target))
+        found = train_vits(stack, 1, recipe.config(1, 10), training, train, none, levels_of(recipe.target))
+        assert len(found) == len(stack)
+        assert not any(trained.diverged for trained in found)
 
     def run_all() -> int:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -138,7 +134,7 @@ def stacks(recipe: VitRecipe) -> Contender:
     return run_all
 
 
-def vit_loop(recipe: VitRecipe) -> Contender:
+def vit_loop(recipe: VitRecipe) -> Run:
     """A module at a time; without augmentation, which spares the loop some work."""
     train = images("digits")
 
@@ -174,13 +170,13 @@ def train_epochs(
             functional.cross_entropy(module(x[start : start + 512]), y[start : start + 512])
 
 
-def loops(make: Callable[[], Contender]) -> dict[str, Contender]:
+def loops(make: Callable[[], Run]) -> dict[str, Run]:
     """The loop on one thread and on all."""
     loop = make()
     return {f"loop, {threads} thread{'s' * (threads > 1)}": on_threads(loop, threads) for threads in {1, THREADS}}
 
 
-def on_threads(contender: Contender, threads: int) -> Contender:
+def on_threads(contender: Run, threads: int) -> Run:
     def run() -> int:
         torch.set_num_threads(threads)
         return contender()

@@ -8,9 +8,6 @@ checked. The files lie in the system's cache.
 
 import os
 import shutil
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.contenders import Run, compare, rate
 from tests.zootool.collect.formats.small_cnns_here import LAYOUT, metric_rows, write_layout, write_metrics
 from zootool.collect.collection import Collection
 from zootool.collect.formats import nfn, small_cnn_zoo
@@ -25,15 +23,12 @@ from zootool.collect.formats.options import ReadOptions
 from zootool.convert import convert
 from zootool.store import WriteOptions
 from zootool.store.pack import pack
+from zootool.zoo import open_zoo
 
 NUM_FILES = int(os.environ.get("ZOO_BENCH_FILES", "20000"))
 NUM_RUNS = int(os.environ.get("ZOO_BENCH_RUNS", "5000"))
-ROUNDS = 5
 BLOCK = 800
 THREADS = len(os.sched_getaffinity(0))
-
-Run = Callable[[], float]
-"""Does some work and returns its amount: networks, or megabytes."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +61,9 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_many_small_files(benchmark: Any, sirens: Path, tmp_path: Path) -> None:
     files = sorted(sirens.rglob("*.pth"))
     collection = nfn.read(sirens, ReadOptions())
+    assert len(collection) == len(files) == NUM_FILES
+    # No two networks have the same first weight, so the sum tells that each was read once.
+    assert sum_of_first_weights(collection) == sum(range(NUM_FILES))
 
     def read_by_torch() -> float:
         return sum(bool(torch.load(path, weights_only=True)) for path in files)
@@ -76,6 +74,8 @@ def test_many_small_files(benchmark: Any, sirens: Path, tmp_path: Path) -> None:
         "zoo convert, end to end": lambda: converted(sirens, tmp_path / "x.zoo") * len(collection),
         "torch.load(weights_only=True)": read_by_torch,
     }
+    converted(sirens, tmp_path / "x.zoo")
+    assert len(open_zoo(tmp_path / "x.zoo")) == NUM_FILES
     compare("small files", "networks/s", contenders, "torch.load(weights_only=True)")
     benchmark.pedantic(lambda: load_all(collection, 2048), rounds=1)
 
@@ -84,6 +84,7 @@ def test_rows_of_a_matrix(benchmark: Any, matrix: Path, tmp_path: Path) -> None:
     collection = small_cnn_zoo.read(matrix, ReadOptions())
     network_bytes = 4 * sum(int(np.prod(shape)) for _, shape in LAYOUT)
     megabytes = len(collection) * network_bytes / 1e6
+    assert pack_all(collection, BLOCK) == len(collection) == len(np.load(matrix / "weights.npy", mmap_mode="r"))
     state = {key: torch.from_numpy(tensor[0].copy()) for key, tensor in collection.load(np.array([0])).items()}
     torch.save(state, tmp_path / "one.pth")
 
@@ -98,9 +99,7 @@ def test_rows_of_a_matrix(benchmark: Any, matrix: Path, tmp_path: Path) -> None:
         "a file per network, torch.load(weights_only=True)": read_by_torch,
     }
     compare("rows of a matrix", "MB/s", contenders, "a file per network, torch.load(weights_only=True)")
-    print(
-        f"| reading tables and layout | {timed(lambda: len(small_cnn_zoo.read(matrix, ReadOptions()))):,.0f} rows/s |"
-    )
+    print(f"| reading tables and layout | {rate(lambda: len(small_cnn_zoo.read(matrix, ReadOptions()))):,.0f} rows/s |")
     benchmark.pedantic(lambda: pack_all(collection, BLOCK), rounds=1)
 
 
@@ -127,17 +126,7 @@ def converted(source: Path, store: Path) -> float:
     return 1
 
 
-def compare(title: str, unit: str, contenders: dict[str, Run], reference: str) -> None:
-    """Run all in turn and print rates and the ratio to the reference."""
-    rounds = [{name: timed(run) for name, run in contenders.items()} for _ in range(ROUNDS)]
-    print(f"\n| {title} | {unit} | times {reference} |\n| --- | --- | --- |")
-    for name in contenders:
-        ratio = statistics.median(each[name] / each[reference] for each in rounds)
-        print(f"| {name} | {statistics.median(each[name] for each in rounds):,.0f} | {ratio:.3g} |")
-
-
-def timed(run: Run) -> float:
-    """Amount per second."""
-    start = time.perf_counter()
-    amount = run()
-    return amount / (time.perf_counter() - start)
+def sum_of_first_weights(collection: Collection) -> float:
+    """The sum over all networks of a first layer's first weight."""
+    rows = np.arange(len(collection))
+    return sum(float(collection.load(part)["net.0.linear.weight"][:, 0, 0].sum()) for part in np.array_split(rows, 20))

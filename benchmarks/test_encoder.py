@@ -6,8 +6,6 @@ computed and multiplied, and the latent generator's first layer runs on every pa
 """
 
 import os
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.contenders import ROUNDS, Run, compare, median_ratio
 from dng.bench.efficiency.cases import generate_as_written
 from dng.config import EncoderConfig
 from dng.flops import count_flops
@@ -26,7 +25,6 @@ from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (32, 32), 1)
 BATCH = 64
-ROUNDS = 5
 THREADS = len(os.sched_getaffinity(0))
 
 
@@ -44,7 +42,8 @@ def test_encoding_networks(benchmark: Any) -> None:
     fast, written = models()
     graph = networks()
     with torch.no_grad():
-        compare(benchmark, "encode", lambda: fast.encode(graph), lambda: written.encode(graph))
+        torch.testing.assert_close(fast.encode(graph), written.encode(graph), rtol=1e-4, atol=1e-5)
+        compare_two(benchmark, "encode", lambda: fast.encode(graph), lambda: written.encode(graph))
         for name, model in (("as computed", fast), ("as written", written)):
             flops = count_flops(lambda model=model: model.encode(graph)) / BATCH
             print(f"| FLOPs of encoding one network, {name} | {flops / 1e9:.3f} G |")
@@ -58,10 +57,21 @@ def test_a_training_step(benchmark: Any) -> None:
         model.zero_grad()
         model.loss(graph, images).backward()
 
-    compare(benchmark, "training step", lambda: step(fast), lambda: step(written))
+    assert_equal_gradients(fast, written, step)
+    compare_two(benchmark, "training step", lambda: step(fast), lambda: step(written))
     peaks = {name: peak_tensor_bytes(lambda model=model: step(model)) for name, model in
              (("as computed", fast), ("as written", written))}  # fmt: skip
     print(f"| peak memory of a training step | {peaks['as computed'] / peaks['as written']:.2f} of as written |")
+
+
+def assert_equal_gradients(fast: INR2JLS, written: INR2JLS, step: Callable[[INR2JLS], None]) -> None:
+    """Both steps give the same gradients, up to what float32 rounds away."""
+    step(fast), step(written)
+    for (name, ours), theirs in zip(fast.named_parameters(), written.parameters(), strict=True):
+        assert ours.grad is not None, name
+        assert theirs.grad is not None, name
+        error = (ours.grad - theirs.grad).norm() / theirs.grad.norm().clamp_min(1e-12)
+        assert error < 1e-3, f"{name}: {error:.1e}"
 
 
 def models() -> tuple[INR2JLS, INR2JLS]:
@@ -81,19 +91,23 @@ def networks() -> DynamicGraph:
     return DynamicGraph((SIREN,), edges, nodes)
 
 
-def compare(benchmark: Any, name: str, fast: Callable[[], object], written: Callable[[], object]) -> None:
+def compare_two(benchmark: Any, name: str, fast: Callable[[], object], written: Callable[[], object]) -> None:
     """Time both in turn and print the median of the rounds' ratios."""
     torch.set_num_threads(THREADS)
     fast(), written()
-    pairs = [(seconds(fast), seconds(written)) for _ in range(ROUNDS)]
-    ratio = statistics.median(slow / quick for quick, slow in pairs)
-    median = statistics.median(quick for quick, _ in pairs)
-    print(f"\n| {name}, {BATCH} networks, {THREADS} threads | {median * 1e3:.0f} ms | {ratio:.1f}x faster |")
-    benchmark.extra_info["ratio"] = ratio
+    rates = compare(
+        f"{name}, {BATCH} networks, {THREADS} threads",
+        "networks/s",
+        {"as computed": batch_of(fast), "as written": batch_of(written)},
+        "as written",
+    )
+    benchmark.extra_info["ratio"] = median_ratio(rates["as computed"], rates["as written"])
     benchmark.pedantic(fast, rounds=ROUNDS)
 
 
-def seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def batch_of(run: Callable[[], object]) -> Run:
+    def run_batch() -> float:
+        run()
+        return BATCH
+
+    return run_batch

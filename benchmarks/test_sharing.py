@@ -40,8 +40,8 @@ ROOT = Path(__file__).parents[1]
 _HTTP = """
 import sys, time
 from pathlib import Path
-from tests.zootool.share.faulty_server import serving
-with serving(Path(sys.argv[1])) as served:
+from tests.zootool.servers import ServedFolder, serving
+with serving(ServedFolder(Path(sys.argv[1]))) as served:
     print(served.url, flush=True)
     time.sleep(36000)
 """

@@ -23,7 +23,7 @@ from zootool.build.siren.cpu import fit_on_cpu
 from zootool.build.siren.initial import initial_weights
 from zootool.build.siren.lanes import NUM_LANES, load, splat, store
 from zootool.build.siren.products import multiply, sine_cosine
-from zootool.build.siren.reference import batch_errors
+from zootool.build.siren.reference import batch_errors, fit_by_batches
 from zootool.build.siren.settings import FitSettings
 from zootool.nets.siren import Siren
 
@@ -40,6 +40,7 @@ Contender = Callable[[int], None]
 
 
 def test_the_cpu_kernel_against_torch(benchmark: Any) -> None:
+    assert_equal_fits()
     contenders = {
         "CPU kernel": (kernel(4 * THREADS), 4 * THREADS),
         "nn.Module loop": fastest("nn.Module loop", module_loop, (1,)),
@@ -85,6 +86,15 @@ def test_the_triton_kernel(benchmark: Any) -> None:
     benchmark.pedantic(lambda: fit_on_cuda(initial, targets, settings), rounds=3)
     seconds = benchmark.stats.stats.median * 5000 / settings.steps
     show("one GPU | ", [f"| networks of 5,000 steps per second | {len(initial) / seconds:,.0f} |"])
+
+
+def assert_equal_fits() -> None:
+    """The kernel and batched torch make the same steps from the same start."""
+    initial, targets = problem(4)
+    settings = replace(SETTINGS, steps=20)
+    (ours, _), (theirs, _) = fit_on_cpu(initial, targets, settings), fit_by_batches(initial, targets, settings)
+    assert np.abs(theirs - initial).max() > 5e-4, "twenty steps move the weights"
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
 
 def kernel(count: int) -> Contender:

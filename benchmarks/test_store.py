@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pytest
 import torch
 import zarr
 
+from benchmarks.contenders import Run, compare
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.architecture import Architecture, ParameterSlot, Timestamp
 from zootool.convert import convert
@@ -32,11 +32,10 @@ from zootool.store.pack import Packed
 from zootool.store.prepare import Prepared
 from zootool.store.reader import open_store
 from zootool.store.schema import Segment, ZooInfo
-from zootool.zoo import open_zoo
+from zootool.zoo import Zoo, open_zoo
 
 NUM_NETWORKS = 65_536
 UNIT = 4_096
-ROUNDS = 5
 THREADS = len(os.sched_getaffinity(0))
 SIREN = siren_architecture(2, (32, 32), 3)
 BYTES = 4 * (SIREN.num_edges + SIREN.num_nodes)
@@ -54,9 +53,6 @@ zoo = zootool.zoo.open_zoo(sys.argv[1])
 columns = zoo.nets.columns
 print(len(zoo), time.perf_counter() - start, before, megabytes())
 """
-
-Run = Callable[[], int]
-"""Does some work and returns for how many networks."""
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +77,13 @@ def test_converting(benchmark: Any, units: Path, tmp_path: Path) -> None:
         convert(units, tmp_path / "x.zoo", options=WriteOptions(workers=THREADS))
         return NUM_NETWORKS
 
+    assert_equal_content(files[:3], tmp_path)
     contenders: dict[str, Run] = {
         "zoo convert from units": from_units,
         "a script per file, loops over weights": lambda: script_with_loops(files[:40], tmp_path),
         "a script per file, tensor operations": lambda: script_without_loops(files, tmp_path),
     }
-    rates = compare("converting", contenders, "zoo convert from units")
+    rates = compare("converting", "networks/s", contenders, "zoo convert from units")
     megabytes = statistics.median(rates["zoo convert from units"]) * BYTES / 1e6
     print(f"| zoo convert | {megabytes:,.0f} MB/s |")
     benchmark.extra_info["MB/s"] = megabytes
@@ -124,7 +121,12 @@ def test_reading(benchmark: Any, store: Path) -> None:
         "plain zarr, fancy indexing, batches of 64": plain_zarr,
         "plain zarr, whole shards in random order": plain_zarr_in_blocks,
     } | tensorstore_contenders(store)
-    compare("reading", contenders, "plain zarr, fancy indexing, batches of 64")
+    total = float(np.asarray(edges[:], np.float64).sum())
+    for mode in ("resident", "mapped", "streamed"):
+        loader = zoo.loader(256, shuffle=True, mode=mode, targets=[])
+        found = sum(float(edge.double().sum()) for batch in loader for edge in batch.edges)
+        assert found == pytest.approx(total, rel=1e-9), mode
+    compare("reading", "networks/s", contenders, "plain zarr, fancy indexing, batches of 64")
     benchmark.pedantic(contenders["resident, batches of 256"], rounds=3)
 
 
@@ -155,24 +157,6 @@ def test_the_cost_per_network_is_flat(benchmark: Any, tmp_path: Path, sizes: tup
     benchmark.pedantic(lambda: open_zoo(tmp_path / f"{sizes[0]}.zoo"), rounds=3)
 
 
-def compare(title: str, contenders: dict[str, Run], reference: str) -> dict[str, list[float]]:
-    """Run all in turn, print networks per second and the ratio to the reference, and return the rates."""
-    rounds = [{name: timed(run) for name, run in contenders.items()} for _ in range(ROUNDS)]
-    rates = {name: [each[name] for each in rounds] for name in contenders}
-    print(f"\n| {title} | networks/s | times {reference} |\n| --- | --- | --- |")
-    for name, own in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(own, rates[reference], strict=True))
-        print(f"| {name} | {statistics.median(own):,.0f} | {ratio:.4g} |")
-    return rates
-
-
-def timed(run: Run) -> float:
-    """Networks per second."""
-    start = time.perf_counter()
-    count = run()
-    return count / (time.perf_counter() - start)
-
-
 def checkpoints(units: Path, folder: Path, count: int) -> list[Path]:
     """The first networks as .pth files of their own."""
     convert(units, folder / "for-files.zoo")
@@ -182,6 +166,22 @@ def checkpoints(units: Path, folder: Path, count: int) -> list[Path]:
         paths.append(folder / f"net{i}.pth")
         torch.save(zoo.state_dict(i), paths[-1])
     return paths
+
+
+def assert_equal_content(files: list[Path], folder: Path) -> None:
+    """Both scripts write what the store holds of a network."""
+    zoo = open_zoo(folder / "for-files.zoo")
+    for i, path in enumerate(files):
+        edges = torch.from_numpy(np.concatenate([edge.T.ravel() for edge in edges_of(zoo, i)]))
+        for script in (script_with_loops, script_without_loops):
+            script([path], folder)
+            torch.testing.assert_close(torch.load(folder / "converted.pt")["e"], edges, rtol=0, atol=0)
+
+
+def edges_of(zoo: Zoo, index: int) -> list[np.ndarray]:
+    """A network's weights, (targets, sources) of each layer."""
+    batch = zoo.graph(index)
+    return [edge[0, ..., 0].numpy() for edge in batch.edges]
 
 
 def script_with_loops(files: list[Path], folder: Path) -> int:
