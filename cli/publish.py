@@ -2,19 +2,27 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import JsonOption, print_json, progress_bars, say, shown
 
+if TYPE_CHECKING:
+    from zootool.share.plan import PublishPlan
+
+_MAX_SHOWN = 40
+
 
 def publish(
     store: Annotated[Path, typer.Argument(help="A store's folder.")],
     url: Annotated[str, typer.Argument(help="A folder, s3://, gs://, ... or hf://datasets/OWNER/NAME.")],
-    licence: Annotated[str | None, typer.Option(help="Of the weights. [default: what the zoo says]")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights. [default: what the zoo says, CC-BY-4.0 if built here]")
+    ] = None,
     source_terms: Annotated[str | None, typer.Option(help="Terms of the images, where nobody knows them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Upload what is there too, which mends a damaged copy.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are uploaded at once.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,22 +35,39 @@ def publish(
 
     with progress_bars() as report:
         plan = publish_store(
-            store, url, GivenTerms(licence, source_terms), dry_run=dry_run, workers=workers, report=report
+            store, url, GivenTerms(licence, source_terms), dry_run=dry_run, anew=anew, workers=workers, report=report
         )
     if as_json:
         print_json(asdict(plan) | {"dry_run": dry_run, "num_bytes": plan.num_bytes})
         return
-    say(
-        f"[green]{'would publish' if dry_run else 'published'}[/] {shown(store)} at {shown(url)}, id {plan.zoo_id[:16]}"
-    )
+    _show(plan, store, dry_run)
+
+
+def _show(plan: "PublishPlan", store: Path, dry_run: bool) -> None:
+    what = "there already" if plan.is_done else "would publish" if dry_run else "published"
+    say(f"[green]{what}[/] {shown(store)} at {shown(plan.url)}, id {plan.zoo_id[:16]}")
     say(f"licence  {shown(plan.licence)}")
     for name, terms in plan.source_terms.items():
         say(f"images   {shown(name)}: {shown(terms)}")
     if plan.is_new_version and plan.parent:
         say(f"version  new, since zoo.json now states these terms; its parent is your {plan.parent[:16]}")
+    if plan.replaces:
+        say(f"replaces {plan.replaces[:16]}")
     verb = "to upload" if dry_run else "uploaded"
     say(f"{verb} {len(plan.to_upload):,} files, {plan.num_bytes / 1e6:,.1f} MB; {len(plan.present):,} were there")
-    if plan.replaces:
-        say(f"replaces {plan.replaces[:16]}; {len(plan.to_remove):,} files of it are removed")
-    if not dry_run:
-        say(f"next: zoo pull {shown(url)}@{plan.zoo_id[:16]}")
+    if plan.to_remove:
+        say(f"{'to remove' if dry_run else 'removed'} {len(plan.to_remove):,} files")
+    if dry_run:
+        _show_files(plan)
+    else:
+        say(f"next: zoo pull {shown(plan.url)}@{plan.zoo_id}")
+
+
+def _show_files(plan: "PublishPlan") -> None:
+    for path, size in sorted(plan.to_upload.items())[:_MAX_SHOWN]:
+        say(f"  + {shown(path)}  {size:,} bytes")
+    for path in plan.to_remove[:_MAX_SHOWN]:
+        say(f"  - {shown(path)}")
+    more = max(0, len(plan.to_upload) - _MAX_SHOWN) + max(0, len(plan.to_remove) - _MAX_SHOWN)
+    if more:
+        say(f"  and {more:,} more: see --json")

@@ -32,7 +32,9 @@ def pull(
     with progress_bars() as report:
         if conditions or limit is not None or columns is not None:
             kept = None if columns is None else [name.strip() for name in columns.split(",")]
-            done = pull_part(address, target, where=conditions or None, limit=limit, columns=kept, report=report)
+            done = pull_part(
+                address, target, where=conditions or None, limit=limit, columns=kept, workers=workers, report=report
+            )
         else:
             done = pull_all(address, target, workers=workers, report=report)
     if as_json:

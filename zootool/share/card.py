@@ -9,23 +9,23 @@ import yaml
 
 from zootool.errors import printable
 from zootool.files import canonical_json
-from zootool.share.croissant import croissant
-from zootool.share.summary import Summary, describe, num_parameters, summarise
+from zootool.share.croissant import Publication, croissant
+from zootool.share.summary import Summary, cited_images, describe, num_parameters, summarise
 from zootool.store.reader import Store
 from zootool.store.schema import NETS_PARQUET
 
+# The hub's identifiers of licences; others go by a name of their own.
 _HUB_LICENCES = {
-    "cc-by-4.0",
-    "cc-by-sa-4.0",
-    "cc-by-nc-4.0",
-    "cc0-1.0",
-    "mit",
-    "apache-2.0",
-    "cc-by-sa-3.0",
-    "cc-by-3.0",
-}
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+    "agpl-3.0", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-4.0",
+    "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0",
+    "cdla-permissive-2.0", "gpl-3.0", "isc", "lgpl-3.0", "mit", "mpl-2.0", "odbl", "odc-by", "pddl", "unlicense",
+}  # fmt: skip
+_SIZES = (
+    (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
+)  # fmt: skip
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
+_NOT_IN_A_NAME = re.compile(r"[^a-z0-9.]+")
 _MAX_ROWS = 20
 
 _READING = """```python
@@ -38,10 +38,10 @@ zoo.state_dict(0)
 """
 
 
-def derived_files(store: Store) -> dict[str, bytes]:
+def derived_files(store: Store, publication: Publication | None = None) -> dict[str, bytes]:
     """README.md and croissant.json of a store, by name."""
     summary = summarise(store)
-    return {"README.md": card(summary).encode(), "croissant.json": croissant(summary)}
+    return {"README.md": card(summary).encode(), "croissant.json": croissant(summary, publication or Publication())}
 
 
 def card(summary: Summary) -> str:
@@ -61,9 +61,9 @@ def _head(summary: Summary) -> dict[str, Any]:
     known = licence in _HUB_LICENCES
     return {
         "license": licence if known else "other",
-        **({} if known or not licence else {"license_name": printable(info.licence, 80)}),
+        **({} if known or not licence else {"license_name": _NOT_IN_A_NAME.sub("-", licence)[:80].strip("-")}),
         "pretty_name": printable(info.name, 80),
-        "size_categories": [next((name for limit, name in _SIZES if len(summary.store) < limit), "1M<n<10M")],
+        "size_categories": [next((name for limit, name in _SIZES if len(summary.store) < limit), "n>1T")],
         "tags": ["model-zoo", "weight-space-learning", "neural-network-weights", printable(info.kind, 40)],
         "source_datasets": [printable(source.name, 80) for source in info.sources],
         "configs": [{"config_name": "nets", "data_files": NETS_PARQUET}],
@@ -79,7 +79,7 @@ def _body(summary: Summary) -> Iterator[str]:
     )
     yield f"Id: `{summary.store.zoo_id}`\n"
     if info.parent:
-        yield f"Made from the version `{markdown(info.parent, 64)}`.\n"
+        yield f"Made from the version {markdown(info.parent, 64)}.\n"
     yield "## Reading it\n"
     yield _READING
     yield from _counts(summary)
@@ -117,7 +117,7 @@ def _conventions(summary: Summary) -> Iterator[str]:
             low, high = source.target
             yield f"- target of {markdown(source.name)}: pixel values 0 and 255 stand for {low:g} and {high:g}"
     for key, value in sorted(summary.store.info.recipe.items()):
-        yield f"- recipe, {markdown(key, 80)}: {markdown(value)}"
+        yield f"- recipe, {markdown(key, 80)}: {markdown(_plain(value))}"
     yield ""
 
 
@@ -142,9 +142,25 @@ def _terms(summary: Summary) -> Iterator[str]:
         yield f"- source terms of the images of {markdown(source.name)}{partial}: {terms}"
     if stated := info.provenance.get("source_terms"):
         yield f"- source terms: {markdown(stated)}"
+    if summary.store.images is not None:
+        yield f"- {len(summary.store.images):,} source images are carried along in `images/`"
     yield "\n## Provenance\n"
+    for source in info.sources:
+        size, digest = " x ".join(map(str, source.shape)), markdown(source.digest or "unknown")
+        yield f"- image set {markdown(source.name)}: {size}, SHA-256 of its pixels {digest}"
     for key, value in sorted(info.provenance.items()):
-        shown = value if isinstance(value, str | int | float) else canonical_json(value).decode()
-        yield f"- {markdown(key, 80)}: {markdown(shown, 1000)}"
+        yield f"- {markdown(key, 80)}: {markdown(_plain(value), 1000)}"
+    yield from _citation(summary)
+
+
+def _citation(summary: Summary) -> Iterator[str]:
+    info = summary.store.info
     yield "\n## Citation\n"
-    yield markdown(info.citation or "None is stated: cite this zoo by its name and id.", 2000)
+    own = f"{info.name}: {len(summary.store):,} trained networks ({info.kind}), zoo {summary.store.zoo_id}"
+    yield f"- the zoo: {markdown(info.citation or own, 2000)}"
+    for name, text in cited_images(info).items():
+        yield f"- its images, {markdown(name)}: {markdown(text, 2000)}"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else canonical_json(value).decode("ascii")

@@ -4,6 +4,7 @@ Files carry the manifest's own SHA-256; the record set `networks` yields the row
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -52,7 +53,15 @@ _CONTEXT: dict[str, Any] = {
 _FORMATS = {".json": "application/json", ".parquet": "application/x-parquet"}
 
 
-def croissant(summary: Summary) -> bytes:
+@dataclass(frozen=True)
+class Publication:
+    """What a store can't know: the URL where others find it, and the day (YYYY-MM-DD) of its publication."""
+
+    url: str | None = None
+    day: str | None = None
+
+
+def croissant(summary: Summary, publication: Publication) -> bytes:
     """The content of croissant.json."""
     info = summary.store.info
     value = {
@@ -66,6 +75,8 @@ def croissant(summary: Summary) -> bytes:
         "version": "1.0.0",
         "isLiveDataset": False,
         **({"license": printable(info.licence)} if info.licence else {}),
+        **({"url": printable(publication.url, 1000)} if publication.url else {}),
+        **({"datePublished": publication.day} if publication.day else {}),
         "citeAs": printable(info.citation or f"{info.name}, zoo {summary.store.zoo_id}", 2000),
         **_responsible_ai(summary),
         "distribution": [_file(path, size, digest) for path, size, digest in _files(summary)],
@@ -85,9 +96,10 @@ def _responsible_ai(summary: Summary) -> dict[str, Any]:
         "rai:dataCollection": printable(
             f"Networks trained or collected by {tool or 'a tool that is not stated'}.", 400
         ),
-        "rai:dataCollectionType": "Computational",
+        "rai:dataCollectionType": "Experiments",
         "rai:dataPreprocessingProtocol": printable(json.dumps(info.recipe, sort_keys=True), 4000),
         "rai:dataUseCases": "Learning from the weights of trained networks.",
+        "rai:dataReleaseMaintenancePlan": "This version never changes. A later one has another identifier.",
         "rai:dataLimitations": printable("; ".join(limits) or "none recorded in the store", 1000),
         "rai:personalSensitiveInformation": printable(
             "Weights may reproduce the images that they were trained on: " + ("; ".join(sources) or "not stated"), 2000

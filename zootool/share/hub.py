@@ -1,25 +1,34 @@
 """Publishing to a data set repository of the Hugging Face hub: all files appear in one commit."""
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from zootool.errors import MissingError, UsageError, printable
-from zootool.share.targets import HUB, Found, Target
-from zootool.store.patience import patiently
+from zootool.share.targets import HUB, Found, Target, check_sent
+from zootool.store.patience import Result, patiently
 
-_DATASET = re.compile(r"^hf://datasets/([A-Za-z0-9][\w.-]*/[\w.-]+)/?$", re.ASCII)
+_DATASET = re.compile(r"hf://datasets/([A-Za-z0-9][\w.-]*/[\w.-]+)/?", re.ASCII)
+_NOT_THERE = {"EntryNotFoundError", "RepositoryNotFoundError"}
+_CONFLICT = (409, 412)
+_DENIED = (401, 403)
+_SMALL_BYTES = 1 << 20
 
 
 class HubTarget(Target):
-    """`hf://datasets/owner/name`. Contents are uploaded one by one; one commit then shows them all, and removes."""
+    """`hf://datasets/owner/name`. Contents are uploaded one by one; one commit then shows them all, and removes.
+
+    The commit is made upon the one that was looked at first: the hub refuses it where somebody was quicker.
+    """
 
     is_atomic = True
 
     def __init__(self, url: str) -> None:
-        found = _DATASET.match(url)
+        found = _DATASET.fullmatch(url)
         if found is None:
             raise UsageError(
                 f"{printable(url)} names no data set of the hub", hint=f"write it like {HUB}datasets/OWNER/NAME"
@@ -29,34 +38,47 @@ class HubTarget(Target):
         self._hub = _hub()
         self._api = self._hub.HfApi()
         self._operations: dict[str, Any] = {}
+        self._lock = Lock()
+        self._seen: str | None = None
+
+    @property
+    def public_url(self) -> str:
+        return f"https://huggingface.co/datasets/{self._repo}"
 
     def listing(self) -> dict[str, Found]:
-        return patiently(self._list, f"listing {self.name}")
+        return self._ask(self._list, "listing")
 
     def read(self, path: str) -> bytes | None:
-        try:
-            place = patiently(
-                lambda: self._api.hf_hub_download(self._repo, path, repo_type="dataset"), f"reading {self.name}/{path}"
-            )
-        except FileNotFoundError:
+        if self._seen is None:
             return None
-        except MissingError as error:
-            # The hub's own errors for a file or repository that isn't there.
-            if type(error.__cause__).__name__ in ("EntryNotFoundError", "RepositoryNotFoundError"):
-                return None
-            raise
-        return Path(place).read_bytes()
+        revision = self._seen
 
-    def put(self, path: str, source: Path) -> None:
-        patiently(self._create, f"creating {self.name}")
-        # The commit wants the file only where it is too small for a content store, so it must not go away before.
-        content = source.read_bytes() if source.stat().st_size < 1 << 20 else str(source)
-        addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
-        patiently(
-            lambda: self._api.preupload_lfs_files(self._repo, [addition], repo_type="dataset"),
-            f"uploading {self.name}/{path}",
-        )
-        self._operations[path] = addition
+        def download() -> bytes | None:
+            try:
+                place = self._api.hf_hub_download(self._repo, path, repo_type="dataset", revision=revision)
+            except Exception as error:
+                if any(kind.__name__ in _NOT_THERE for kind in type(error).__mro__):
+                    return None
+                raise
+            return Path(place).read_bytes()
+
+        return self._ask(download, f"reading {path} of")
+
+    def put(self, path: str, source: Path, sha256: str) -> str | None:
+        if source.stat().st_size < _SMALL_BYTES:
+            # The commit wants the content only where it is too small for a content store.
+            content = source.read_bytes()
+            check_sent(path, hashlib.sha256(content).hexdigest(), sha256)
+            self.put_bytes(path, content)
+            return None
+        addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(source))
+        # Under this digest the hub expects the content, and checks it.
+        check_sent(path, addition.upload_info.sha256.hex(), sha256)
+        self._add(path, addition)
+        return None
+
+    def put_bytes(self, path: str, content: bytes) -> None:
+        self._add(path, self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content))
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -64,25 +86,58 @@ class HubTarget(Target):
 
     def commit(self, message: str) -> None:
         operations = [self._operations[path] for path in sorted(self._operations)]
-        patiently(
-            lambda: self._api.create_commit(self._repo, operations, commit_message=message, repo_type="dataset"),
-            f"committing to {self.name}",
+        self._ask(
+            lambda: self._api.create_commit(
+                self._repo, operations, commit_message=message, repo_type="dataset", parent_commit=self._seen
+            ),
+            "committing to",
         )
         self._operations = {}
 
+    def _add(self, path: str, addition: Any) -> None:
+        with self._lock:
+            if self._seen is None:
+                self._ask(self._create, "creating")
+        self._ask(
+            lambda: self._api.preupload_lfs_files(self._repo, [addition], repo_type="dataset"), f"uploading {path} to"
+        )
+        self._operations[path] = addition
+
     def _create(self) -> None:
         self._api.create_repo(self._repo, repo_type="dataset", exist_ok=True)
+        self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
 
     def _list(self) -> dict[str, Found]:
         if not self._api.repo_exists(self._repo, repo_type="dataset"):
             return {}
+        self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
         found = {}
-        for entry in self._api.list_repo_tree(self._repo, recursive=True, repo_type="dataset"):
+        for entry in self._api.list_repo_tree(self._repo, recursive=True, repo_type="dataset", revision=self._seen):
             size = getattr(entry, "size", None)
             if size is not None:
                 lfs = getattr(entry, "lfs", None)
                 found[entry.path] = Found(size, lfs.sha256 if lfs else None)
         return found
+
+    def _ask(self, call: Callable[[], Result], doing: str) -> Result:
+        """Ask the hub patiently, but not again where its answer is no."""
+
+        def once() -> Result:
+            try:
+                return call()
+            except Exception as error:
+                status = getattr(getattr(error, "response", None), "status_code", None)
+                if status in _CONFLICT:
+                    raise UsageError(
+                        f"somebody else has published to {self.name} meanwhile", hint="run the same command again"
+                    ) from error
+                if status in _DENIED:
+                    raise MissingError(
+                        f"the hub allows no {doing} {self.name}: {printable(error)}", hint="log in with `hf auth login`"
+                    ) from error
+                raise
+
+        return patiently(once, f"{doing} {self.name}")
 
 
 def _hub() -> Any:

@@ -1,28 +1,39 @@
 """Pulling a part of a zoo: the small files whole, then ranges of the shards, each network against its digest."""
 
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Int64
 
-from zootool.errors import IntegrityError, MissingError, UsageError, did_you_mean, printable
+from zootool.errors import BadDataError, IntegrityError, MissingError, UsageError, did_you_mean, printable
 from zootool.progress import Reporter, silent
 from zootool.share.address import Address, open_manifest
-from zootool.share.pull import Pulled, check_room
+from zootool.share.download import Download, check_room, unfinished
+from zootool.share.failures import refusals
+from zootool.share.layered import LayeredStorage
+from zootool.share.pull import Pulled, replacements_named
 from zootool.store.blocks import PackedBlock, SourceInfo
-from zootool.store.manifest import Manifest, entry_of
+from zootool.store.cached_storage import CachedStorage
+from zootool.store.manifest import Manifest
+from zootool.store.options import WriteOptions
+from zootool.store.prepare import IS_FINITE
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of
-from zootool.store.schema import NETS_PARQUET
-from zootool.store.storage import Bytes, Storage, cached
+from zootool.store.schema import IMAGES
+from zootool.store.storage import Bytes, LocalStorage, Storage
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store
 from zootool.zoo.where import select_where
 from zootool.zoo.zoo import Zoo
+
+_CHUNKS = ".chunks"
+_NO_LIMIT = 1 << 62
+_MARK_BYTES = 64 << 20
 
 
 def pull_part(
@@ -32,6 +43,7 @@ def pull_part(
     where: str | None = None,
     limit: int | None = None,
     columns: Sequence[str] | None = None,
+    workers: int = 4,
     report: Reporter = silent,
 ) -> Pulled:
     """Download the networks that meet `where` (see `select_where`), at most `limit`, as a zoo of their own.
@@ -39,21 +51,65 @@ def pull_part(
     Its parent is the source's id. `columns` are the table's columns to keep beside the store's own. Raises what
     `pull` raises, UsageError for unknown columns, and IntegrityError for a network that isn't what the table lists.
     """
-    if destination.exists():
-        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
-    storage, manifest, _ = open_manifest(address)
-    source = Zoo(Store(_with_table(cached(storage, manifest.zoo_id), manifest), manifest))
-    selected = select_where(source, where) if where else source
-    rows = selected.rows if limit is None else selected.rows[:limit]
-    if len(rows) == 0:
-        raise MissingError(f"no network of {printable(source.info.name)} is selected", hint="look with `zoo info`")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    check_room(destination.parent, _size_of(source.store, len(rows)))
-    wanted = _CheckedRows(source.store, rows, _info(source, destination.stem, len(rows)), columns)
-    images = stored_images(source.store)
-    zoo_id = write_store(destination, wanted, report=report, images=images)
-    num_files = sum(1 for path in destination.rglob("*") if path.is_file()) - 1
-    return Pulled(destination, zoo_id, num_files, sum(p.stat().st_size for p in destination.rglob("*") if p.is_file()))
+    with refusals(f"pull {address.url} to {destination}"):
+        storage, manifest, _ = open_manifest(address)
+        with unfinished(destination) as folder, _kept_for_later(folder), replacements_named(address, manifest):
+            part = _PartStorage(storage, manifest, folder, report)
+            part.bring([path for path in manifest.files if "/c/" not in path], workers)
+            source = Zoo(Store(part, manifest))
+            rows = (select_where(source, where) if where else source).rows[:limit]
+            if len(rows) == 0:
+                shutil.rmtree(folder)
+                raise MissingError(
+                    f"no network of {printable(source.info.name)} is selected", hint="look with `zoo info`"
+                )
+            check_room(folder, _size_of(source.store, len(rows)))
+            wanted = _CheckedRows(source.store, rows, _info(source, destination.stem, len(rows)), columns)
+            nonfinite = "keep" if IS_FINITE in source.store.nets.column_names else "refuse"
+            options = WriteOptions(nonfinite=nonfinite, mark_bytes=_MARK_BYTES)
+            zoo_id = write_store(destination, wanted, options, report, images=stored_images(source.store))
+            shutil.rmtree(folder)
+    sizes = [path.stat().st_size for path in destination.rglob("*") if path.is_file()]
+    return Pulled(destination, zoo_id, len(sizes) - 1, sum(sizes))
+
+
+class _PartStorage(LayeredStorage):
+    """A zoo of which `folder` holds some files, and the chunks that were read.
+
+    Sizes are the manifest's. A shard's is compared when the shard is first used; images come by whole shards, since
+    no network's digest covers them.
+    """
+
+    def __init__(self, storage: Storage, manifest: Manifest, folder: Path, report: Reporter) -> None:
+        kept = CachedStorage(storage, manifest.zoo_id, folder / _CHUNKS, _NO_LIMIT)
+        super().__init__(folder, storage if isinstance(storage, LocalStorage) else kept)
+        self._manifest, self._report = manifest, report
+        self._compared: set[str] = set()
+        self._lock = Lock()
+
+    def bring(self, paths: Iterable[str], workers: int) -> None:
+        """Have these files here, each compared with its digest."""
+        files = {path: self._manifest.files[path] for path in paths}
+        Download(self.lower, files, self.upper, self._report).run(workers)
+
+    def size(self, path: str) -> int | None:
+        entry = self._manifest.files.get(path)
+        return None if entry is None else entry.size
+
+    def fetch(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Bytes]:
+        with self._lock:
+            if path.startswith(f"{IMAGES}/c/") and path not in self._compared:
+                self.bring([path], 1)
+            elif path not in self._compared:
+                self._compare_size(path)
+            self._compared.add(path)
+        return super().fetch(path, ranges)
+
+    def _compare_size(self, path: str) -> None:
+        size, listed = super().size(path), self._manifest.files[path].size
+        if size != listed:
+            state = "is missing" if size is None else f"has {size} bytes, the manifest says {listed}"
+            raise IntegrityError(f"{printable(self.name)}/{path} {state}", hint="tell its publisher, or fetch another")
 
 
 class _CheckedRows(StoreRows):
@@ -88,44 +144,14 @@ class _CheckedRows(StoreRows):
         return block
 
 
-class _TableInMemory(Storage):
-    """A storage whose nets.parquet has been fetched whole and checked."""
-
-    def __init__(self, inner: Storage, table: bytes) -> None:
-        self.name = inner.name
-        self._inner = inner
-        self._table = table
-
-    def read(self, path: str) -> bytes:
-        return self._inner.read(path)
-
-    def size(self, path: str) -> int | None:
-        return self._inner.size(path)
-
-    def fetch(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Bytes]:
-        return self._inner.fetch(path, ranges)
-
-    def open(self, path: str) -> Any:
-        return BytesIO(self._table) if path == NETS_PARQUET else self._inner.open(path)
-
-    def pin(self, paths: Iterable[str]) -> None:
-        self._inner.pin(paths)
-
-
-def _with_table(storage: Storage, manifest: Manifest) -> Storage:
-    entry = manifest.files.get(NETS_PARQUET)
-    if entry is None:
-        return storage  # opening the store says what is wrong
+@contextmanager
+def _kept_for_later(folder: Path) -> Iterator[None]:
+    """Keep what has come when the connection fails or the user stops; bad data would be in the way of the next try."""
     try:
-        table = storage.read(NETS_PARQUET)
-    except FileNotFoundError as error:
-        raise IntegrityError(f"{printable(storage.name)}/{NETS_PARQUET} is missing", hint="fetch another") from error
-    if entry_of(table) != entry:
-        raise IntegrityError(
-            f"{printable(storage.name)}/{NETS_PARQUET} isn't what the manifest lists",
-            hint="tell its publisher, or fetch another copy",
-        )
-    return _TableInMemory(storage, table)
+        yield
+    except (BadDataError, UsageError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _info(source: Zoo, name: str, num_networks: int) -> SourceInfo:
@@ -134,5 +160,6 @@ def _info(source: Zoo, name: str, num_networks: int) -> SourceInfo:
 
 
 def _size_of(store: Store, num_networks: int) -> int:
+    """Bytes that a part takes while it is made: its chunks as they come, and the store that they become."""
     total = sum(entry.size for entry in store.manifest.files.values())
-    return total * num_networks // max(len(store), 1)
+    return 2 * total * num_networks // max(len(store), 1)

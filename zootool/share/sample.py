@@ -19,6 +19,7 @@ from zootool.zoo.zoo import Zoo
 _PLAIN_GRID = "linspace(-1, 1), ij"
 _SHOWN_COLUMNS = ("net_id", "label", "split", "copy", "training_step", *METRICS)
 _MAX_HYPER_PARAMETERS = 4
+_MAX_SIDE = 256
 _HISTOGRAM_BINS = 24
 _HISTOGRAM_QUANTILES = (0.005, 0.995)
 
@@ -108,7 +109,12 @@ def _image(zoo: Zoo, place: int) -> str | None:
     if architecture.num_inputs != 2 or architecture.node_counts[-1] != source.shape[2] or source.shape[2] not in (1, 3):
         return None
     low, high = source.target
-    rendered = render(zoo.module(place), *source.shape[:2])
+    height, width, _ = source.shape
+    if min(height, width) < 1 or low == high:
+        return None
+    # What the page shows is small, and the store may claim images of any size.
+    shrink = max(1, -(-max(height, width) // _MAX_SIDE))
+    rendered = render(zoo.module(place), max(1, height // shrink), max(1, width // shrink))
     shown = np.nan_to_num((rendered - low) / (high - low) * 255, nan=0.0)
     return _data_uri(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
 

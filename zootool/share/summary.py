@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from zootool.architecture import ARRAYS, Architecture
+from zootool.catalog import load_catalog
 from zootool.errors import printable
 from zootool.store.reader import Store
+from zootool.store.schema import ZooInfo
 
 METRICS = ("psnr", "test_accuracy", "train_accuracy", "loss")
 """Columns worth a line, in this order."""
@@ -93,6 +95,12 @@ def spread_of(values: np.ndarray) -> Spread | None:
         return None
     low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
     return Spread(len(finite), float(finite.mean()), low, median, high, len(values) - len(finite))
+
+
+def cited_images(info: ZooInfo) -> dict[str, str]:
+    """How the image sets behind a zoo are cited, by name, where the catalog knows them."""
+    known = load_catalog().image_sets
+    return {source.name: known[source.name].citation for source in info.sources if source.name in known}
 
 
 def num_parameters(architecture: Architecture) -> int:

@@ -1,25 +1,32 @@
 """Where a zoo is published: a folder that can be written to, here or behind a URL."""
 
+import hashlib
 import os
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from zootool.errors import MissingError, UsageError, printable
-from zootool.files import fsync_folder, temporary_path
-from zootool.store.patience import patiently
+from zootool.errors import IntegrityError, UsageError, printable
+from zootool.files import is_temporary, sha256_file, write_atomic, write_bytes_atomic
+from zootool.share.failures import locked
 
 HUB = "hf://"
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file that is there already: its size in bytes, and its SHA-256 where the place vouches for it."""
+    """A file that is there already: its size in bytes, and its SHA-256 where the place's listing has it.
+
+    `mark` is another whenever the file got other bytes, such as an ETag; None where the place has none.
+    """
 
     size: int
     sha256: str | None = None
+    mark: str | None = None
 
 
 class Target(ABC):
@@ -31,6 +38,19 @@ class Target(ABC):
     name: str
     is_atomic = False
 
+    @property
+    def public_url(self) -> str | None:
+        """Where others find the zoo, None where the name says it on this machine alone."""
+        return self.name
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Publish inside this block. Whether the place itself keeps other publishers out, or refuses the later one.
+
+        Raises UsageError where another one is at work already.
+        """
+        yield self.is_atomic
+
     @abstractmethod
     def listing(self) -> dict[str, Found]:
         """Every file below the folder, by its path with forward slashes."""
@@ -39,9 +59,25 @@ class Target(ABC):
     def read(self, path: str) -> bytes | None:
         """A small file, None when it isn't there."""
 
+    def digest(self, path: str, found: Found) -> str | None:
+        """The SHA-256 of a file that is there, None where the place doesn't know and reading it is dear."""
+        return found.sha256
+
     @abstractmethod
-    def put(self, path: str, source: Path) -> None:
-        """Upload a file, in the place of what has its name."""
+    def put(self, path: str, source: Path, sha256: str) -> str | None:
+        """Upload a file, in the place of what has its name; returns its `Found.mark`.
+
+        Raises IntegrityError, and leaves the place as it is, where the source's bytes don't have that digest.
+        """
+
+    @abstractmethod
+    def put_bytes(self, path: str, content: bytes) -> None:
+        """`put` of content that is in memory."""
+
+    def create(self, path: str, content: bytes) -> bool:
+        """`put_bytes`, but False where the file is there already and the place tells in the same moment."""
+        self.put_bytes(path, content)
+        return True
 
     @abstractmethod
     def remove(self, paths: Iterable[str]) -> None:
@@ -59,12 +95,29 @@ class LocalTarget(Target):
         self.name = str(folder)
         self.folder = folder
 
+    @property
+    def public_url(self) -> str | None:
+        return None
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.folder, f"another process is publishing to {printable(self.name)}") as is_alone:
+                if is_alone:
+                    self._remove_leftovers()
+                yield is_alone
+        finally:
+            # Where nothing came of it, no trace stays.
+            with suppress(OSError):
+                self.folder.rmdir()
+
     def listing(self) -> dict[str, Found]:
         found = {}
-        for parent, _, names in os.walk(self.folder):
-            for name in names:
-                path = Path(parent) / name
-                found[path.relative_to(self.folder).as_posix()] = Found(path.stat().st_size)
+        for path in self._files():
+            with suppress(FileNotFoundError):
+                if not is_temporary(path):
+                    found[path.relative_to(self.folder).as_posix()] = Found(path.stat().st_size)
         return found
 
     def read(self, path: str) -> bytes | None:
@@ -73,67 +126,49 @@ class LocalTarget(Target):
         except FileNotFoundError:
             return None
 
-    def put(self, path: str, source: Path) -> None:
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_path(target)
-        try:
-            shutil.copyfile(source, temporary)
-            fsync_folder(temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        fsync_folder(target.parent)
+    def digest(self, path: str, found: Found) -> str | None:
+        return sha256_file(self.folder / path)
+
+    def put(self, path: str, source: Path, sha256: str) -> str | None:
+        def copy(sink: BinaryIO) -> None:
+            digest = hashlib.sha256()
+            with source.open("rb") as opened:
+                while block := opened.read(_BLOCK_BYTES):
+                    digest.update(block)
+                    sink.write(block)
+            check_sent(path, digest.hexdigest(), sha256)
+
+        self._make_room_for(path)
+        write_atomic(self.folder / path, copy)
+
+    def put_bytes(self, path: str, content: bytes) -> None:
+        self._make_room_for(path)
+        write_bytes_atomic(self.folder / path, content)
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
             (self.folder / path).unlink(missing_ok=True)
 
+    def _make_room_for(self, path: str) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
 
-class FsspecTarget(Target):
-    """A folder behind any URL that fsspec writes to. Object stores show an upload when it is complete."""
+    def _files(self) -> Iterator[Path]:
+        for parent, _, names in os.walk(self.folder):
+            yield from (Path(parent) / name for name in names)
 
-    def __init__(self, url: str) -> None:
-        import fsspec
+    def _remove_leftovers(self) -> None:
+        """What publishers that were killed had begun."""
+        for path in self._files():
+            if is_temporary(path):
+                path.unlink(missing_ok=True)
 
-        self.name = url
-        try:
-            # What fsspec remembers of listings may be older than another process's upload.
-            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise MissingError(
-                f"can't write to {printable(url)}: {printable(error)}", hint="install what the URL's protocol needs"
-            ) from error
-        self._root = root.rstrip("/")
 
-    def listing(self) -> dict[str, Found]:
-        self._fs.invalidate_cache()
-        found = patiently(self._find, f"listing {self.name}")
-        return {path[len(self._root) :].lstrip("/"): Found(int(size)) for path, size in found.items()}
-
-    def read(self, path: str) -> bytes | None:
-        try:
-            return patiently(lambda: self._fs.cat_file(f"{self._root}/{path}"), f"reading {self.name}/{path}")
-        except FileNotFoundError:
-            return None
-
-    def put(self, path: str, source: Path) -> None:
-        place = f"{self._root}/{path}"
-        patiently(lambda: self._fs.put_file(str(source), place), f"uploading {self.name}/{path}")
-
-    def remove(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            try:
-                place = f"{self._root}/{path}"
-                patiently(lambda place=place: self._fs.rm_file(place), f"removing {self.name}/{path}")
-            except (FileNotFoundError, KeyError):
-                continue
-
-    def _find(self) -> dict[str, int]:
-        try:
-            return {path: info["size"] for path, info in self._fs.find(self._root, detail=True).items()}
-        except FileNotFoundError:
-            return {}
+def check_sent(path: str, sha256: str, wanted: str) -> None:
+    """Raise IntegrityError where a file that goes up isn't the one that the manifest lists."""
+    if sha256 != wanted:
+        raise IntegrityError(
+            f"{path} isn't what the manifest lists, or changed while it was read", hint="run `zoo verify` on the zoo"
+        )
 
 
 def open_target(url: str) -> Target:
@@ -152,4 +187,6 @@ def open_target(url: str) -> Target:
         return HubTarget(url)
     if "://" not in url or url.startswith("file://"):
         return LocalTarget(Path(url.removeprefix("file://")))
-    return FsspecTarget(url)
+    from zootool.share.object_store import ObjectStoreTarget
+
+    return ObjectStoreTarget(url)

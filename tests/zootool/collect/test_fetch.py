@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.zootool.collect.range_server import Served, serving
+from tests.zootool.servers import ServedFile as Served
+from tests.zootool.servers import serving
 from zootool.catalog import PublishedFile
 from zootool.collect.fetch import FetchPolicy, fetch
 from zootool.errors import IntegrityError, MissingError

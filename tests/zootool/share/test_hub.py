@@ -23,6 +23,10 @@ class Addition:
     path_or_fileobj: Any
 
     @property
+    def upload_info(self) -> Any:
+        return SimpleNamespace(sha256=hashlib.sha256(self.content).digest())
+
+    @property
     def content(self) -> bytes:
         given = self.path_or_fileobj
         return given if isinstance(given, bytes) else Path(given).read_bytes()
@@ -31,6 +35,22 @@ class Addition:
 @dataclass
 class Deletion:
     path_in_repo: str
+
+
+class Refused(Exception):
+    """The hub's client raises errors that carry the server's answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.response = SimpleNamespace(status_code=status)
+
+
+class EntryNotFoundError(Refused):
+    pass
+
+
+class RemoteEntryNotFoundError(EntryNotFoundError):
+    pass
 
 
 @dataclass
@@ -50,7 +70,10 @@ class Hub:
     def create_repo(self, repo_id: str, repo_type: str, exist_ok: bool) -> None:
         self.files = self.files or {}
 
-    def list_repo_tree(self, repo_id: str, recursive: bool, repo_type: str) -> list[Any]:
+    def repo_info(self, repo_id: str, repo_type: str) -> Any:
+        return SimpleNamespace(sha=self.head)
+
+    def list_repo_tree(self, repo_id: str, recursive: bool, repo_type: str, revision: str) -> list[Any]:
         assert self.files is not None
         return [
             SimpleNamespace(path=path, size=len(c), lfs=SimpleNamespace(sha256=hashlib.sha256(c).hexdigest()))
@@ -63,8 +86,16 @@ class Hub:
             raise RuntimeError("503 from the hub")
         self.uploaded += [addition.path_in_repo for addition in additions]
 
-    def create_commit(self, repo_id: str, operations: list[Any], commit_message: str, repo_type: str) -> None:
+    @property
+    def head(self) -> str:
+        return f"commit-{len(self.commits)}"
+
+    def create_commit(
+        self, repo_id: str, operations: list[Any], commit_message: str, repo_type: str, parent_commit: str
+    ) -> None:
         assert self.files is not None
+        if parent_commit != self.head:
+            raise Refused(412)
         for operation in operations:
             if isinstance(operation, Addition):
                 self.files[operation.path_in_repo] = operation.content
@@ -72,8 +103,10 @@ class Hub:
                 del self.files[operation.path_in_repo]
         self.commits.append(commit_message)
 
-    def hf_hub_download(self, repo_id: str, filename: str, repo_type: str) -> str:
+    def hf_hub_download(self, repo_id: str, filename: str, repo_type: str, revision: str) -> str:
         assert self.files is not None
+        if filename not in self.files:
+            raise RemoteEntryNotFoundError(404)
         place = self.folder / "downloaded"
         place.write_bytes(self.files[filename])
         return str(place)
@@ -122,8 +155,7 @@ def test_what_the_hub_says_of_contents_counts(hub: Hub, tmp_path: Path) -> None:
     assert covered(hub) == contents(tmp_path / "x.zoo")
 
 
-def test_uploads_are_tried_again(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zootool.store.patience.time.sleep", lambda _: None)
+def test_uploads_are_tried_again(hub: Hub, tmp_path: Path) -> None:
     write_zoo(tmp_path / "x.zoo")
     hub.failures = 3
     publish(tmp_path / "x.zoo", URL)

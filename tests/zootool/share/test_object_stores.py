@@ -1,57 +1,27 @@
 """Publishing to and reading from object stores: a real S3 protocol served on this machine, and fsspec's memory."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.zootool.share.faulty_s3 import Faults, faulty_s3
+from tests.zootool.share.faulty_s3 import Faults
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError
 from zootool.share.address import Address
-from zootool.share.publish import LISTING, publish
+from zootool.share.claim import read_listing
+from zootool.share.object_store import ObjectStoreTarget
+from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.pull_part import pull_part
-from zootool.share.targets import FsspecTarget
 from zootool.zoo import open_zoo, verify
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[Faults]:
-    pytest.importorskip("s3fs", reason="s3fs isn't installed")
-    pytest.importorskip("moto.server", reason="moto isn't installed")
-    with faulty_s3() as faults:
-        yield faults
-
-
-@pytest.fixture
-def s3(s3_server: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket of the test's own."""
-    s3_server.clear()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
-    s3fs = import_module("s3fs")
-    s3fs.S3FileSystem.clear_instance_cache()
-    name = tmp_path.name.replace("_", "-")
-    s3fs.S3FileSystem().mkdir(name)
-    return f"s3://{name}"
-
-
-@pytest.fixture(params=["s3", "memory"])
-def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return request.getfixturevalue("s3") if request.param == "s3" else f"memory://{tmp_path.name}"
 
 
 def test_out_and_home_again(bucket: str, tmp_path: Path) -> None:
@@ -80,8 +50,7 @@ def test_another_version_takes_the_place(bucket: str, tmp_path: Path) -> None:
 def test_uploads_outlive_failures_and_go_on(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{bucket}/x.zoo"
     write_zoo(tmp_path / "x.zoo")
-    monkeypatch.setattr("zootool.store.patience.time.sleep", lambda _: None)
-    fs: Any = FsspecTarget(url)._fs  # fsspec keeps one for equal settings
+    fs: Any = ObjectStoreTarget(url)._fs  # fsspec keeps one for equal settings
     put, calls = fs.put_file, 0
 
     def failing(*words: Any, **options: Any) -> Any:
@@ -106,11 +75,10 @@ def test_tampered_objects_are_refused(bucket: str, tmp_path: Path) -> None:
     url = f"{bucket}/x.zoo"
     write_zoo(tmp_path / "x.zoo")
     publish(tmp_path / "x.zoo", url)
-    target = FsspecTarget(url)
+    target = ObjectStoreTarget(url)
     content = bytearray((tmp_path / "x.zoo/edges/c/1").read_bytes())
     content[9] ^= 1
-    (tmp_path / "wrong").write_bytes(content)
-    target.put("edges/c/1", tmp_path / "wrong")
+    target.put_bytes("edges/c/1", bytes(content))
     with pytest.raises(IntegrityError, match="edges/c/1"):
         pull(Address(url), tmp_path / "y.zoo")
     target.remove(["edges/c/1"])
@@ -122,8 +90,7 @@ def test_tampered_objects_are_refused(bucket: str, tmp_path: Path) -> None:
 
 def test_a_server_that_stumbles_is_asked_again(s3: str, s3_server: Faults, tmp_path: Path) -> None:
     write_zoo(tmp_path / "x.zoo")
-    # More often than the client tries again by itself.
-    s3_server.statuses = {"edges/c/0": [500, 503, 429, 500, 500, 503]}
+    s3_server.statuses = {"edges/c/0": [500, 503, 429, 500, 503], "PUT": [500, 429]}
     publish(tmp_path / "x.zoo", f"{s3}/x.zoo")
     s3_server.statuses = {"GET": [503], "edges/c/1": [500, 429]}
     s3_server.cuts = {"edges/c/2": [5, 0], "nodes/c/0": [17]}
@@ -135,17 +102,18 @@ def test_a_server_that_stumbles_is_asked_again(s3: str, s3_server: Faults, tmp_p
 
 _KILLED = """
 import os, signal, sys, time
-from zootool.share import publish, targets
-publish._LISTING_SECONDS = 0
-put, count = targets.FsspecTarget.put, 0
-def dying(self, path, source):
+from zootool.share import object_store, publish, upload
+upload._RENEWED_SECONDS = 0
+put, count = object_store.ObjectStoreTarget.put, 0
+def dying(self, *words):
     global count
-    count += path != publish.LISTING
+    count += 1
     if count > 7:
         os.kill(os.getpid(), signal.SIGKILL)
-    put(self, path, source)
+    mark = put(self, *words)
     time.sleep(0.05)
-targets.FsspecTarget.put = dying
+    return mark
+object_store.ObjectStoreTarget.put = dying
 publish.publish(sys.argv[1], sys.argv[2], workers=1)
 """
 
@@ -157,13 +125,16 @@ def test_an_upload_that_was_killed_goes_on(s3: str, s3_server: Faults, tmp_path:
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(IntegrityError, match="never finished"):
         open_zoo(f"{s3}/x.zoo")
-    recorded = json.loads(FsspecTarget(f"{s3}/x.zoo").read(LISTING) or b"")
+    listing = read_listing(ObjectStoreTarget(f"{s3}/x.zoo"))
+    assert listing is not None
     s3_server.clear()
     publish(tmp_path / "x.zoo", f"{s3}/x.zoo")
     again = [
-        path for path in recorded if any(r.startswith("PUT") and r.endswith(f"/x.zoo/{path}") for r in s3_server.seen)
+        path
+        for path in listing.arrived
+        if any(r.startswith("PUT") and r.endswith(f"/x.zoo/{path}") for r in s3_server.seen)
     ]
-    assert recorded
+    assert listing.arrived
     assert again == []
     pull(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo")
     assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")

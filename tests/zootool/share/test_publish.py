@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -11,9 +10,11 @@ import pytest
 from tests.zootool.share.small_zoos import DIGITS, contents, write_zoo
 from tests.zootool.store.small_stores import random_block
 from zootool.errors import IntegrityError, MissingError, UsageError
+from zootool.files import is_temporary
 from zootool.nets.siren import siren_architecture
 from zootool.share import publish as publish_module
-from zootool.share.publish import LISTING, publish
+from zootool.share.claim import read_listing
+from zootool.share.publish import publish
 from zootool.share.targets import LocalTarget
 from zootool.share.terms import GivenTerms
 from zootool.store import write_store
@@ -31,7 +32,7 @@ def test_a_published_zoo_is_the_same_zoo(tmp_path: Path) -> None:
     assert contents(tmp_path / "out", *DERIVED_FILES) == contents(tmp_path / "x.zoo")
     assert verify(tmp_path / "out", "deep").passed
     again = publish(tmp_path / "x.zoo", str(tmp_path / "out"))
-    assert set(again.to_upload) == {"README.md", "croissant.json"}
+    assert again.is_done
 
 
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
@@ -71,13 +72,12 @@ def test_half_a_replacement_is_no_zoo(tmp_path: Path, monkeypatch: pytest.Monkey
     publish(tmp_path / "old.zoo", str(out))
     put, count = LocalTarget.put, 0
 
-    def failing(self: LocalTarget, path: str, source: Path) -> None:
+    def failing(self: LocalTarget, path: str, source: Path, sha256: str) -> str | None:
         nonlocal count
-        if path != LISTING:
-            count += 1
+        count += 1
         if count > last:
             raise MissingError("the line is cut")
-        put(self, path, source)
+        return put(self, path, source, sha256)
 
     monkeypatch.setattr(LocalTarget, "put", failing)
     with pytest.raises(MissingError, match="the line is cut"):
@@ -90,54 +90,74 @@ def test_half_a_replacement_is_no_zoo(tmp_path: Path, monkeypatch: pytest.Monkey
     assert contents(out, *DERIVED_FILES) == contents(tmp_path / "new.zoo")
 
 
-def test_a_listing_that_lies_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_a_copy_that_was_damaged_is_mended(tmp_path: Path) -> None:
     write_zoo(tmp_path / "x.zoo")
     out = tmp_path / "out"
     publish(tmp_path / "x.zoo", str(out))
-    (out / "manifest.json").unlink()
-    (out / LISTING).write_text('{"edges/c/0": "?", ')
-    assert "edges/c/0" in publish(tmp_path / "x.zoo", str(out)).to_upload
+    shard = out / "edges" / "c" / "1"
+    shard.write_bytes(shard.read_bytes()[::-1])
+    plan = publish(tmp_path / "x.zoo", str(out))
+    assert set(plan.to_upload) == {"edges/c/1", "manifest.json"}
     assert verify(out, "deep").passed
 
 
 _KILLED = """
 import os, signal, sys, time
-from zootool.share import publish, targets
-publish._LISTING_SECONDS = 0
-put, count = targets.LocalTarget.put, 0
-def dying(self, path, source):
+from zootool.share import publish, targets, upload
+upload._RENEWED_SECONDS = 0
+check, count = targets.check_sent, 0
+def dying(*words):
     global count
-    count += path != publish.LISTING
+    count += 1
     if count > int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-    put(self, path, source)
-    time.sleep(0.05)
-targets.LocalTarget.put = dying
+    time.sleep(0.02)
+    check(*words)
+targets.check_sent = dying
 publish.publish(sys.argv[1], sys.argv[2], workers=1)
 """
+
+
+def killed_publishing(zoo: Path, out: Path, count: int) -> None:
+    """A publisher that is killed when the file after `count` others is written, and hasn't its name yet."""
+    words = [sys.executable, "-c", _KILLED, str(zoo), str(out), str(count)]
+    done = subprocess.run(words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path for path in out.rglob("*") if is_temporary(path)]
 
 
 def test_an_upload_that_was_killed_goes_on(tmp_path: Path) -> None:
     zoo_id = write_zoo(tmp_path / "x.zoo")
     out = tmp_path / "out"
-    words = [sys.executable, "-c", _KILLED, str(tmp_path / "x.zoo"), str(out), "6"]
-    done = subprocess.run(words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed_publishing(tmp_path / "x.zoo", out, 6)
     with pytest.raises(IntegrityError, match="never finished"):
         open_zoo(out)
-    recorded = json.loads((out / LISTING).read_text())
+    listing = read_listing(LocalTarget(out))
+    assert listing is not None
+    assert len(listing.arrived) >= 1
     plan = publish(tmp_path / "x.zoo", str(out))
-    assert len(plan.present) == len(recorded) >= 1
+    assert listing.arrived.keys() <= plan.present.keys()
+    assert len(plan.present) == 6
     assert open_zoo(out).id == zoo_id
     assert contents(out, *DERIVED_FILES) == contents(tmp_path / "x.zoo")
+
+
+def test_nothing_stays_of_a_version_that_was_killed(tmp_path: Path) -> None:
+    write_zoo(tmp_path / "larger.zoo", count=70)
+    write_zoo(tmp_path / "x.zoo", seed=5)
+    out = tmp_path / "out"
+    killed_publishing(tmp_path / "larger.zoo", out, 14)
+    publish(tmp_path / "x.zoo", str(out))
+    assert contents(out, *DERIVED_FILES) == contents(tmp_path / "x.zoo")
+    assert verify(out, "deep").passed
 
 
 def test_what_arrives_cut_off_is_noticed_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zoo(tmp_path / "x.zoo")
     put = LocalTarget.put
 
-    def cutting(self: LocalTarget, path: str, source: Path) -> None:
-        put(self, path, source)
+    def cutting(self: LocalTarget, path: str, source: Path, sha256: str) -> None:
+        put(self, path, source, sha256)
         if path == "edges/c/1":
             os.truncate(tmp_path / "out" / path, 10)
 

@@ -42,7 +42,7 @@ function identity() {
   at("lead").textContent = data.lead;
   let before = null;
   for (const [name, value] of data.facts) {
-    element("dt", name === before ? "" : name, at("facts"));
+    if (name !== before) element("dt", name, at("facts"));
     element("dd", value, at("facts"));
     before = name;
   }

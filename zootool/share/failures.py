@@ -1,0 +1,48 @@
+"""What systems and servers refuse, as errors with a next step; and folders that one process at a time works in."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zootool.errors import MissingError, UsageError, printable
+
+
+@contextmanager
+def refusals(doing: str) -> Iterator[None]:
+    """Turn what an operating system or a server refuses inside the block into a MissingError that begins with `doing`.
+
+    Names such as "publish to s3://bucket/x.zoo" fit: the message says that it can't be done, and why.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MissingError(
+            f"can't {printable(doing)}: {printable(error.strerror or error)} ({type(error).__name__})",
+            hint="see that the place exists, has room and is yours to use; the same command goes on from here",
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path, busy: str) -> Iterator[bool]:
+    """Hold a folder's lock, which the kernel takes back when this process dies; False where the disk has no locks.
+
+    Raises UsageError, with the words of `busy`, where another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(descriptor, busy)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, busy: str) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(busy, hint="wait until it has finished, then run the same command again") from error
+    except OSError:
+        # Some network file systems lock no folders.
+        return False
+    return True
