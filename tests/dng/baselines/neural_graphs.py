@@ -1,0 +1,121 @@
+"""Networks for the tests of neural graphs: with residual connections, and batches of different architectures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from dng.baselines.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
+from dng.graph import DynamicGraph, ResidualEdges
+from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn, simple_vit, small_cnn
+from zootool.architecture import Activation, Architecture, Pooling, Residual, Timestamp
+from zootool.nets.siren import siren_architecture
+
+SIREN = siren_architecture(2, (5, 4), 3)
+SMALL_VIT = simple_vit(dim=6, depth=1, heads=2, dim_head=4, mlp=5)
+SINE = Activation("sine", omega_0=30.0)
+
+
+def residual_siren() -> Architecture:
+    """Three hidden layers: the last adds the first, and the first three of its nodes the one before it."""
+    return Architecture(
+        2,
+        (
+            Timestamp("linear", 4, 2, activation=SINE),
+            Timestamp("linear", 4, 4, activation=SINE, residuals=(Residual(source=1, count=3),)),
+            Timestamp("linear", 4, 4, has_bias=False, activation=SINE, residuals=(Residual(source=1),)),
+            Timestamp("linear", 3, 4),
+        ),
+        family="mlp",
+    )
+
+
+def cnn(
+    kernels: Sequence[int], activations: Sequence[str], residuals: dict[int, int] | None = None, positions: int = 1
+) -> Architecture:
+    """Convolutions 2 -> 4 -> 4 -> 4 and 3 outputs; `residuals` of timestamps are added to those that are their keys."""
+    layers, width = [], 2
+    for t, (side, name) in enumerate(zip(kernels, activations, strict=True), start=1):
+        added = (Residual(source=residuals[t]),) if residuals and t in residuals else ()
+        layers.append(
+            Timestamp(
+                "conv",
+                4,
+                width,
+                edges_per_pair=side**2,
+                kernel=(side, side),
+                activation=Activation(name),
+                residuals=added,
+            )
+        )
+        width = 4
+    if positions > 1:
+        head = Timestamp("flatten_linear", 3, width, edges_per_pair=positions)
+    else:
+        head = Timestamp("pool_linear", 3, width, pooling=Pooling("mean"))
+    return Architecture(2, (*layers, head), family="cnn")
+
+
+def different_cnns() -> list[DynamicGraph]:
+    """Batches of networks with equal node counts, and different kernels, activations and residual connections."""
+    architectures = [
+        cnn((3, 3, 3), ("relu", "relu", "relu"), {3: 1}),
+        cnn((2, 1, 3), ("gelu", "tanh", "relu")),
+        cnn((3, 2, 1), ("relu", "gelu", "none"), {2: 1, 3: 1}),
+    ]
+    return [random_graph(a, 2, seed=seed, dtype=torch.float64) for seed, a in enumerate(architectures)]
+
+
+def symmetric_cases() -> dict[str, tuple[Architecture, NeuralGraphConfig]]:
+    """Networks whose hidden nodes may be permuted, and how they become graphs."""
+    siren = NeuralGraphConfig(sigma=1.0, num_frequencies=6)
+    full = replace(siren, reverse=True, num_probes=5, standardise=True)
+    cnns = replace(siren, kernel_size=3, activations=ACTIVATIONS)
+    pixels = cnn((3, 2, 1), ("relu", "gelu", "tanh"), {2: 1, 3: 1}, positions=2)
+    return {
+        "siren": (SIREN, siren),
+        "siren, both ways": (SIREN, replace(siren, reverse=True)),
+        "siren with probes": (SIREN, full),
+        "siren with residuals": (residual_siren(), full),
+        "cnn": (small_cnn(), cnns),
+        "cnn with residuals": (residual_cnn(4, width=4), cnns),
+        "cnn with pixels": (pixels, replace(cnns, repeat_nodes=True)),
+        "vit": (SMALL_VIT, replace(siren, attention=True, activations=ACTIVATIONS)),
+    }
+
+
+def permuted(graph: DynamicGraph, seed: int = 1) -> DynamicGraph:
+    """The same networks with their hidden neurons in another order; nodes that residual connections tie share it."""
+    orders = random_orders(graph.architecture, seed)
+    for edges in sorted(graph.residuals, key=lambda edges: edges.target):
+        # A connection of three of four nodes ties those three.
+        count = edges.residual.count
+        if count is not None:
+            orders[edges.residual.source] = torch.cat([orders[1][orders[1] < count], torch.arange(count, 4)])
+    for edges in sorted(graph.residuals, key=lambda edges: edges.target):
+        orders[edges.target] = orders[edges.residual.source]
+    return permute_nodes(graph, orders)
+
+
+def joined(graphs: Sequence[DynamicGraph]) -> DynamicGraph:
+    """The networks of all graphs as one batch, one of each in turn; what is masked holds 9, which nobody may read."""
+    owners = [index for index, graph in enumerate(graphs) for _ in range(graph.batch_size)]
+    order = sorted(range(len(owners)), key=lambda row: sum(owners[row] == owner for owner in owners[:row]))
+    whose = torch.tensor(owners)[order]
+    edges, masks = [], []
+    for parts in zip(*(graph.edges for graph in graphs), strict=True):
+        room = [(0, max(part.shape[-1] for part in parts) - part.shape[-1]) for part in parts]
+        edges.append(torch.cat([pad(p, r, value=9.0) for p, r in zip(parts, room, strict=True)])[order])
+        real = [pad(torch.ones_like(p, dtype=torch.bool), r) for p, r in zip(parts, room, strict=True)]
+        masks.append(torch.cat(real)[order])
+    nodes = [torch.cat(parts)[order] for parts in zip(*(graph.nodes for graph in graphs), strict=True)]
+    found: dict[tuple, Tensor] = {}
+    for index, graph in enumerate(graphs):
+        for edge in graph.residuals:
+            key = (edge.target, edge.residual)
+            found[key] = found.get(key, torch.zeros(len(whose), dtype=torch.bool)) | (whose == index)
+    residuals = tuple(ResidualEdges(target, residual, networks) for (target, residual), networks in found.items())
+    architectures = tuple(graph.architecture for graph in graphs)
+    return DynamicGraph(architectures, tuple(edges), tuple(nodes), tuple(masks), (), whose, residuals)
