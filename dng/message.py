@@ -82,8 +82,14 @@ class MultiEdgeMessage(nn.Module):
         self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
     ) -> Float[Tensor, "batch targets dim"]:
         sent = self._sent(sources, edges.shape[-1])
-        scales = features.project(edges, self.edge, self._expanded)
-        return self._merged(scales * sent[:, None], mask).sum(dim=2)
+        hidden = self._hidden(features.project(edges, self.edge, self._expanded) * sent[:, None], mask)
+        if mask is None:
+            count = hidden.new_full((1,), edges.shape[2])
+        else:
+            exists = mask.any(dim=-1, keepdim=True)
+            hidden, count = hidden * exists, exists.sum(dim=2).to(hidden)
+        # phi ends in a linear map, which may as well be applied to the sum: once per target, not once per pair.
+        return nn.functional.linear(hidden.sum(dim=2), self.merge_out.weight) + count * self.merge_out.bias
 
     def along_pairs(
         self, features: FourierFeatures, edges: PairEdges, sources: Sources, index: PairIndex, mask: PairMask = None
@@ -103,12 +109,15 @@ class MultiEdgeMessage(nn.Module):
         sent = nn.functional.linear(sources, self.source.weight[:width], self.source.bias[:width])
         return sent.unflatten(-1, (count, self.head_dim))
 
-    def _merged(self, heads: Float[Tensor, "*shape count head"], mask: Tensor | None) -> Tensor:
+    def _hidden(self, heads: Float[Tensor, "*shape count head"], mask: Tensor | None) -> Tensor:
         if mask is not None:
             heads = heads * mask[..., None]
         width = heads.shape[-2] * self.head_dim
         merged = nn.functional.linear(heads.flatten(-2), self.merge_heads.weight[:, :width], self.merge_heads.bias)
-        messages = self.merge_out(torch.relu(merged))
+        return torch.relu(merged)
+
+    def _merged(self, heads: Float[Tensor, "*shape count head"], mask: Tensor | None) -> Tensor:
+        messages = self.merge_out(self._hidden(heads, mask))
         return messages if mask is None else messages * mask.any(dim=-1, keepdim=True)
 
 
