@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from zootool.architecture import Architecture
 class BaselineConfig(Protocol):
     """A baseline's widths and options: a frozen dataclass."""
 
-    def widened(self, factor: float) -> Self:
+    def widened(self, factor: float) -> "BaselineConfig":
         """The same method with all its widths multiplied by about `factor`; what is fixed stays fixed."""
         ...
 
