@@ -34,7 +34,7 @@ def unfinished(destination: Path) -> Iterator[Path]:
     folder = destination.with_name(f".{destination.name}.pull")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"another process is pulling {destination}"):
-        if destination.exists() or not folder.exists():
+        if destination.exists():
             # Another one has finished between the two looks.
             raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
         yield folder

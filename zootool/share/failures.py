@@ -28,20 +28,24 @@ def refusals(doing: str) -> Iterator[None]:
 def locked(folder: Path, busy: str) -> Iterator[bool]:
     """Hold a folder's lock, which the kernel takes back when this process dies; False where the disk has no locks.
 
-    Raises UsageError, with the words of `busy`, where another process holds it.
+    Raises UsageError, with the words of `busy`, where another process holds it, or has just removed the folder.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield _lock(descriptor, busy)
+        is_alone = _lock(descriptor)
+        if is_alone is None or not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise UsageError(busy, hint="wait until it has finished, then run the same command again")
+        yield is_alone
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, busy: str) -> bool:
+def _lock(descriptor: int) -> bool | None:
+    """True where the lock is ours now, None where it is somebody's, False where there is none to have."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(busy, hint="wait until it has finished, then run the same command again") from error
+    except BlockingIOError:
+        return None
     except OSError:
         # Some network file systems lock no folders.
         return False

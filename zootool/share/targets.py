@@ -102,15 +102,15 @@ class LocalTarget(Target):
     @contextmanager
     def held(self) -> Iterator[bool]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with locked(self.folder, f"another process is publishing to {printable(self.name)}") as is_alone:
+        with locked(self.folder, f"another process is publishing to {printable(self.name)}") as is_alone:
+            try:
                 if is_alone:
                     self._remove_leftovers()
                 yield is_alone
-        finally:
-            # Where nothing came of it, no trace stays.
-            with suppress(OSError):
-                self.folder.rmdir()
+            finally:
+                # Where nothing came of it, no trace stays.
+                with suppress(OSError):
+                    self.folder.rmdir()
 
     def listing(self) -> dict[str, Found]:
         found = {}
