@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dng.baselines.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
+from dng.baselines.neural_graph_raw import EdgeBlock, first_nodes, node_layers
 from dng.graph import DynamicGraph, ResidualEdges
 from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Pooling, Residual, Timestamp
@@ -16,6 +17,7 @@ from zootool.nets.siren import siren_architecture
 SIREN = siren_architecture(2, (5, 4), 3)
 SMALL_VIT = simple_vit(dim=6, depth=1, heads=2, dim_head=4, mlp=5)
 SINE = Activation("sine", omega_0=30.0)
+Edges = dict[tuple[int, int], list[Tensor]]
 
 
 def residual_siren() -> Architecture:
@@ -60,11 +62,12 @@ def cnn(
 
 def different_cnns() -> list[DynamicGraph]:
     """Batches of networks with equal node counts, and different kernels, activations and residual connections."""
-    architectures = [
-        cnn((3, 3, 3), ("relu", "relu", "relu"), {3: 1}),
-        cnn((2, 1, 3), ("gelu", "tanh", "relu")),
-        cnn((3, 2, 1), ("relu", "gelu", "none"), {2: 1, 3: 1}),
-    ]
+    first = cnn((3, 3, 3), ("relu", "relu", "relu"), {3: 1})
+    third = cnn((3, 2, 1), ("relu", "gelu", "none"), {2: 1, 3: 1})
+    # A connection of its own between nodes that the first has one between.
+    added = replace(third.timestamps[2].residuals[0], added="after_activation")
+    layers = (*third.timestamps[:2], replace(third.timestamps[2], residuals=(added,)), third.timestamps[3])
+    architectures = [first, cnn((2, 1, 3), ("gelu", "tanh", "relu")), replace(third, timestamps=layers)]
     return [random_graph(a, 2, seed=seed, dtype=torch.float64) for seed, a in enumerate(architectures)]
 
 
@@ -97,6 +100,26 @@ def permuted(graph: DynamicGraph, seed: int = 1) -> DynamicGraph:
     for edges in sorted(graph.residuals, key=lambda edges: edges.target):
         orders[edges.target] = orders[edges.residual.source]
     return permute_nodes(graph, orders)
+
+
+def edges_of(blocks: Sequence[EdgeBlock], counts: Sequence[int], row: int) -> Edges:
+    """What a network has between two nodes, counted among all."""
+    firsts, found = first_nodes(counts), {}
+    for block in blocks:
+        if block.networks is not None and not block.networks[row]:
+            continue
+        sources, targets = (
+            [firsts[end.layer] + i for i in range(counts[end.layer])[end.nodes]] for end in (block.source, block.target)
+        )
+        for i, target in enumerate(targets):
+            for j, source in enumerate([sources[i]] if block.is_aligned else sources):
+                found.setdefault((source, target), []).append(block.features[row, i, j])
+    return found
+
+
+def counts_of(architecture: Architecture) -> list[int]:
+    """The nodes of every layer of a network's graph."""
+    return [layer.num_nodes for layer in node_layers(architecture)]
 
 
 def joined(graphs: Sequence[DynamicGraph]) -> DynamicGraph:
