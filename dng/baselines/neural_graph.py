@@ -18,6 +18,7 @@ from dng.baselines.by_network import by_network
 from dng.baselines.neural_graph_config import NeuralGraphConfig, neural_graph_refusal, num_hidden
 from dng.baselines.neural_graph_raw import EdgeBlock, NodeLayer, node_layers, raw_edges, raw_nodes
 from dng.baselines.neural_graph_statistics import LayerStatistics
+from dng.baselines.precision import full_precision
 from dng.baselines.probes import ProbeFeatures
 from dng.graph import DynamicGraph
 from zootool.architecture import Architecture
@@ -153,8 +154,7 @@ class VectorFeatures(nn.Module):
         self.register_buffer("frequencies", sigma * torch.randn(num_frequencies, in_dim))
 
     def forward(self, x: Float[Tensor, "*shape f"]) -> Float[Tensor, "*shape features"]:
-        # Phases of several turns have too few digits left in half precision.
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             phases = (2 * torch.pi) * nn.functional.linear(x, self.frequencies)
             return torch.cat([phases.cos(), phases.sin()], dim=-1)
 

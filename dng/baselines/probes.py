@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dng.baselines.by_network import by_network
+from dng.baselines.precision import full_precision
 from dng.graph import DynamicGraph, ResidualEdges
 from zootool.architecture import Activation, Architecture, Timestamp
 
@@ -50,8 +51,7 @@ class ProbeFeatures(nn.Module):
 
     def forward(self, graph: DynamicGraph) -> list[Float[Tensor, "batch _nodes probes"]]:
         """Of the inputs (the coordinates themselves), then of each timestamp t = 1..L, behind its activation."""
-        # Angles of a sine would lose their last digits, and with omega_0 = 30 their first ones.
-        with torch.autocast(self.points.device.type, enabled=False):
+        with full_precision(self.points.device):
             answers = [self.points.T.expand(graph.batch_size, -1, -1)]
             for t in range(1, graph.architecture.num_layers + 1):
                 answers.append(_answers(graph, t, answers))

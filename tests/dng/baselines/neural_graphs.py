@@ -142,3 +142,15 @@ def joined(graphs: Sequence[DynamicGraph]) -> DynamicGraph:
     residuals = tuple(ResidualEdges(target, residual, networks) for (target, residual), networks in found.items())
     architectures = tuple(graph.architecture for graph in graphs)
     return DynamicGraph(architectures, tuple(edges), tuple(nodes), tuple(masks), (), whose, residuals)
+
+
+def on_meta(graph: DynamicGraph) -> DynamicGraph:
+    """The networks on the meta device: whatever a model made elsewhere and added would be refused."""
+    masks = tuple(None if mask is None else mask.to("meta") for mask in graph.edge_masks)
+    index = None if graph.architecture_index is None else graph.architecture_index.to("meta")
+    residuals = tuple(
+        replace(edges, networks=None if edges.networks is None else edges.networks.to("meta"))
+        for edges in graph.residuals
+    )
+    moved = graph.map(lambda tensor: tensor.to("meta"))
+    return replace(moved, edge_masks=masks, architecture_index=index, residuals=residuals)

@@ -23,6 +23,7 @@ from tests.dng.baselines.neural_graphs import (
     cnn,
     different_cnns,
     joined,
+    on_meta,
     permuted,
     residual_siren,
     symmetric_cases,
@@ -183,6 +184,15 @@ def test_dropout_is_for_training_alone() -> None:
     assert torch.equal(model(graph), model(graph))
     model.train()
     assert not torch.equal(model(graph), model(graph))
+
+
+@pytest.mark.parametrize("case", ["siren with residuals", "vit", "cnn with pixels"])
+def test_all_is_made_where_the_networks_are(case: str) -> None:
+    model, graph = build(case)
+    model.to("meta").train()(on_meta(graph)).sum().backward()
+    parts = different_cnns()
+    mixed = NGGNN([part.architecture for part in parts], 4, NGGNNConfig(CASES["cnn"][1], dim=6))
+    mixed.double().to("meta")(on_meta(joined(parts))).sum().backward()
 
 
 def test_half_precision_runs() -> None:

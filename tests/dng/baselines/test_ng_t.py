@@ -17,7 +17,15 @@ from tests.dng.baselines.checks import (
     permute_outputs,
     permute_uncoupled,
 )
-from tests.dng.baselines.neural_graphs import SIREN, SMALL_VIT, different_cnns, joined, permuted, symmetric_cases
+from tests.dng.baselines.neural_graphs import (
+    SIREN,
+    SMALL_VIT,
+    different_cnns,
+    joined,
+    on_meta,
+    permuted,
+    symmetric_cases,
+)
 from tests.dng.graphs import permute_nodes, random_graph, simple_vit, small_cnn
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
@@ -187,6 +195,15 @@ def test_dropout_is_for_training_alone() -> None:
     assert torch.equal(model(graph), model(graph))
     model.train()
     assert not torch.equal(model(graph), model(graph))
+
+
+@pytest.mark.parametrize("case", ["siren with residuals", "vit", "cnn with pixels"])
+def test_all_is_made_where_the_networks_are(case: str) -> None:
+    model, graph = build(case)
+    model.to("meta").train()(on_meta(graph)).sum().backward()
+    parts = different_cnns()
+    mixed = NGT([part.architecture for part in parts], 4, replace(TINY, graph=CASES["cnn"][1]))
+    mixed.double().to("meta")(on_meta(joined(parts))).sum().backward()
 
 
 def test_half_precision_runs() -> None:
