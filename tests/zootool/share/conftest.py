@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.zootool.servers import ServedFolder, serving
 from tests.zootool.share.faulty_s3 import Faults, faulty_s3
+from tests.zootool.share.small_zoos import write_zoo
 from zootool.store.patience import Patience
 
 
@@ -45,3 +47,10 @@ def s3(s3_server: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 @pytest.fixture(params=["s3", "memory"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("s3") if request.param == "s3" else f"memory://{tmp_path.name}"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[ServedFolder]:
+    write_zoo(tmp_path / "www" / "x.zoo")
+    with serving(ServedFolder(tmp_path / "www")) as server:
+        yield server

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from tests.zootool.servers import ServedFolder
 from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block
 from zootool.nets.siren import siren_architecture
+from zootool.share.address import Address
 from zootool.store import write_store
 from zootool.store.blocks import MemorySource, SourceInfo
 from zootool.store.schema import ImageSource
@@ -32,3 +34,13 @@ def contents(folder: Path, *without: str) -> dict[str, bytes]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     return {name: content for name, content in found.items() if name not in without}
+
+
+def remote(served: ServedFolder) -> Address:
+    """Where x.zoo is served."""
+    return Address(f"{served.url}/x.zoo")
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of it is another."""
+    return content[:20] + bytes([content[20] ^ 1]) + content[21:]

@@ -1,16 +1,13 @@
 """Publishing to and reading from object stores: a real S3 protocol served on this machine, and fsspec's memory."""
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.zootool.share.faulty_s3 import Faults
+from tests.zootool.share.killed import killed
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError
 from zootool.share.address import Address
@@ -20,8 +17,6 @@ from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.pull_part import pull_part
 from zootool.zoo import open_zoo, verify
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_out_and_home_again(bucket: str, tmp_path: Path) -> None:
@@ -100,29 +95,9 @@ def test_a_server_that_stumbles_is_asked_again(s3: str, s3_server: Faults, tmp_p
     assert not any(s3_server.cuts.values())
 
 
-_KILLED = """
-import os, signal, sys, time
-from zootool.share import object_store, publish, upload
-upload._RENEWED_SECONDS = 0
-put, count = object_store.ObjectStoreTarget.put, 0
-def dying(self, *words):
-    global count
-    count += 1
-    if count > 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    mark = put(self, *words)
-    time.sleep(0.05)
-    return mark
-object_store.ObjectStoreTarget.put = dying
-publish.publish(sys.argv[1], sys.argv[2], workers=1)
-"""
-
-
 def test_an_upload_that_was_killed_goes_on(s3: str, s3_server: Faults, tmp_path: Path) -> None:
     write_zoo(tmp_path / "x.zoo")
-    words = [sys.executable, "-c", _KILLED, str(tmp_path / "x.zoo"), f"{s3}/x.zoo"]
-    done = subprocess.run(words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed("publish", tmp_path / "x.zoo", f"{s3}/x.zoo", 7)
     with pytest.raises(IntegrityError, match="never finished"):
         open_zoo(f"{s3}/x.zoo")
     listing = read_listing(ObjectStoreTarget(f"{s3}/x.zoo"))
@@ -138,3 +113,23 @@ def test_an_upload_that_was_killed_goes_on(s3: str, s3_server: Faults, tmp_path:
     assert again == []
     pull(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo")
     assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
+
+
+@pytest.mark.parametrize("what", ["pull", "pull-part"])
+def test_a_download_that_was_killed_goes_on(s3: str, s3_server: Faults, tmp_path: Path, what: str) -> None:
+    write_zoo(tmp_path / "x.zoo")
+    publish(tmp_path / "x.zoo", f"{s3}/x.zoo")
+    killed(what, f"{s3}/x.zoo", tmp_path / "y.zoo", 3)
+    assert not (tmp_path / "y.zoo").exists()
+    s3_server.clear()
+    s3_server.statuses = {"GET": [500, 429]}
+    s3_server.cuts = {"edges/c/3": [11, 0]}
+    if what == "pull":
+        pull(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo")
+        assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
+    else:
+        pull_part(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo", where="split=train")
+        assert verify(tmp_path / "y.zoo", "deep").passed
+    read = [request for request in s3_server.seen if request.startswith("GET") and "edges/c/0" in request]
+    assert read == []
+    assert not any(s3_server.cuts.values())

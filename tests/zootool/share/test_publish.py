@@ -1,11 +1,8 @@
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.zootool.share.killed import killed
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError, UsageError
 from zootool.files import is_temporary
@@ -15,8 +12,6 @@ from zootool.share.publish import publish
 from zootool.share.targets import LocalTarget
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import open_zoo, verify
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_a_published_zoo_is_the_same_zoo(tmp_path: Path) -> None:
@@ -84,28 +79,8 @@ def test_a_copy_that_was_damaged_is_mended(tmp_path: Path) -> None:
     assert verify(out, "deep").passed
 
 
-_KILLED = """
-import os, signal, sys, time
-from zootool.share import publish, targets, upload
-upload._RENEWED_SECONDS = 0
-check, count = targets.check_sent, 0
-def dying(*words):
-    global count
-    count += 1
-    if count > int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.02)
-    check(*words)
-targets.check_sent = dying
-publish.publish(sys.argv[1], sys.argv[2], workers=1)
-"""
-
-
 def killed_publishing(zoo: Path, out: Path, count: int) -> None:
-    """A publisher that is killed when the file after `count` others is written, and hasn't its name yet."""
-    words = [sys.executable, "-c", _KILLED, str(zoo), str(out), str(count)]
-    done = subprocess.run(words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed("publish", zoo, out, count)
     assert [path for path in out.rglob("*") if is_temporary(path)]
 
 
