@@ -100,6 +100,9 @@ class INR2Array(nn.Module):
         """What the decoded SIRENs render, every one in its cell."""
         return self.renderer(*self.decoder(self.encode(graph).flatten(0, 2)))
 
+    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+        return self.reconstruct(graph)
+
     def rendered(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
         """What the input SIRENs render: the targets."""
         weights = torch.cat([edges.flatten(1) for edges in graph.edges], dim=1)

@@ -42,6 +42,9 @@ def test_decoders_begin_as_sirens_do() -> None:
     for tensor, scale, bound in zip(tensors, joint.scales, bounds, strict=True):
         assert 0.2 * bound < tensor.abs().max() <= bound
         torch.testing.assert_close(scale, tensor.std())
+    # One number has no deviation.
+    grey = JointDecoder(siren_architecture(2, (32, 32), 1), 64, 256)
+    assert torch.equal(grey.scales[-1], grey.start[-1].abs())
 
 
 def test_the_joint_decoder_moves_one_siren_by_scaled_offsets() -> None:

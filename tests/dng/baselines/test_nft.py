@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dng.baselines.nft import NFT, LayerEmbeddings, NFTConfig, raw_features
 from dng.baselines.nft_attention import NeuralFeatures
@@ -94,7 +94,7 @@ def test_a_kernels_edges_share_an_embedding() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=NAMES)
 def test_gradients_are_those_of_differences(architecture: Architecture) -> None:
-    assert_gradients(nft(architecture), random_graph(architecture, batch=2, dtype=torch.float64))
+    assert_gradients(nft(architecture), random_graph(architecture, batch=2, dtype=torch.float64), step=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=NAMES)
@@ -113,6 +113,8 @@ def test_dropout_acts_in_training_alone() -> None:
     model = nft(SIREN)
     graph = random_graph(SIREN, batch=2)
     assert torch.equal(model(graph), model(graph))
+    assert {m.p for m in model.blocks.modules() if isinstance(m, nn.Dropout)} == {0.1}
+    assert {m.p for m in model.head.modules() if isinstance(m, nn.Dropout)} == {0.5}
     model.train()
     assert not torch.equal(model(graph), model(graph))
 
@@ -160,8 +162,10 @@ def test_any_budget_can_be_met(name: str, target: int) -> None:
 
 
 def test_widening_keeps_heads_whole() -> None:
-    wide = NFTConfig(dim=16, num_heads=4).widened(1.3)
-    assert (wide.dim, wide.num_heads, wide.num_blocks, wide.dropout) == (20, 4, 4, 0.1)
+    wide = NFTConfig(dim=16, num_heads=4, ff_dim=32, head_dim=100).widened(1.3)
+    # The square of 1.3 is 20 / 16 times 1.352.
+    assert (wide.dim, wide.ff_dim, wide.head_dim, wide.num_heads, wide.num_blocks) == (20, 43, 135, 4, 4)
+    assert NFTConfig().widened(1e-4) == NFTConfig(dim=4, ff_dim=1, head_dim=1)
     assert NFTConfig().widened(1.0) == NFTConfig()
     with pytest.raises(UsageError, match=r"dim \(=10\) must be at least 2 and divisible by num_heads \(=4\)"):
         NFTConfig(dim=10, num_heads=4)

@@ -162,10 +162,17 @@ def test_the_norm_divides_by_an_unbiased_deviation() -> None:
 
 def test_a_block_adds_attention_and_then_a_feed_forward() -> None:
     with seeded(4):
-        block = NFTBlock(SIREN.edges_per_pair, 8, 2, 12, dropout=0.5).double().eval()
+        block = NFTBlock(SIREN.edges_per_pair, DIM, HEADS, 12, dropout=0.5).double().eval()
     features = random_features(SIREN)
-    middle = features.plus(block.attention(features.each(block.attention_norms)))
+    middle = features.plus(block.attention(features.each(block.attention_norms))).biases[-1]
+    first, last = (block.feed_forwards[-1].get_submodule(name) for name in ("0", "2"))
+    expected = middle + last(nn.functional.gelu(first(block.ff_norms[-1](middle))))
+    torch.testing.assert_close(block(features).biases[-1], expected, rtol=0, atol=1e-12)
+
+
+def test_dropout_acts_on_all_that_a_block_adds() -> None:
+    block = NFTBlock(small_cnn().edges_per_pair, DIM, HEADS, 12, dropout=1.0).double().train()
+    features = random_features(small_cnn())
     found = block(features)
-    last, norm = block.feed_forwards[-1], block.ff_norms[-1]
-    torch.testing.assert_close(found.biases[-1], middle.biases[-1] + last(norm(middle.biases[-1])))
-    assert [m.p for m in block.modules() if isinstance(m, nn.Dropout)] == [0.5] * 7
+    for tensor, wanted in zip((*found.weights, *found.biases), (*features.weights, *features.biases), strict=True):
+        assert torch.equal(tensor, wanted)
