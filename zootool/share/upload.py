@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 
 from zootool.errors import IntegrityError, printable
 from zootool.progress import Reporter
@@ -39,6 +40,7 @@ class Upload:
         self._to_remove = {*plan.to_remove} | ({LISTING} if not target.is_atomic else set())
         self._is_seen = MANIFEST_JSON not in plan.to_upload
         self._workers, self._report = workers, report
+        self._failed = Event()
 
     def run(self) -> None:
         """Upload what is missing, the manifest last.
@@ -82,14 +84,21 @@ class Upload:
                     self._report("uploading bytes", done, total)
                     self._claim.renew(_RENEWED_SECONDS)
             except BaseException:
+                self._failed.set()
                 pool.shutdown(cancel_futures=True)
                 raise
 
     def _put(self, path: str) -> int:
-        """Upload a covered file; its bytes."""
-        self._claim.renew(LEASE_SECONDS / 2)
-        entry = self._store.manifest.files[path]
-        mark = self._target.put(path, self._source(path), entry.sha256)
+        """Upload a covered file; its bytes. Where one has failed, no other is begun."""
+        if self._failed.is_set():
+            return 0
+        try:
+            self._claim.renew(LEASE_SECONDS / 2)
+            entry = self._store.manifest.files[path]
+            mark = self._target.put(path, self._source(path), entry.sha256)
+        except BaseException:
+            self._failed.set()
+            raise
         self._claim.note(path, Arrived(entry.size, entry.sha256, mark))
         return entry.size
 

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def dead_process() -> int:
 
 def claim_of_another(url: str, **changes: Any) -> None:
     """Leave the claim of a publisher on another computer."""
-    listing = Listing(**{"publisher": "another", "host": "elsewhere", "process": 7, "renewed": time.time()} | changes)
+    listing = replace(Listing("another", "elsewhere", 7, time.time()), **changes)
     open_target(url).put_bytes(LISTING, canonical_json(to_plain(listing)))
 
 

@@ -1,125 +1,35 @@
 """The hub's Python API is replaced at its boundary by a small fake that keeps what it is given."""
 
 import hashlib
+import inspect
+import json
 import sys
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
+from tests.zootool.share.fake_hub import Addition, Hub, HubFiles, fake_module
 from tests.zootool.share.small_zoos import contents, write_zoo
-from zootool.errors import MissingError
+from zootool.errors import IntegrityError, MissingError, UsageError
+from zootool.share.address import Address
+from zootool.share.hub import HubTarget
 from zootool.share.publish import publish
+from zootool.share.pull import pull
+from zootool.share.pull_part import pull_part
 from zootool.store.schema import DERIVED_FILES
+from zootool.zoo import verify
 
 URL = "hf://datasets/me/small"
-
-
-@dataclass
-class Addition:
-    path_in_repo: str
-    path_or_fileobj: Any
-
-    @property
-    def upload_info(self) -> Any:
-        return SimpleNamespace(sha256=hashlib.sha256(self.content).digest())
-
-    @property
-    def content(self) -> bytes:
-        given = self.path_or_fileobj
-        return given if isinstance(given, bytes) else Path(given).read_bytes()
-
-
-@dataclass
-class Deletion:
-    path_in_repo: str
-
-
-class Refused(Exception):
-    """The hub's client raises errors that carry the server's answer."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"HTTP {status}")
-        self.response = SimpleNamespace(status_code=status)
-
-
-class EntryNotFoundError(Refused):
-    pass
-
-
-class RemoteEntryNotFoundError(EntryNotFoundError):
-    pass
-
-
-@dataclass
-class Hub:
-    """What all `HfApi()` of a test see: committed files, contents uploaded before, commits, failures to come."""
-
-    files: dict[str, bytes] | None = None
-    uploaded: list[str] = field(default_factory=list)
-    commits: list[str] = field(default_factory=list)
-    failures: int = 0
-    folder: Path = Path()
-
-    def repo_exists(self, repo_id: str, repo_type: str) -> bool:
-        assert (repo_id, repo_type) == ("me/small", "dataset")
-        return self.files is not None
-
-    def create_repo(self, repo_id: str, repo_type: str, exist_ok: bool) -> None:
-        self.files = self.files or {}
-
-    def repo_info(self, repo_id: str, repo_type: str) -> Any:
-        return SimpleNamespace(sha=self.head)
-
-    def list_repo_tree(self, repo_id: str, recursive: bool, repo_type: str, revision: str) -> list[Any]:
-        assert self.files is not None
-        return [
-            SimpleNamespace(path=path, size=len(c), lfs=SimpleNamespace(sha256=hashlib.sha256(c).hexdigest()))
-            for path, c in self.files.items()
-        ]
-
-    def preupload_lfs_files(self, repo_id: str, additions: list[Addition], repo_type: str) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise RuntimeError("503 from the hub")
-        self.uploaded += [addition.path_in_repo for addition in additions]
-
-    @property
-    def head(self) -> str:
-        return f"commit-{len(self.commits)}"
-
-    def create_commit(
-        self, repo_id: str, operations: list[Any], commit_message: str, repo_type: str, parent_commit: str
-    ) -> None:
-        assert self.files is not None
-        if parent_commit != self.head:
-            raise Refused(412)
-        for operation in operations:
-            if isinstance(operation, Addition):
-                self.files[operation.path_in_repo] = operation.content
-            else:
-                del self.files[operation.path_in_repo]
-        self.commits.append(commit_message)
-
-    def hf_hub_download(self, repo_id: str, filename: str, repo_type: str, revision: str) -> str:
-        assert self.files is not None
-        if filename not in self.files:
-            raise RemoteEntryNotFoundError(404)
-        place = self.folder / "downloaded"
-        place.write_bytes(self.files[filename])
-        return str(place)
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     state = Hub(folder=tmp_path)
-    module: Any = ModuleType("huggingface_hub")
-    module.HfApi = lambda: state
-    module.CommitOperationAdd = Addition
-    module.CommitOperationDelete = Deletion
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake_module(state))
+    monkeypatch.setattr(HubFiles, "hub", state, raising=False)
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "hf", HubFiles)
     return state
 
 
@@ -164,6 +74,84 @@ def test_uploads_are_tried_again(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"uploading .* failed 6 times .*503 from the hub"):
         publish(tmp_path / "x.zoo", URL)
     assert not hub.files
+
+
+def test_who_publishes_second_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "a.zoo", tmp_path / "b.zoo"
+    write_zoo(first)
+    write_zoo(second, seed=3)
+    put, others = HubTarget.put, []
+
+    def quicker(self: HubTarget, path: str, source: Path, sha256: str) -> str | None:
+        """While this publisher uploads, another one does all of it."""
+        if not others:
+            others.append(path)
+            publish(second, URL)
+        return put(self, path, source, sha256)
+
+    monkeypatch.setattr(HubTarget, "put", quicker)
+    with pytest.raises(UsageError, match=r"somebody else has published to hf://\S+ meanwhile.*run the same command"):
+        publish(first, URL)
+    assert covered(hub) == contents(second)
+    monkeypatch.setattr(HubTarget, "put", put)
+    publish(first, URL)
+    assert covered(hub) == contents(first)
+
+
+def test_what_the_hub_forbids_isnt_tried_again(hub: Hub, tmp_path: Path) -> None:
+    write_zoo(tmp_path / "x.zoo")
+    hub.refusal = 403
+    with pytest.raises(MissingError, match=r"the hub allows no creating hf://datasets/me/small.*hf auth login"):
+        publish(tmp_path / "x.zoo", URL, workers=1)
+    assert hub.refused == 1
+
+
+def test_a_large_file_goes_up_under_its_digest(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zootool.share.hub._SMALL_BYTES", 0)
+    write_zoo(tmp_path / "x.zoo")
+    publish(tmp_path / "x.zoo", URL)
+    assert covered(hub) == contents(tmp_path / "x.zoo")
+    hub.files = None
+    monkeypatch.setattr(Addition, "upload_info", SimpleNamespace(sha256=bytes(32)))
+    with pytest.raises(IntegrityError, match="isn't what the manifest lists"):
+        publish(tmp_path / "x.zoo", URL)
+
+
+def test_published_again_nothing_is_committed(hub: Hub, tmp_path: Path) -> None:
+    write_zoo(tmp_path / "x.zoo")
+    publish(tmp_path / "x.zoo", URL)
+    assert publish(tmp_path / "x.zoo", URL).is_done
+    assert len(hub.commits) == 1
+    assert json.loads((hub.files or {})["croissant.json"])["url"] == "https://huggingface.co/datasets/me/small"
+
+
+def test_a_zoo_comes_back_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    zoo_id = write_zoo(tmp_path / "x.zoo")
+    publish(tmp_path / "x.zoo", URL)
+    pull(Address(URL, zoo_id), tmp_path / "y.zoo")
+    pull_part(Address(URL), tmp_path / "z.zoo", where="split=test")
+    assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
+    assert verify(tmp_path / "z.zoo", "deep").passed
+
+
+def test_the_real_client_takes_these_calls() -> None:
+    """What the fake stands for, where huggingface_hub is installed."""
+    real = pytest.importorskip("huggingface_hub", reason="huggingface_hub isn't installed: pip install 'zootool[hub]'")
+    for name in ("repo_exists", "create_repo", "repo_info", "list_repo_tree", "preupload_lfs_files", "create_commit",
+                 "hf_hub_download"):  # fmt: skip
+        ours = inspect.signature(getattr(Hub, name)).parameters
+        theirs = inspect.signature(getattr(real.HfApi, name)).parameters
+        assert ours.keys() <= theirs.keys()
+        keywords = {key for key, parameter in theirs.items() if parameter.kind is parameter.KEYWORD_ONLY}
+        positional = ["self", "repo_id", "filename", "operations", "additions"]
+        assert all(key in keywords for key in ours.keys() - set(positional))
+    content = b"some bytes"
+    addition = real.CommitOperationAdd(path_in_repo="a/b", path_or_fileobj=content)
+    assert addition.upload_info.sha256 == hashlib.sha256(content).digest()
+    assert real.CommitOperationDelete(path_in_repo="a/b").path_in_repo == "a/b"
+    for name in ("EntryNotFoundError", "RepositoryNotFoundError"):
+        assert issubclass(getattr(real.errors, name), Exception)
+    assert issubclass(real.errors.RemoteEntryNotFoundError, real.errors.EntryNotFoundError)
 
 
 def test_without_the_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
