@@ -48,14 +48,50 @@ def test_publish_pull_and_view(store: Path, tmp_path: Path) -> None:
     assert "passed" in run("verify", tmp_path / "z.zoo", "--deep").stdout
 
 
+def test_a_dry_run_prints_the_plan(store: Path, tmp_path: Path) -> None:
+    place = tmp_path / "x.zoo" / ".." / "out"
+    shown = run("publish", store, place, "--dry-run").stdout
+    size = (store / "nets.parquet").stat().st_size
+    for words in ("would publish", "licence  CC-BY-4.0", "images   digits: CC BY 4.0", "to upload",
+                  f"+ nets.parquet  {size:,} bytes", "+ edges/c/0", "+ README.md", "its parent is your"):  # fmt: skip
+        assert words in shown
+    assert not place.exists()
+    run("publish", store, place)
+    assert "there already" in run("publish", store, place).stdout
+    assert "uploaded" in run("publish", store, place, "--anew").stdout
+    write_zoo(tmp_path / "small.zoo", seed=4, count=1)
+    shown = run("publish", tmp_path / "small.zoo", place, "--dry-run").stdout
+    assert f"replaces {open_zoo(place).id[:16]}" in shown
+    assert "- edges/c/3" in shown
+
+
+def test_a_published_zoo_is_pulled_by_its_whole_id(store: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    said = run("publish", store, place).stdout
+    assert f"zoo pull {place}@{open_zoo(place).id}" in said.replace("\n", "")
+
+
+def test_view_opens_the_page(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(typer, "launch", opened.append)
+    assert run("view", store, "--out", tmp_path / "page.html", "--open").exit_code == 0
+    assert opened == [(tmp_path / "page.html").as_uri()]
+    assert not (store / "view.html").exists()
+
+
 def test_what_goes_wrong_has_a_code_and_a_next_step(store: Path, tmp_path: Path) -> None:
     place = tmp_path / "out"
+    (tmp_path / "file").write_text("in the way")
     assert run("publish", store, place).exit_code == 0
     for code, words in (
         (2, ("publish", store, "https://example.org/x.zoo")),
         (2, ("publish", store, place, "--licence", "two\nlines")),
         (4, ("publish", tmp_path / "nothing", place)),
+        (2, ("publish", store, place, "--source-terms", "another")),
+        (4, ("publish", store, tmp_path / "file")),
         (2, ("pull", place, store)),
+        (2, ("pull", f"{place}.zoo@00ff", tmp_path / "y.zoo")),
+        (4, ("pull", place, tmp_path / "file" / "y.zoo")),
         (3, ("pull", f"{place}@{'0' * 12}", tmp_path / "y.zoo")),
         (4, ("pull", place, tmp_path / "y.zoo", "--where", "label=77")),
         (4, ("pull", tmp_path / "nothing", tmp_path / "y.zoo")),

@@ -16,6 +16,7 @@ from zootool.errors import UsageError, printable
 from zootool.share.sample import sample_networks
 from zootool.share.steps import steps_of
 from zootool.share.summary import METRICS, Summary, describe, num_parameters, summarise
+from zootool.share.terms import SOURCE_TERMS
 from zootool.zoo.zoo import Zoo
 
 MAX_PAGE_BYTES = 3_000_000
@@ -87,10 +88,14 @@ def _facts(summary: Summary) -> list[list[str]]:
         rows.append(["omega_0", ", ".join(f"{value:g}" for value in summary.omega_0)])
     rows.append(["output offset", ", ".join(f"{value:g}" for value in summary.output_offsets)])
     for source in info.sources:
-        rows.append(["images", f"{source.name} ({source.terms or 'terms not stated'})"])
-        if source.grid and source.target:
+        rows.append(["images", f"{source.name}; their terms: {source.terms or 'not stated'}"])
+        if source.grid:
+            rows.append(["grid", source.grid])
+        if source.target:
             low, high = source.target
-            rows.append(["conventions", f"grid {source.grid}; pixels 0 and 255 stand for {low:g} and {high:g}"])
+            rows.append(["target", f"pixel values 0 and 255 stand for {low:g} and {high:g}"])
+    if stated := info.provenance.get(SOURCE_TERMS):
+        rows.append(["images", f"unnamed; their terms: {stated}"])
     for name, spread in summary.spreads.items():
         words = f"median {spread.median:.4g}, from {spread.smallest:.4g} to {spread.largest:.4g}"
         rows.append([name, words])

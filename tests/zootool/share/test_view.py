@@ -1,10 +1,15 @@
+import base64
+import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from tests.zootool.share.browser import CHROMIUM, Page, browser
 from tests.zootool.share.small_zoos import DIGITS, write_zoo
@@ -21,7 +26,10 @@ from zootool.zoo import open_zoo
 
 EVIL = "</script><script>document.title='evil'</script><img src=x onerror=\"document.title='evil'\">\x1b[2J"
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None,
+    reason="the page is tested in a browser: apt-get install chromium (Debian), brew install --cask chromium (macOS)",
+)
 
 
 def write_evil(path: Path) -> None:
@@ -162,14 +170,71 @@ def test_everything_that_is_operated_has_a_name(shown: Page) -> None:
     assert shown.run("document.documentElement.lang") == "en"
 
 
-def test_classifiers_are_shown_by_their_weights(tmp_path: Path) -> None:
+@needs_chromium
+def test_the_gallery_shows_whole_rows_and_then_the_rest(page: Page, tmp_path: Path) -> None:
+    write_zoo(tmp_path / "x.zoo", count=90)
+    (tmp_path / "view.html").write_bytes(view_page(open_zoo(tmp_path / "x.zoo"), size=100))
+    columns = "getComputedStyle(document.querySelector('#gallery')).gridTemplateColumns.split(' ').length"
+    shown = "document.querySelectorAll('#gallery li').length"
+    for width in (390, 1280, 1500):
+        page.open(tmp_path / "view.html", width=width)
+        assert 36 <= page.run(shown) < 36 + page.run(columns)
+        assert page.run(shown) % page.run(columns) == 0
+        for _ in range(3):
+            page.run("document.querySelector('#more').click()")
+        assert page.run(shown) == 100
+        assert page.run("document.querySelector('#more').hidden")
+
+
+@pytest.fixture
+def classifiers(tmp_path: Path) -> Path:
+    """The page of six classifiers."""
     block = random_block(siren_architecture(3, (4,), 2), 6)
     table = block.table.drop_columns(["label", "psnr"]).append_column("test_accuracy", pa.array(np.linspace(0, 1, 6)))
     info = SourceInfo("accurate", "mlp", (DIGITS,))
     write_store(tmp_path / "x.zoo", MemorySource(info, (Block(block.architecture, block.tensors, table),)))
-    text = view_page(open_zoo(tmp_path / "x.zoo")).decode()
+    (tmp_path / "view.html").write_bytes(view_page(open_zoo(tmp_path / "x.zoo")))
+    return tmp_path / "view.html"
+
+
+def test_classifiers_are_shown_by_their_weights(classifiers: Path) -> None:
+    text = classifiers.read_text()
     assert text.count('"histogram":') == 6
     assert "data:image" not in text
+
+
+@needs_chromium
+def test_classifiers_say_how_accurate_they_are(page: Page, classifiers: Path) -> None:
+    page.problems.clear()
+    page.open(classifiers)
+    assert page.problems == []
+    said = page.run("[...document.querySelectorAll('#gallery li')].map(item => item.innerText)")
+    assert [text.split("\n")[1] for text in said] == [f"accuracy {value:.3f}" for value in (1, 0.8, 0.6, 0.4, 0.2, 0)]
+    assert all(re.fullmatch(r"-?[\d.]+ to -?[\d.]+", text.split("\n")[2]) for text in said)
+    assert page.run("document.querySelectorAll('#gallery svg rect').length") == 6 * 24
+    assert "Histogram of the weights from" in page.run("document.querySelector('#gallery svg').ariaLabel")
+    assert re.search(r"tallest: 1 network\b", page.run("document.querySelector('#distributions').innerText"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        ({}, 8),
+        ({"shape": (90_000, 45_000, 1)}, 256),
+        ({"shape": (0, 8, 1)}, None),
+        ({"shape": (8, 8)}, None),
+        ({"shape": (8, 8, 3)}, None),
+        ({"target": (1.0, 1.0)}, None),
+        ({"grid": "some other"}, None),
+    ],
+)
+def test_images_of_any_claimed_size_stay_small(tmp_path: Path, changes: dict[str, Any], side: int | None) -> None:
+    write_zoo(tmp_path / "x.zoo", sources=(replace(DIGITS, **changes),))
+    record = sample_networks(open_zoo(tmp_path / "x.zoo"), 1, 1 << 20, seed=0).records[0]
+    assert ("image" in record) == (side is not None)
+    if side is not None:
+        picture = Image.open(io.BytesIO(base64.b64decode(record["image"].partition(",")[2])))
+        assert side / 2 < max(picture.size) <= side
 
 
 def test_the_sample_begins_with_one_network_of_each_class(tmp_path: Path) -> None:

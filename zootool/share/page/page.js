@@ -22,8 +22,10 @@ function drawn(tag, attributes, parent) {
 function shown(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
-  return Math.abs(value) < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(5)));
+  return Math.abs(value) < 1e-4 ? Number(value.toPrecision(4)).toExponential() : String(Number(value.toPrecision(5)));
 }
+
+const brief = (number) => shown(Number(number.toPrecision(2)));
 
 function bars(svg, counts) {
   const most = Math.max(1, ...counts), width = 100 / Math.max(counts.length, 1);
@@ -48,7 +50,7 @@ function identity() {
   }
 }
 
-const PER_PAGE = 40;
+const PER_PAGE = 36;
 let inGallery = 0;
 
 function caption(record) {
@@ -66,22 +68,33 @@ function metricOf(record) {
   return data.metric.endsWith("accuracy") ? `accuracy ${value.toFixed(3)}` : `${data.metric} ${shown(value)}`;
 }
 
+function wholeRows() {
+  const columns = getComputedStyle(at("gallery")).gridTemplateColumns.split(" ").length;
+  return Math.ceil((inGallery + PER_PAGE) / columns) * columns;
+}
+
 function gallery() {
-  for (const record of data.records.slice(inGallery, inGallery + PER_PAGE)) {
+  const until = Math.min(wholeRows(), data.records.length);
+  for (const record of data.records.slice(inGallery, until)) {
     const item = element("li", null, at("gallery"));
     const words = `${caption(record)}${metricOf(record) ? ", " + metricOf(record) : ""}`;
     if (record.image) {
       element("img", null, item, { src: record.image, alt: `Rendered by network ${record.row}: ${words}` });
     } else {
-      const svg = drawn("svg", { role: "img", "aria-label": `Histogram of the weights: ${words}` }, item);
+      const { low, high } = record.histogram;
+      const spoken = `Histogram of the weights from ${brief(low)} to ${brief(high)}: ${words}`;
+      const svg = drawn("svg", { role: "img", "aria-label": spoken }, item);
       bars(svg, record.histogram.counts);
     }
     element("b", caption(record), item, { title: caption(record) });
     element("span", metricOf(record), item);
+    if (!record.image) element("span", `${brief(record.histogram.low)} to ${brief(record.histogram.high)}`, item);
   }
-  inGallery = Math.min(inGallery + PER_PAGE, data.records.length);
+  inGallery = until;
   at("more").hidden = inGallery >= data.records.length;
-  const kind = data.records.some((record) => record.image) ? "rendered from their weights" : "as histograms of weights";
+  const kind = data.records.some((record) => record.image)
+    ? "rendered from their weights"
+    : "as histograms of their weights, each from its 0.5th to its 99.5th percentile";
   at("gallery-note").textContent = `${inGallery} of ${data.records.length} sampled networks, ${kind}.`;
 }
 
@@ -152,8 +165,9 @@ function distributions() {
     const words = `Histogram of ${name} from ${shown(low)} to ${shown(high)}; the fullest bin has ${fullest}`;
     bars(drawn("svg", { role: "img", "aria-label": words }, figure), counts);
     const ends = element("div", null, figure, { class: "ends" });
-    element("span", shown(low), ends);
-    element("span", shown(high), ends);
+    element("span", shown(Number(low.toPrecision(3))), ends);
+    element("span", `tallest: ${fullest.toLocaleString("en")} network${fullest === 1 ? "" : "s"}`, ends);
+    element("span", shown(Number(high.toPrecision(3))), ends);
   }
 }
 
