@@ -23,7 +23,7 @@ def publish(
     source_terms: Annotated[str | None, typer.Option(help="Terms of the images, where nobody knows them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Upload what is there too, which mends a damaged copy.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are uploaded at once.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are uploaded at once.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a store and publish it; the manifest comes last, so nobody sees half of it.
@@ -53,6 +53,8 @@ def _show(plan: "PublishPlan", store: Path, dry_run: bool) -> None:
         say(f"version  new, since zoo.json now states these terms; its parent is your {plan.parent[:16]}")
     if plan.replaces:
         say(f"replaces {plan.replaces[:16]}")
+    if plan.is_done:
+        return
     verb = "to upload" if dry_run else "uploaded"
     say(f"{verb} {len(plan.to_upload):,} files, {plan.num_bytes / 1e6:,.1f} MB; {len(plan.present):,} were there")
     if plan.to_remove:

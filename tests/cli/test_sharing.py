@@ -89,6 +89,8 @@ def test_what_goes_wrong_has_a_code_and_a_next_step(store: Path, tmp_path: Path)
         (4, ("publish", tmp_path / "nothing", place)),
         (2, ("publish", store, place, "--source-terms", "another")),
         (4, ("publish", store, tmp_path / "file")),
+        (4, ("publish", store, "zip:///tmp")),
+        (4, ("publish", store, "carrier-pigeon://x.zoo")),
         (2, ("pull", place, store)),
         (2, ("pull", f"{place}.zoo@00ff", tmp_path / "y.zoo")),
         (4, ("pull", place, tmp_path / "file" / "y.zoo")),

@@ -23,9 +23,10 @@ class ObjectStoreTarget(Target):
         try:
             # What fsspec remembers of listings may be older than another process's upload.
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise MissingError(
-                f"can't write to {printable(url)}: {printable(error)}", hint="install what the URL's protocol needs"
+                f"can't write to {printable(url)}: {printable(error)}",
+                hint="install what the URL's protocol needs, or publish to a folder, s3://, gs:// or hf://",
             ) from error
         self._root = root.rstrip("/")
 

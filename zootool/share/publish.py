@@ -30,7 +30,7 @@ def publish(
     *,
     dry_run: bool = False,
     anew: bool = False,
-    workers: int = 3,
+    workers: int = 2,
     report: Reporter = silent,
 ) -> PublishPlan:
     """Publish the store at `path` under `url`, and return what was done, or with `dry_run` what would be.
