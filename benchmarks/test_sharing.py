@@ -2,10 +2,14 @@
 
 Both run in turn in every round against the same server, a process of its own on this machine; a ratio is the median
 over the rounds, above 1 where zootool is faster. zootool's times include verifying the store (publish) and checking
-every file (pull). `pytest benchmarks/test_sharing.py --benchmark-only -s` prints the table and the most memory that
-was allocated at once (mapped files not counted).
+every file (pull). What each has left is compared with the original after every run, outside the time.
+
+    ZOO_BENCH_MB=1000 pytest benchmarks/test_sharing.py --benchmark-only -s
+
+prints the tables, with the most memory that was allocated at once (mapped files not counted).
 """
 
+import hashlib
 import os
 import shutil
 import statistics
@@ -17,25 +21,30 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from tests.zootool.store.small_stores import random_block
+from zootool.files import sha256_file
 from zootool.nets.siren import siren_architecture
 from zootool.share.address import Address
 from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.pull_part import pull_part
-from zootool.store import write_store
+from zootool.store import open_store, write_store
 from zootool.store.blocks import MemorySource, SourceInfo
-from zootool.store.schema import ImageSource
+from zootool.store.schema import MANIFEST_JSON, ImageSource
+from zootool.zoo import verify
 
 MEGABYTES = int(os.environ.get("ZOO_BENCH_MB", "256"))
 ROUNDS = int(os.environ.get("ZOO_BENCH_ROUNDS", "3"))
 ROOT = Path(__file__).parents[1]
+
+Contender = Callable[[], Path | str]
+"""Copies something and says where it is now."""
 
 _HTTP = """
 import sys, time
@@ -69,31 +78,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder(benchmark: Any, folder: Path, tmp_path: Path) -> None:
-    numbers = count()
-    contenders: dict[str, Callable[[], object]] = {
-        "zoo publish": lambda: publish(folder / "x.zoo", str(tmp_path / f"p{next(numbers)}")),
-        "zoo pull": lambda: pull(Address(str(folder / "x.zoo")), tmp_path / f"q{next(numbers)}"),
-        "shutil.copyfile": lambda: shutil.copyfile(folder / "one.bin", tmp_path / f"r{next(numbers)}"),
+    def publishing() -> Path:
+        publish(folder / "x.zoo", str(tmp_path / "published"))
+        return tmp_path / "published"
+
+    contenders: dict[str, Contender] = {
+        "zoo publish": publishing,
+        "zoo pull": lambda: pull(Address(str(folder / "x.zoo")), tmp_path / "pulled").path,
+        "shutil.copyfile": lambda: Path(shutil.copyfile(folder / "one.bin", tmp_path / "copied")),
     }
     compare("a folder", folder, contenders, "shutil.copyfile", tmp_path)
     benchmark.pedantic(contenders["zoo publish"], rounds=1)
 
 
 def test_http(benchmark: Any, folder: Path, tmp_path: Path) -> None:
-    numbers = count()
     with server(_HTTP, str(folder)) as url:
 
-        def plain() -> None:
-            with (
-                urllib.request.urlopen(f"{url}/one.bin") as source,
-                (tmp_path / f"r{next(numbers)}").open("wb") as sink,
-            ):
+        def plain() -> Path:
+            with urllib.request.urlopen(f"{url}/one.bin") as source, (tmp_path / "plain").open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
+            return tmp_path / "plain"
 
-        contenders: dict[str, Callable[[], object]] = {
-            "zoo pull": lambda: pull(Address(f"{url}/x.zoo"), tmp_path / f"q{next(numbers)}"),
-            "zoo pull --limit, a tenth": lambda: pull_part(
-                Address(f"{url}/x.zoo"), tmp_path / f"t{next(numbers)}", limit=MEGABYTES * 20
+        limit = max(1, len(open_store(folder / "x.zoo")) // 10)
+        contenders: dict[str, Contender] = {
+            "zoo pull": lambda: pull(Address(f"{url}/x.zoo"), tmp_path / "pulled").path,
+            "zoo pull --limit, a tenth": lambda: (
+                pull_part(Address(f"{url}/x.zoo"), tmp_path / "part", limit=limit).path
             ),
             "urllib": plain,
         }
@@ -104,7 +114,6 @@ def test_http(benchmark: Any, folder: Path, tmp_path: Path) -> None:
 def test_s3(benchmark: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s3fs = pytest.importorskip("s3fs")
     import_module("moto.server")
-    numbers = count()
     with server(_S3) as url:
         for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("DEFAULT_REGION", "us-east-1")):
             monkeypatch.setenv(f"AWS_{name}", value)
@@ -112,22 +121,26 @@ def test_s3(benchmark: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
         fs = s3fs.S3FileSystem()
         fs.mkdir("bench")
 
-        def publish_anew() -> None:
-            if fs.exists("bench/x.zoo"):
-                fs.rm("bench/x.zoo", recursive=True)
-            publish(folder / "x.zoo", "s3://bench/x.zoo")
+        def publish_anew() -> str:
+            publish(folder / "x.zoo", "s3://bench/x.zoo", anew=True)
+            return "s3://bench/x.zoo"
 
-        contenders: dict[str, Callable[[], object]] = {
-            "s3fs put_file": lambda: fs.put_file(str(folder / "one.bin"), "bench/one.bin"),
-            "zoo publish": publish_anew,
+        def put() -> str:
+            fs.put_file(str(folder / "one.bin"), "bench/one.bin")
+            return "s3://bench/one.bin"
+
+        def get() -> Path:
+            fs.get_file("bench/one.bin", str(tmp_path / "got"))
+            return tmp_path / "got"
+
+        up: dict[str, Contender] = {"s3fs put_file": put, "zoo publish": publish_anew}
+        compare("s3, up", folder, up, "s3fs put_file", tmp_path)
+        down: dict[str, Contender] = {
+            "s3fs get_file": get,
+            "zoo pull": lambda: pull(Address("s3://bench/x.zoo"), tmp_path / "pulled").path,
         }
-        compare("s3, up", folder, contenders, "s3fs put_file", tmp_path)
-        contenders = {
-            "s3fs get_file": lambda: fs.get_file("bench/one.bin", str(tmp_path / f"r{next(numbers)}")),
-            "zoo pull": lambda: pull(Address("s3://bench/x.zoo"), tmp_path / f"q{next(numbers)}"),
-        }
-        compare("s3, down", folder, contenders, "s3fs get_file", tmp_path)
-        benchmark.pedantic(contenders["zoo pull"], rounds=1)
+        compare("s3, down", folder, down, "s3fs get_file", tmp_path)
+        benchmark.pedantic(down["zoo pull"], rounds=1)
 
 
 @contextmanager
@@ -144,9 +157,7 @@ def server(code: str, *words: str) -> Iterator[str]:
         process.communicate()
 
 
-def compare(
-    title: str, folder: Path, contenders: dict[str, Callable[[], object]], reference: str, scratch: Path
-) -> None:
+def compare(title: str, folder: Path, contenders: dict[str, Contender], reference: str, scratch: Path) -> None:
     """Run all in turn and print rates, the ratio to the reference, and the memory of each."""
     size = (folder / "one.bin").stat().st_size / 1e6
     memory: dict[str, float] = {}
@@ -154,11 +165,12 @@ def compare(
     for _ in range(ROUNDS):
         rates = {}
         for name, run in contenders.items():
-            seconds, used = timed(run)
+            left, seconds, used = timed(run)
+            check_same_work(left, folder)
             rates[name] = size / seconds
             memory[name] = max(memory.get(name, 0), used)
-            for left in scratch.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for path in scratch.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         rounds.append(rates)
     print(f"\n| {title}, {size:,.0f} MB | MB/s | times {reference} | MB allocated |\n| --- | --- | --- | --- |")
     for name in contenders:
@@ -167,8 +179,34 @@ def compare(
         print(f"| {name} | {rate:,.0f} | {ratio:.3g} | {memory[name]:,.0f} |")
 
 
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the most megabytes of memory of its own that this process had meanwhile, above the beginning."""
+def check_same_work(left: Path | str, folder: Path) -> None:
+    """A copied file has the bytes of one.bin; a zoo has the id and the bytes of x.zoo, or is a tenth of it."""
+    fs, place = fsspec.core.url_to_fs(str(left), use_listings_cache=False)
+    if not fs.exists(f"{place}/{MANIFEST_JSON}"):
+        assert digest_of(fs, place) == sha256_file(folder / "one.bin")
+        return
+    found, original = open_store(left), open_store(folder / "x.zoo")
+    if found.info.parent is not None:
+        assert found.info.parent == original.zoo_id
+        assert len(found) == max(1, len(original) // 10)
+        assert verify(left, "deep").passed
+        return
+    assert found.zoo_id == original.zoo_id
+    for path, entry in original.manifest.files.items():
+        assert digest_of(fs, f"{place}/{path}") == entry.sha256
+
+
+def digest_of(fs: Any, place: str) -> str:
+    """SHA-256 of a file, read block by block."""
+    digest = hashlib.sha256()
+    with fs.open(place, "rb") as source:
+        while block := source.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def timed(run: Contender) -> tuple[Path | str, float, float]:
+    """What it left, seconds, and the most megabytes of own memory of this process meanwhile, above the beginning."""
     done = threading.Event()
     before = anonymous_megabytes()
     most = before
@@ -181,11 +219,11 @@ def timed(run: Callable[[], object]) -> tuple[float, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    run()
+    left = run()
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
-    return seconds, most - before
+    return left, seconds, most - before
 
 
 def anonymous_megabytes() -> float:
