@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.editing import editing
 from cli.efficiency import efficiency
 from cli.forward_fit import forward_fit
 from cli.generalization import generalization
@@ -24,6 +25,7 @@ def bench() -> None:
 app.command("forward-fit")(forward_fit)
 app.command("efficiency")(efficiency)
 app.command("generalization")(generalization)
+app.command("editing")(editing)
 
 
 @app.command("inr-classification")

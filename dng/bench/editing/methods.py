@@ -1,0 +1,62 @@
+"""The methods that edit: editors of weights, judged by what the edited networks render, and a predictor of images."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dng.baselines.baseline import Editor
+from dng.baselines.nfn_editor import NFNEditor, NFNEditorConfig
+from dng.baselines.ng_editor import NGGNNEditor, NGTEditor
+from dng.baselines.ng_gnn import NGGNNConfig
+from dng.baselines.ng_t import NGTConfig
+from dng.bench.editing.material import Canvas, Material
+from dng.graph import DynamicGraph
+from dng.inr2jls import INR2JLS, INR2JLSConfig
+
+MethodConfig = NFNEditorConfig | NGGNNConfig | NGTConfig | INR2JLSConfig
+
+LABELS = {
+    "nfn-hnp": "NFN (HNP)",
+    "nfn-np": "NFN (NP)",
+    "ng-gnn": "NG-GNN",
+    "ng-t": "NG-T",
+    "dng": "DNG (INR2JLS)",
+}
+
+PREDICTORS = ("dng",)
+"""The methods that predict the edited image from the weights, and edit none."""
+
+_EDITORS: dict[type, type[Any]] = {NFNEditorConfig: NFNEditor, NGGNNConfig: NGGNNEditor, NGTConfig: NGTEditor}
+
+
+class RenderedEditor(nn.Module):
+    """An editor of weights and the canvas on which the edited networks are rendered."""
+
+    def __init__(self, editor: Editor, canvas: Canvas) -> None:
+        super().__init__()
+        self.editor = editor
+        self.canvas = canvas
+
+    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+        """What the edited networks render."""
+        return self.canvas.render(self.editor(graph))
+
+    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+        """The mean squared error of the rendered pixels."""
+        return (self.reconstruct(graph) - images).square().mean()
+
+
+Method = RenderedEditor | INR2JLS
+"""Both give edited images by `reconstruct`, and by `loss` their error against those that are wanted."""
+
+
+def build_method(config: MethodConfig, material: Material) -> Method:
+    """The untrained method that `config` is of, for the networks of `material`.
+
+    Raises UsageError where it can't take them.
+    """
+    if isinstance(config, INR2JLSConfig):
+        return INR2JLS(material.architecture, config)
+    editor = _EDITORS[type(config)]([material.architecture], config)
+    return RenderedEditor(editor, material.canvas)

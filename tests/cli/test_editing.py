@@ -1,0 +1,71 @@
+"""`zoo bench editing` as a person and a machine meet it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from dng.bench.editing import run as run_module
+from tests.dng.bench.cnn_zoos import NARROW
+from tests.dng.bench.editing_zoos import sirens, tiny_settings, write_sirens
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["bench", "editing", *map(str, words)])
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    write_sirens(tmp_path / "x.zoo", sirens())
+    return tmp_path / "x.zoo"
+
+
+def test_the_command_prints_tables_and_scores(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "method_settings", lambda *given: tiny_settings(*given, steps=2))
+    command = ("--zoo", zoo, "--model", "nfn-np,dng", "--edit", "dilate,sharpen", "--seeds", 1, "--out", tmp_path / "o")
+    first = run(*command)
+    assert first.exit_code == 0, first.output
+    assert "skipped" not in first.output
+    for words in ("NFN (NP)", "DNG (INR2JLS)", "no edit", "dilate: test MSE of edited SIRENs", "report.html"):
+        assert words in first.output
+    again = run(*command, "--json")
+    value = json.loads(again.stdout)
+    assert value["skipped"]
+    assert set(value["scores"]) == {"dilate", "sharpen"}
+    assert set(value["scores"]["sharpen"]) == {"no-edit", "edit-of-the-rendering", "nfn-np", "dng"}
+    assert value["scores"]["dilate"]["nfn-np"] == value["edits"][0]["methods"][0]["test_mse"][0]
+    for name in ("dilate.png", "sharpen.png", "report.html", "table.md", "results.json"):
+        assert (tmp_path / "o" / name).stat().st_size > 300
+    assert "skipped" in run(*command).output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--model", "nfn"), 2, "there is no model 'nfn'"),
+        (("--edit", "dilat"), 2, "did you mean 'dilate'"),
+        (("--preset", "papre"), 2, "did you mean 'paper'"),
+        (("--edit", "dilate,contrast"), 2, "contrast edits coloured images, these have 1 channels"),
+        (("--device", "gpu"), 2, "there is no device 'gpu'"),
+        (("--seeds", 0), 2, "--seeds"),
+    ],
+)
+def test_wrong_words_are_named(zoo: Path, tmp_path: Path, words: tuple[object, ...], code: int, message: str) -> None:
+    done = run("--zoo", zoo, "--out", tmp_path / "o", *words)
+    assert (done.exit_code, message in done.output) == (code, True), done.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_zoos_that_cannot_be_edited_are_named_with_the_next_step(tmp_path: Path) -> None:
+    write_sirens(tmp_path / "cnns.zoo", sirens(NARROW))
+    done = run("--zoo", tmp_path / "cnns.zoo")
+    assert done.exit_code == 3
+    assert "cnns can't be edited: its networks aren't SIRENs" in done.stderr
+    assert "zoo build siren" in done.stderr
+    assert run("--zoo", tmp_path / "nowhere.zoo").exit_code == 4
+
+
+def test_the_help_has_an_example() -> None:
+    assert "Example: zoo bench editing" in run("--help").output
