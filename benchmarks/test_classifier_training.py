@@ -177,7 +177,7 @@ def loops(make: Callable[[], Run]) -> dict[str, Run]:
 
 
 def on_threads(contender: Run, threads: int) -> Run:
-    def run() -> int:
+    def run() -> float:
         torch.set_num_threads(threads)
         return contender()
 

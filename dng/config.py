@@ -1,8 +1,10 @@
 """Every choice that makes a DNG-Encoder, in one record."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from zootool.architecture import Architecture
 from zootool.errors import UsageError
 
 ResidualForm = Literal["linear", "plain", "message"]
@@ -71,6 +73,16 @@ class EncoderConfig:
         """`node_features`, and those of norms where they are features."""
         added = NORM_FEATURES if self.norms == "features" else ()
         return self.node_features + tuple(name for name in added if name not in self.node_features)
+
+    def covering(self, architectures: Collection[Architecture]) -> "EncoderConfig":
+        """The same encoder with room for the activations and edges per pair of `architectures`, where it has limits."""
+        largest = max(max(architecture.edges_per_pair) for architecture in architectures)
+        max_edges = None if self.max_edges is None else max(self.max_edges, largest)
+        if not self.activations:
+            return replace(self, max_edges=max_edges)
+        found = {t.activation.name for architecture in architectures for t in architecture.timestamps} - {"none"}
+        more = sorted(found - set(self.activations))
+        return replace(self, max_edges=max_edges, activations=(*self.activations, *more))
 
 
 INR_ENCODER = EncoderConfig()

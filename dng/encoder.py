@@ -5,6 +5,7 @@ Deviations from the paper's text, all settled by the runs behind its tables: the
 the target's updated memory instead of sending a message (`EncoderConfig.residual`).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -19,6 +20,8 @@ from dng.layer import Layer, LayerSettings, is_transformer, plain_layer, transfo
 from dng.memory import GRUUpdate
 from dng.message import AttentionMessage
 from zootool.architecture import Architecture
+
+KnownOfNodes = Sequence[Float[Tensor, "batch _targets node_dim"]] | None
 
 
 class DNGEncoder(nn.Module):
@@ -47,16 +50,25 @@ class DNGEncoder(nn.Module):
         """n_L d, the width of a flattened output."""
         return self.architecture.node_counts[-1] * self.config.dim
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs dim"]:
-        return self.memories(graph)[-1]
+    @property
+    def node_dim(self) -> int:
+        """The width of a node's features, the Fourier features of all its scalars."""
+        return self.features.out_dim * len(self.config.all_node_features)
 
-    def memories(self, graph: DynamicGraph) -> list[Float[Tensor, "batch _nodes dim"]]:
-        """The memories of all nodes: of the inputs, then of each timestamp 1..L."""
+    def forward(self, graph: DynamicGraph, known: KnownOfNodes = None) -> Float[Tensor, "batch outputs dim"]:
+        return self.memories(graph, known)[-1]
+
+    def memories(self, graph: DynamicGraph, known: KnownOfNodes = None) -> list[Float[Tensor, "batch _nodes dim"]]:
+        """The memories of all nodes: of the inputs, then of each timestamp 1..L.
+
+        `known` is what else is known of the nodes of timestamps 1..L, (B, n_t, node_dim) each: it is added to their
+        features in the first walk.
+        """
         self.check(graph)
         inputs = self.inputs.expand(graph.batch_size, -1, -1)
         memories: list[Tensor] | None = None
         for walk in self.walks:
-            memories = walk(self.features, graph, inputs, memories)
+            memories = walk(self.features, graph, inputs, memories, known)
         assert memories is not None, "a config has at least one walk"
         return memories
 
@@ -83,11 +95,17 @@ class Walk(nn.Module):
         self.residual_feature = nn.Parameter(torch.randn(settings.feature_dim)) if is_message else None
 
     def forward(
-        self, features: FourierFeatures, graph: DynamicGraph, inputs: Tensor, before: list[Tensor] | None
+        self,
+        features: FourierFeatures,
+        graph: DynamicGraph,
+        inputs: Tensor,
+        before: list[Tensor] | None,
+        known: KnownOfNodes = None,
     ) -> list[Tensor]:
         memories = [inputs]
         for t in range(1, graph.architecture.num_layers + 1):
-            memories.append(self._step(features, graph, memories, t, None if before is None else before[t]))
+            own = None if before is None else before[t]
+            memories.append(self._step(features, graph, memories, t, own, None if known is None else known[t - 1]))
         return memories
 
     def layer(self, t: int) -> Layer:
@@ -109,7 +127,13 @@ class Walk(nn.Module):
         return sum(parts[1:], parts[0]) if parts else None
 
     def _step(
-        self, features: FourierFeatures, graph: DynamicGraph, memories: list[Tensor], t: int, before: Tensor | None
+        self,
+        features: FourierFeatures,
+        graph: DynamicGraph,
+        memories: list[Tensor],
+        t: int,
+        before: Tensor | None,
+        known: Tensor | None,
     ) -> Tensor:
         layer = self.layer(t)
         messages = self._messages(features, graph, memories, t)
@@ -120,7 +144,10 @@ class Walk(nn.Module):
             memory = self.update(before, messages)
         else:
             scalars = node_scalars(graph, t, self.config.all_node_features)
-            memory = layer.node_input(self.update, features, scalars, self.embedding(graph, t), messages)
+            embedding = self.embedding(graph, t)
+            if known is not None:
+                embedding = known if embedding is None else embedding + known
+            memory = layer.node_input(self.update, features, scalars, embedding, messages)
         return self._add_residuals(layer.leave(memory), graph, memories, t)
 
     def _messages(self, features: FourierFeatures, graph: DynamicGraph, memories: list[Tensor], t: int) -> Tensor:

@@ -24,7 +24,31 @@ class PredictorConfig:
     dropout: float = 0.5
 
 
-class NetworkClassifier(Model):
+class Classifies(nn.Module):
+    """A model whose outputs are logits of classes, (B, classes)."""
+
+    def loss(self, graph: DynamicGraph, labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Cross-entropy."""
+        return nn.functional.cross_entropy(self(graph), labels)
+
+    def predict(self, graph: DynamicGraph) -> Int64[Tensor, " batch"]:
+        """The most likely class."""
+        return self(graph).argmax(dim=-1)
+
+
+class PredictsAccuracy(nn.Module):
+    """A model whose outputs are logits of accuracies in [0, 1], (B,), trained on binary cross-entropy."""
+
+    def loss(self, graph: DynamicGraph, accuracies: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Binary cross-entropy against accuracies in [0, 1]."""
+        return nn.functional.binary_cross_entropy_with_logits(self(graph), accuracies)
+
+    def predict(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
+        """Predicted accuracies."""
+        return torch.sigmoid(self(graph))
+
+
+class NetworkClassifier(Classifies, Model):
     """Logits of a network's class: encoder and MLP head, trained together."""
 
     kind = "classifier"
@@ -38,17 +62,9 @@ class NetworkClassifier(Model):
     def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch classes"]:
         return self.head(self.encoder(graph).flatten(1))
 
-    def loss(self, graph: DynamicGraph, labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Cross-entropy."""
-        return nn.functional.cross_entropy(self(graph), labels)
 
-    def predict(self, graph: DynamicGraph) -> Int64[Tensor, " batch"]:
-        """The most likely class."""
-        return self(graph).argmax(dim=-1)
-
-
-class AccuracyPredictor(Model):
-    """A network's accuracy in [0, 1]: encoder and MLP head with a sigmoid, trained on binary cross-entropy."""
+class AccuracyPredictor(PredictsAccuracy, Model):
+    """A network's accuracy: encoder and MLP head."""
 
     kind = "predictor"
 
@@ -61,10 +77,24 @@ class AccuracyPredictor(Model):
     def forward(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
         return self.head(self.encoder(graph).flatten(1)).squeeze(-1)
 
-    def loss(self, graph: DynamicGraph, accuracies: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Binary cross-entropy against accuracies in [0, 1]."""
-        return nn.functional.binary_cross_entropy_with_logits(self(graph), accuracies)
 
-    def predict(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
-        """Predicted accuracies."""
-        return torch.sigmoid(self(graph))
+class MethodClassifier(Classifies):
+    """Any method that gives logits per network, as a classifier."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch classes"]:
+        return self.body(graph)
+
+
+class MethodPredictor(PredictsAccuracy):
+    """Any method that gives one logit per network, as a predictor of accuracies."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
+        return self.body(graph).squeeze(-1)

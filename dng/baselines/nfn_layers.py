@@ -176,8 +176,10 @@ def check_channels(channels: tuple[int, ...]) -> None:
 
 
 def widened_channels(channels: tuple[int, ...], factor: float) -> tuple[int, ...]:
-    """The widths times `factor`, at least 1."""
-    return tuple(max(1, round(factor * width)) for width in channels)
+    """The widths times `factor`, at least 1; one after another steps up, so that sizes grow in small steps."""
+    last = len(channels) - 1
+    shifts = [(index - last / 2) / len(channels) for index in range(len(channels))]
+    return tuple(max(1, round(factor * width + shift)) for width, shift in zip(channels, shifts, strict=True))
 
 
 @dataclass(frozen=True)

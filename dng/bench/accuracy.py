@@ -10,22 +10,32 @@ from torch import Tensor
 
 from dng.bench.data import LabelledGraphs, Loader, to_graphs
 from dng.bench.tasks import describe_rows
-from dng.predictors import AccuracyPredictor
+from dng.predictors import PredictsAccuracy
+from dng.symmetries import Symmetries, vary
 
 
 class AccuracyPrediction:
-    """Accuracies in [0, 1] from weights, by binary cross-entropy; scored by Kendall's tau."""
+    """Accuracies in [0, 1] from weights, by binary cross-entropy; scored by Kendall's tau.
+
+    With `symmetries` every training batch is changed at random by what leaves its accuracies as they are.
+    """
 
     def __init__(
-        self, model: AccuracyPredictor, validation: Loader, accuracy: Callable[[LabelledGraphs], Tensor]
+        self,
+        model: PredictsAccuracy,
+        validation: Loader,
+        accuracy: Callable[[LabelledGraphs], Tensor],
+        symmetries: Symmetries | None = None,
     ) -> None:
         self.model = model
         self.validation = validation
         self.accuracy = accuracy
+        self.symmetries = symmetries
 
     def loss(self, batch: LabelledGraphs) -> Tensor:
         """Binary cross-entropy of a batch of networks."""
-        return self.model.loss(batch.graph, self.accuracy(batch))
+        graph = batch.graph if self.symmetries is None else vary(batch.graph, self.symmetries)
+        return self.model.loss(graph, self.accuracy(batch))
 
     @torch.no_grad()
     def validate(self) -> float:

@@ -3,8 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from dng.baselines.methods import zoo_kind
 from dng.bench.presets import classification_preset
 from dng.config import HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.symmetries import Symmetries
 from dng.train import TrainConfig
 from zootool.architecture import Architecture
 
@@ -17,12 +19,16 @@ ENCODER_PARTS = ("encoder", "head_dim", "head_dropout", "training")
 
 @dataclass(frozen=True)
 class EncoderPreset:
-    """The encoder, the width of its head's hidden layers and their dropout, and the training."""
+    """The encoder, the width of its head's hidden layers and their dropout, and the training.
+
+    With `symmetries` a predictor of accuracies is trained on networks that are changed by them at random.
+    """
 
     encoder: EncoderConfig
     head_dim: int
     head_dropout: float
     training: TrainConfig
+    symmetries: Symmetries | None = None
 
 
 def encoder_preset(name: str, architectures: Collection[Architecture], num_networks: int) -> EncoderPreset:
@@ -33,23 +39,18 @@ def encoder_preset(name: str, architectures: Collection[Architecture], num_netwo
     unknown preset.
     """
     inr = classification_preset(name)
-    kinds = {timestamp.kind for architecture in architectures for timestamp in architecture.timestamps}
-    if "attention" in kinds:
+    kind = zoo_kind(architectures)
+    if kind == "vit":
         chosen = _by_epochs(VIT_ENCODER, 256, 0.2, _regularised(64), epochs=50, num_networks=num_networks)
-    elif len({_shape(architecture) for architecture in architectures}) > 1:
+    elif kind == "wild-park":
         chosen = _by_epochs(HETEROGENEOUS_CNN_ENCODER, 256, 0.2, _regularised(128), 50, num_networks)
-    elif "conv" in kinds:
+    elif kind == "small-cnn":
         chosen = _by_epochs(SMALL_CNN_ENCODER, 1024, 0.0, _plain(128), 200, num_networks)
     else:
         encoder = replace(inr.encoder, dim=inr.encoder_only.dim)
         return EncoderPreset(encoder, inr.encoder_only.head_dim, 0.5, inr.encoder_only.training)
-    chosen = replace(chosen, encoder=_covering(chosen.encoder, architectures))
+    chosen = replace(chosen, encoder=chosen.encoder.covering(architectures))
     return _shrunk(chosen, inr.encoder_only.training) if name == "demo" else chosen
-
-
-def _shape(architecture: Architecture) -> tuple[object, ...]:
-    kinds = tuple(timestamp.kind for timestamp in architecture.timestamps)
-    return architecture.node_counts, architecture.edges_per_pair, kinds
 
 
 def _by_epochs(
@@ -66,17 +67,6 @@ def _plain(batch_size: int) -> TrainConfig:
 
 def _regularised(batch_size: int) -> TrainConfig:
     return replace(_plain(batch_size), optimizer="adamw", amsgrad=True, weight_decay=5e-4, clip=10.0)
-
-
-def _covering(encoder: EncoderConfig, architectures: Collection[Architecture]) -> EncoderConfig:
-    """The published encoder, with more activations and edges per pair where the zoo has more."""
-    largest = max(max(architecture.edges_per_pair) for architecture in architectures)
-    max_edges = None if encoder.max_edges is None else max(encoder.max_edges, largest)
-    if not encoder.activations:
-        return replace(encoder, max_edges=max_edges)
-    found = {t.activation.name for architecture in architectures for t in architecture.timestamps} - {"none"}
-    more = sorted(found - set(encoder.activations))
-    return replace(encoder, max_edges=max_edges, activations=(*encoder.activations, *more))
 
 
 def _shrunk(preset: EncoderPreset, training: TrainConfig) -> EncoderPreset:

@@ -9,7 +9,7 @@ from dng.bench.data import LabelledGraphs, Loader, to_graphs
 from dng.bench.latents import Latents
 from dng.heads import CodeClassifier, LatentClassifier
 from dng.model import Representation
-from dng.predictors import NetworkClassifier
+from dng.predictors import Classifies
 from dng.views import to_unit_range
 from zootool.errors import BadDataError
 
@@ -59,7 +59,7 @@ class CodeClassification:
 class NetworkClassification:
     """Labels from weights, encoder and head trained together, by cross-entropy."""
 
-    def __init__(self, model: NetworkClassifier, validation: Loader, label: Callable[[LabelledGraphs], Tensor]) -> None:
+    def __init__(self, model: Classifies, validation: Loader, label: Callable[[LabelledGraphs], Tensor]) -> None:
         self.model = model
         self.validation = validation
         self.label = label

@@ -26,6 +26,7 @@ from dng.model import Representation
 from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.runs import write_model_spec
 from dng.seed import seeded
+from dng.symmetries import Symmetries
 from dng.train import Batches, Task, TrainConfig, TrainResult, finished, train
 from zootool.errors import BadDataError, UsageError
 from zootool.progress import Reporter, silent
@@ -86,7 +87,7 @@ def train_encoder(
     write_model_spec(run_dir, model, place.ranks)
     model.to(place.device)
     values = target.by_row.to(place.device)
-    task = _task(model, loaders["validation"], lambda batch: values[batch.rows])
+    task = _task(model, loaders["validation"], lambda batch: values[batch.rows], settings.symmetries)
     return _fit(task, loaders["train"], settings.training, run_dir, "training the encoder", place, report)
 
 
@@ -179,11 +180,14 @@ def _build(first: LabelledGraphs, settings: EncoderPreset, target: Target) -> Ne
 
 
 def _task(
-    model: NetworkClassifier | AccuracyPredictor, validation: Loader, lookup: Callable[[LabelledGraphs], Tensor]
+    model: NetworkClassifier | AccuracyPredictor,
+    validation: Loader,
+    lookup: Callable[[LabelledGraphs], Tensor],
+    symmetries: Symmetries | None,
 ) -> Task:
     if isinstance(model, NetworkClassifier):
         return NetworkClassification(model, validation, lookup)
-    return AccuracyPrediction(model, validation, lookup)
+    return AccuracyPrediction(model, validation, lookup, symmetries)
 
 
 def _fit(

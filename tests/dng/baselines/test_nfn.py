@@ -233,7 +233,7 @@ def test_kernels_of_other_sizes_are_refused_and_other_activations_are_not() -> N
 
 def test_configs_are_widened() -> None:
     widened = NFN.presets["small-cnn"].widened(0.5)
-    assert (widened.channels, widened.head_dim, widened.num_frequencies) == ((8, 8, 2), 500, 0)
+    assert (widened.channels, widened.head_dim, widened.num_frequencies) == ((8, 8, 3), 500, 0)
     assert TINY.widened(1.0) == TINY
     assert min(*TINY.widened(1e-4).channels, TINY.widened(1e-4).head_dim) == 1
     with pytest.raises(UsageError, match="io_bands"):

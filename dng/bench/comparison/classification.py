@@ -1,0 +1,162 @@
+"""Classifying INRs by encoders with MLP heads, method against method (paper, Table 7).
+
+Unlike INR2JLS no method here sees an image: labels and weights alone. What a comparison leaves in its folder:
+
+    settings.json            the zoo and the budget, written first
+    trials/METHOD/           short trainings, one per learning rate, where there are several
+    seed-S/METHOD/           the training (see `dng.train`), and answer.json behind it: what it scored on test
+    results.json table.md    everything that was measured, written last
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+
+from dng.baselines.methods import METHODS, build_method, method
+from dng.bench.comparison.settings import EqualBudget
+from dng.bench.comparison.training import train_method
+from dng.bench.data import Zoo
+from dng.bench.table import Table
+from dng.bench.targets import Target, read_target
+from dng.bench.tasks import NetworkClassification
+from dng.bench.training import require_splits
+from dng.claim import claim
+from dng.heads import count_parameters
+from dng.predictors import Classifies
+from zootool.files import write_bytes_atomic, write_json_atomic
+from zootool.progress import Reporter, silent
+from zootool.records import from_plain
+
+RESULTS, SETTINGS = "results.json", "settings.json"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class MethodAnswer:
+    """One method under one seed: accuracies as fractions, and what it took."""
+
+    test_accuracy: float
+    validation_accuracy: float
+    best_step: int
+    lr: float
+    num_parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """A method over the seeds."""
+
+    method: str
+    answers: tuple[MethodAnswer, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Test accuracies by seed."""
+        return [answer.test_accuracy for answer in self.answers]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured on one zoo."""
+
+    zoo_id: str
+    zoo_name: str
+    preset: str
+    seeds: int
+    budget: EqualBudget
+    networks: dict[str, int]
+    methods: tuple[MethodResult, ...]
+    skipped: bool = False
+
+
+def compare_classifiers(
+    zoo: Zoo,
+    preset: str,
+    names: Sequence[str],
+    budget: EqualBudget,
+    num_seeds: int,
+    out: Path,
+    report: Reporter = silent,
+) -> Comparison:
+    """Train every method under every seed, read the test split once each; finished parts are kept.
+
+    Raises UsageError for unknown methods, zoos that one can't take and budgets that one can't meet, before anything is
+    trained; BadDataError where the zoo lacks labels or a split.
+    """
+    target = read_target(zoo, "label")
+    require_splits(zoo, SPLITS)
+    for name in names:
+        method(name)
+        with torch.device("meta"):
+            build_method(name, zoo.architectures.values(), target.num_outputs, budget.num_parameters)
+    claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset, "budget": asdict(budget.with_seed(0))})
+    done_before = (out / RESULTS).exists()
+    results = []
+    for name in names:
+        answers = []
+        for seed in range(num_seeds):
+            path = out / f"seed-{seed}" / name / "answer.json"
+            if not path.exists():
+                done_before = False
+                write_json_atomic(path, asdict(_answer(name, zoo, target, budget.with_seed(seed), out, report)))
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            answers.append(from_plain(MethodAnswer, plain, str(path)))
+        results.append(MethodResult(name, tuple(answers)))
+    networks = {split: len(zoo.select(split=split)) for split in SPLITS}
+    found = Comparison(zoo.id, zoo.info.name, preset, num_seeds, budget, networks, tuple(results), skipped=done_before)
+    write_bytes_atomic(out / "table.md", comparison_table(found).markdown().encode("utf-8"))
+    write_json_atomic(out / RESULTS, asdict(found))
+    return found
+
+
+def _answer(name: str, zoo: Zoo, target: Target, budget: EqualBudget, out: Path, report: Reporter) -> MethodAnswer:
+    started = time.perf_counter()
+    trained = train_method(name, zoo, target, budget, out, report=report)
+    assert isinstance(trained.model, Classifies), "labels are classes"
+    loader = zoo.select(split="test").loader(budget.training.batch_size, targets=())
+    task = NetworkClassification(trained.model, loader, lambda batch: target.by_row[batch.rows])
+    predictions, labels = task.predict(loader)
+    return MethodAnswer(
+        test_accuracy=(predictions == labels).float().mean().item(),
+        validation_accuracy=trained.result.best_score,
+        best_step=trained.result.best_step,
+        lr=trained.lr,
+        num_parameters=count_parameters(trained.model),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Test accuracies over the seeds, in the order asked for."""
+    rows = [
+        (
+            METHODS[result.method].title,
+            f"{result.answers[0].num_parameters:,}",
+            percent(result.accuracies),
+            percent([answer.validation_accuracy for answer in result.answers]),
+            f"{result.answers[0].lr:g}",
+            f"{fmean(answer.seconds for answer in result.answers):,.0f}",
+        )
+        for result in found.methods
+    ]
+    training = found.budget.training
+    return Table(
+        f"INRs of {found.zoo_name} classified from their weights: {found.networks['train']:,} to learn from, "
+        f"{found.networks['test']:,} to test on",
+        ("method", "parameters", "test accuracy (%)", "validation (%)", "learning rate", "seconds a seed"),
+        tuple(rows),
+        f"Equal budget: {training.steps:,} steps of {training.batch_size} networks, picked on validation, "
+        f"{found.seeds} seed{'s' * (found.seeds > 1)}; the test split is read once per training.",
+    )
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation in percent."""
+    scaled = [100 * value for value in values]
+    return f"{fmean(scaled):.1f} ± {stdev(scaled):.1f}" if len(scaled) > 1 else f"{scaled[0]:.1f}"

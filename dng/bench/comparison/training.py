@@ -1,0 +1,113 @@
+"""Training one method on a zoo: built for its networks, fitted to its statistics, picked on validation."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from dng.baselines.methods import build_method
+from dng.bench.accuracy import AccuracyPrediction
+from dng.bench.comparison.settings import EqualBudget
+from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
+from dng.bench.targets import Target
+from dng.bench.tasks import NetworkClassification
+from dng.bench.training import HERE, training_loaders
+from dng.claim import claim
+from dng.graph import DynamicGraph
+from dng.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
+from dng.symmetries import Symmetries
+from dng.train import Task, TrainConfig, TrainResult, train
+from zootool.files import write_json_atomic
+from zootool.progress import Reporter, silent
+
+_RATES = "learning-rates.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A method with the weights that validation picked, how it scored there, and the learning rate it was given."""
+
+    model: Classifies | PredictsAccuracy
+    result: TrainResult
+    lr: float
+
+
+def train_method(
+    name: str,
+    zoo: Zoo,
+    target: Target,
+    budget: EqualBudget,
+    out: Path,
+    *,
+    symmetries: Symmetries | None = None,
+    report: Reporter = silent,
+) -> Trained:
+    """Train the method `name` in `out`/seed-S/NAME; learning rates are tried beside it, once for all seeds.
+
+    Finished parts are kept. Raises what `build_method` does, and UsageError where the folder holds another training.
+    """
+    seed = budget.training.seed
+    run = _Run(name, zoo, target, budget, symmetries, report)
+    lr = run.chosen_rate(out / "trials" / name) if len(budget.learning_rates) > 1 else _only_rate(budget)
+    config = replace(budget.training, lr=lr)
+    model, result = run.train(config, out / f"seed-{seed}" / name)
+    return Trained(model, result, lr)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    name: str
+    zoo: Zoo
+    target: Target
+    budget: EqualBudget
+    symmetries: Symmetries | None
+    report: Reporter
+
+    def chosen_rate(self, folder: Path) -> float:
+        """The learning rate that scores best on validation after a short training under seed 0."""
+        path = folder / _RATES
+        if not path.exists():
+            scores = {}
+            for rate in self.budget.learning_rates:
+                config = replace(self.budget.training, seed=0, lr=rate, steps=self.budget.trial_steps)
+                _, result = self.train(config, folder / f"{rate:g}")
+                scores[f"{rate:g}"] = result.best_score
+            write_json_atomic(path, scores)
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        return float(max(scores, key=lambda rate: scores[rate]))
+
+    def train(self, config: TrainConfig, folder: Path) -> tuple[Classifies | PredictsAccuracy, TrainResult]:
+        wanted = {"method": self.name, "zoo": self.zoo.id, "target": self.target.name}
+        claim(folder / "method.json", wanted | {"num_parameters": self.budget.num_parameters, **asdict(config)})
+        loaders = training_loaders(self.zoo, config, HERE, images=False)
+        architectures = self.zoo.architectures.values()
+        body = build_method(self.name, architectures, self.target.num_outputs, self.budget.num_parameters, config.seed)
+        body.fit(_graphs(self.zoo, config.batch_size))
+        model = MethodClassifier(body) if self.target.is_class else MethodPredictor(body)
+        task = _task(model, loaders["validation"], lambda batch: self.target.by_row[batch.rows], self.symmetries)
+        stage = f"training {self.name}"
+        result = train(task, EndlessBatches(loaders["train"]), config, folder, stage, self.report)
+        model.eval()
+        return model, result
+
+
+def _only_rate(budget: EqualBudget) -> float:
+    return budget.learning_rates[0] if budget.learning_rates else budget.training.lr
+
+
+def _graphs(zoo: Zoo, batch_size: int) -> Iterator[DynamicGraph]:
+    """The training networks, once."""
+    return (to_graphs(batch).graph for batch in zoo.select(split="train").loader(batch_size, targets=()))
+
+
+def _task(
+    model: MethodClassifier | MethodPredictor,
+    validation: Loader,
+    lookup: Callable[[LabelledGraphs], Tensor],
+    symmetries: Symmetries | None,
+) -> Task:
+    if isinstance(model, MethodClassifier):
+        return NetworkClassification(model, validation, lookup)
+    return AccuracyPrediction(model, validation, lookup, symmetries)
