@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.comparison import compare
 from cli.console import JsonOption, print_json, progress_bars, say, shown
 from cli.editing import editing
 from cli.efficiency import efficiency
@@ -40,12 +41,27 @@ def inr_classification(
     ablation: Annotated[
         str, typer.Option(help="A row of the paper's tables, such as encoder-only or no-augmentation.")
     ] = "none",
+    model: Annotated[
+        str, typer.Option(help="inr2jls; or methods to compare, with commas: dng, ng-gnn, ...")
+    ] = "inr2jls",
+    seeds: Annotated[int, typer.Option(min=1, help="Of a comparison: how often each method is trained.")] = 1,
+    budget: Annotated[int | None, typer.Option(min=1, help="Of a comparison: each method's parameters.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of a comparison: training steps of each method.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train INR2JLS on a zoo, classify its test networks from their latents. Stopped early? Run it again.
 
+    With --model, compare methods that classify INRs from weights and labels alone.
+
     Example: zoo bench inr-classification --zoo digits.zoo --preset demo
     """
+    from zootool.errors import UsageError
+
+    if model != "inr2jls":
+        if control != "none" or ablation != "none" or seed:
+            raise UsageError("a comparison takes no --control, --ablation or --seed", hint="it has --seeds")
+        compare(zoo, preset, model.split(","), seeds, budget, steps, out, as_json)
+        return
     from dataclasses import asdict
 
     from dng.bench.inr_classification import run_inr_classification

@@ -19,12 +19,15 @@ DEFAULT_RECIPE: dict[str, Any] = {"split_ratios": [0.6, 0.1, 0.3]}
 
 def generalization(
     zoo: Annotated[str | None, typer.Option(help="A store of classifiers. [default: build 300 digits CNNs]")] = None,
-    model: Annotated[str, typer.Option(help="dng, statistics, flat-mlp; several with commas.")] = (
-        "dng,statistics,flat-mlp"
-    ),
+    model: Annotated[
+        str, typer.Option(help="With commas: dng, statistics, flat-mlp, nfn-hnp, nfn-np, nft, ng-gnn, ng-t, stat-nn.")
+    ] = "dng,statistics,flat-mlp",
     seeds: Annotated[int, typer.Option(min=1, help="How often each model is trained.")] = 3,
     preset: Annotated[str, typer.Option(help="quick (a minute a seed on two cores) or paper.")] = "quick",
     target: Annotated[str, typer.Option(help="The column of accuracies.")] = "test_accuracy",
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Parameters of each published method. [default: as many as dng's]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Its folder. [default: runs/ZOO-generalization-PRESET]")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +43,9 @@ def generalization(
     with progress_bars() as report:
         opened = open_zoo(zoo) if zoo else _digits_cnns(Path("zoos"), report, note if as_json else say)
         folder = out or Path("runs") / f"{opened.info.name}-generalization-{preset}"
-        result = run_generalization(opened, preset, model.split(","), seeds, folder, target=target, report=report)
+        result = run_generalization(
+            opened, preset, model.split(","), seeds, folder, target=target, num_parameters=budget, report=report
+        )
         page = write_report(result, opened, folder)
     if as_json:
         print_json(_plain(result) | {"folder": str(folder)})

@@ -1,4 +1,4 @@
-"""Who predicts accuracies: the DNG-Encoder, trees on weight statistics, an MLP on flat weights.
+"""Who predicts accuracies: the DNG-Encoder, trees on weight statistics, an MLP on flat weights, published methods.
 
 Each gets the same networks, learns from the split train, is picked on validation by Kendall's tau over its checkpoints,
 and reads the test split once.
@@ -14,17 +14,21 @@ import torch
 from torch import Tensor
 
 from dng.baselines.flat_mlp import FlatMLP, flat_weights
+from dng.baselines.methods import METHODS
 from dng.baselines.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
 from dng.batches import TensorBatches
 from dng.bench.accuracy import kendall_tau
+from dng.bench.comparison.settings import EqualBudget
+from dng.bench.comparison.training import train_method
 from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.targets import Target
 from dng.bench.training import train_encoder
-from dng.predictors import AccuracyPredictor
+from dng.heads import count_parameters
+from dng.predictors import AccuracyPredictor, PredictsAccuracy
 from dng.runs import load
 from dng.seed import seeded
-from dng.train import train
+from dng.train import TrainResult, train
 from zootool.progress import Reporter
 
 
@@ -57,12 +61,7 @@ def dng(contest: Contest) -> Answer:
     result = train_encoder(material.zoo, target, chosen, contest.out / "dng", report=contest.report)
     model = load(contest.out / "dng")
     assert isinstance(model, AccuracyPredictor), "accuracies are predicted by a predictor"
-    by_row: dict[int, float] = {}
-    with torch.no_grad():
-        for batch in material.batches("test"):
-            by_row |= dict(zip(batch.rows.tolist(), model.predict(batch.graph).tolist(), strict=True))
-    size = sum(parameter.numel() for parameter in model.parameters())
-    return Answer(by_row, result.best_score, size, f"step {result.best_step}")
+    return Answer(_predictions(model, material), result.best_score, count_parameters(model), _step(result))
 
 
 def statistics(contest: Contest) -> Answer:
@@ -100,12 +99,52 @@ def flat_mlp(contest: Contest) -> Answer:
     model.eval()
     with torch.no_grad():
         predicted = torch.sigmoid(model(tensors["test"])).tolist()
-    size = sum(parameter.numel() for parameter in model.parameters())
     by_row = dict(zip(rows["test"].tolist(), predicted, strict=True))
-    return Answer(by_row, result.best_score, size, f"step {result.best_step}")
+    return Answer(by_row, result.best_score, count_parameters(model), _step(result))
 
 
-CONTENDERS: dict[str, Callable[[Contest], Answer]] = {"dng": dng, "statistics": statistics, "flat-mlp": flat_mlp}
+def published(name: str) -> Callable[[Contest], Answer]:
+    """A published method, trained exactly as the DNG-Encoder is."""
+
+    def contend(contest: Contest) -> Answer:
+        material, settings = contest.material, contest.settings
+        target = Target(material.target, torch.from_numpy(material.accuracy_by_row), 1)
+        budget = EqualBudget(replace(settings.dng.training, seed=contest.seed), settings.num_parameters)
+        folder, symmetries = contest.out.parent, settings.dng.symmetries
+        trained = train_method(name, material.zoo, target, budget, folder, symmetries=symmetries, report=contest.report)
+        assert isinstance(trained.model, PredictsAccuracy), "accuracies are predicted by a predictor"
+        by_row = _predictions(trained.model, material)
+        return Answer(by_row, trained.result.best_score, count_parameters(trained.model), _step(trained.result))
+
+    return contend
+
+
+PUBLISHED = ("nfn-hnp", "nfn-np", "nft", "ng-gnn", "ng-t", "stat-nn")
+CONTENDERS: dict[str, Callable[[Contest], Answer]] = {
+    "dng": dng,
+    "statistics": statistics,
+    "flat-mlp": flat_mlp,
+    **{name: published(name) for name in PUBLISHED},
+}
+NAMES = {
+    "dng": "DNG-Encoder",
+    "statistics": "statistics + trees",
+    "flat-mlp": "flat MLP",
+    **{name: METHODS[name].title for name in PUBLISHED},
+}
+"""What reports call them."""
+
+
+@torch.no_grad()
+def _predictions(model: PredictsAccuracy, material: Material) -> dict[int, float]:
+    by_row: dict[int, float] = {}
+    for batch in material.batches("test"):
+        by_row |= dict(zip(batch.rows.tolist(), model.predict(batch.graph).tolist(), strict=True))
+    return by_row
+
+
+def _step(result: TrainResult) -> str:
+    return f"step {result.best_step}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from dng.bench import figures
 from dng.bench.data import Zoo
 from dng.bench.figures import plain, png_bytes
+from dng.bench.generalization.contenders import NAMES
 from dng.bench.generalization.material import Material, read_material
 from dng.bench.generalization.published import published_row
 from dng.bench.generalization.run import GeneralizationResult, ModelResult, predictions_of, read_answers
@@ -17,7 +18,6 @@ from dng.bench.page import Page, ReportFigure, Section, report_figure
 from dng.bench.table import Table
 from zootool.files import write_bytes_atomic
 
-NAMES = {"dng": "DNG-Encoder", "statistics": "statistics + trees", "flat-mlp": "flat MLP"}
 _BLUE, _GREY, _ORANGE = "#2b6cb0", "#a0aec0", "#dd6b20"
 _HYPER_PARAMETERS = 4
 _ALL = "The interval is over test runs; 'tau, all' is over all checkpoints."

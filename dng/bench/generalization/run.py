@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from dng.baselines.methods import build_method
 from dng.bench.data import Zoo
-from dng.bench.generalization.contenders import CONTENDERS, Contest
+from dng.bench.generalization.contenders import CONTENDERS, PUBLISHED, Contest
 from dng.bench.generalization.material import Material, read_material
 from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs, score
-from dng.bench.generalization.settings import generalization_settings
+from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
 from dng.claim import claim
 from zootool.errors import UsageError, did_you_mean
 from zootool.files import write_json_atomic
@@ -68,6 +70,7 @@ def run_generalization(
     out: Path,
     *,
     target: str = "test_accuracy",
+    num_parameters: int | None = None,
     report: Reporter = silent,
 ) -> GeneralizationResult:
     """Run the benchmark on `zoo` and leave every answer and results.json in `out`; finished parts are kept.
@@ -78,7 +81,9 @@ def run_generalization(
         if name not in CONTENDERS:
             raise UsageError(f"there is no model {name!r}", hint=did_you_mean(name, CONTENDERS))
     material = read_material(zoo, target)
-    settings = generalization_settings(preset, zoo.architectures.values(), len(material.split("train")))
+    num_training = len(material.split("train"))
+    settings = generalization_settings(preset, zoo.architectures.values(), num_training, num_parameters)
+    _check_published(models, material, settings)
     claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset, "target": target, "settings": asdict(settings)})
     done_before = True
     for name in models:
@@ -102,6 +107,14 @@ def run_generalization(
     )
     write_json_atomic(out / RESULTS, asdict(result))
     return result
+
+
+def _check_published(models: Sequence[str], material: Material, settings: GeneralizationSettings) -> None:
+    """Raise UsageError for a method that can't take the zoo or the budget before any is trained."""
+    for name in models:
+        if name in PUBLISHED:
+            with torch.device("meta"):
+                build_method(name, material.zoo.architectures.values(), 1, settings.num_parameters)
 
 
 def read_answers(out: Path, model: str, num_seeds: int) -> list[dict[str, Any]]:

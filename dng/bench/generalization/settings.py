@@ -3,8 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+import torch
+
 from dng.bench.encoder_presets import EncoderPreset, encoder_preset
 from dng.config import EncoderConfig
+from dng.heads import count_parameters
+from dng.predictors import AccuracyPredictor, PredictorConfig
+from dng.symmetries import Symmetries
 from dng.train import TrainConfig
 from zootool.architecture import Architecture
 from zootool.errors import UsageError, did_you_mean
@@ -14,24 +19,37 @@ PRESETS = ("quick", "paper")
 
 @dataclass(frozen=True)
 class GeneralizationSettings:
-    """The DNG predictor with its training, and the training of the flat MLP."""
+    """The DNG predictor with its training, which published methods share, and the training of the flat MLP.
+
+    Published methods have `num_parameters` within 5 %, or their published sizes where that is None.
+    """
 
     dng: EncoderPreset
     flat_mlp: TrainConfig
+    num_parameters: int | None = None
 
 
 def generalization_settings(
-    preset: str, architectures: Collection[Architecture], num_training: int
+    preset: str, architectures: Collection[Architecture], num_training: int, num_parameters: int | None = None
 ) -> GeneralizationSettings:
     """`paper`: as published for zoos of this kind. `quick`: narrower and shorter, for two cores and a minute a seed.
 
-    Raises UsageError for an unknown preset.
+    In `quick` training networks are varied by `Symmetries`, and published methods have as many parameters as the DNG
+    predictor where `num_parameters` doesn't say otherwise. Raises UsageError for an unknown preset.
     """
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}", hint=did_you_mean(preset, PRESETS))
     published = encoder_preset("paper", architectures, num_training)
-    chosen = published if preset == "paper" else _quick(published)
-    return GeneralizationSettings(chosen, _FLAT_MLP)
+    if preset == "paper":
+        return GeneralizationSettings(published, _FLAT_MLP, num_parameters)
+    chosen = _quick(published)
+    return GeneralizationSettings(chosen, _FLAT_MLP, num_parameters or _size(chosen, architectures))
+
+
+def _size(preset: EncoderPreset, architectures: Collection[Architecture]) -> int:
+    config = PredictorConfig(1, preset.encoder, preset.head_dim, preset.head_dropout)
+    with torch.device("meta"):
+        return count_parameters(AccuracyPredictor(next(iter(architectures)), config))
 
 
 def _quick(published: EncoderPreset) -> EncoderPreset:
@@ -48,7 +66,7 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
         validate_every=50,
         clip=10.0,
     )
-    return EncoderPreset(encoder, 128, published.head_dropout, training)
+    return EncoderPreset(encoder, 128, published.head_dropout, training, Symmetries())
 
 
 _FLAT_MLP = TrainConfig(
