@@ -18,7 +18,7 @@ from tests.dng.baselines.neural_graphs import (
     joined,
 )
 from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn
-from zootool.architecture import Architecture
+from zootool.architecture import Activation, Architecture
 from zootool.errors import UsageError
 from zootool.nets.siren import siren_architecture
 
@@ -116,6 +116,15 @@ def test_hidden_nodes_know_their_activation() -> None:
         expected = torch.cat([torch.zeros(2, 8), rows, torch.zeros(3, 8)]).double()
         for network in added[batch.architecture_index == index]:
             torch.testing.assert_close(network, expected, rtol=0, atol=1e-12)
+
+
+def test_channels_of_heads_have_the_activation_of_their_attention() -> None:
+    layers = list(SMALL_VIT.timestamps)
+    layers[2] = replace(layers[2], activation=Activation("relu"))
+    architecture = replace(SMALL_VIT, timestamps=tuple(layers))
+    model = embedding(SMALL_VIT, VIT)
+    nodes = [model(random_graph(a, 1, dtype=torch.float64)).nodes[0, 54] for a in (architecture, SMALL_VIT)]
+    torch.testing.assert_close(nodes[0] - nodes[1], model.activations[1] - model.activations[0])
 
 
 def test_linear_layers_may_have_an_encoder_of_their_own() -> None:

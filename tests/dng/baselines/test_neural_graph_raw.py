@@ -104,6 +104,14 @@ def test_a_residual_connection_may_be_shifted_and_short() -> None:
     assert in_degrees(architecture) == [0] * 3 + [3] * 4 + [4, 5, 5, 5, 4]
 
 
+def test_a_shifted_residual_connection_ends_where_the_layer_does() -> None:
+    hidden = Timestamp("linear", 4, 4, residuals=(Residual(source=1, offset=1),))
+    architecture = Architecture(3, (Timestamp("linear", 4, 3), hidden))
+    added = raw_edges(random_graph(architecture, 1), NeuralGraphConfig())[-1]
+    assert set(edges_of([added], [3, 4, 4], row=0)) == {(3 + i, 3 + 4 + 1 + i) for i in range(3)}
+    assert in_degrees(architecture) == [0] * 3 + [3] * 4 + [4, 5, 5, 5]
+
+
 def test_parallel_edges_stay_apart_or_are_added() -> None:
     architecture = residual_siren()
     graph, counts = random_graph(architecture, 1), counts_of(architecture)

@@ -50,6 +50,17 @@ def test_biases_that_are_not_there_are_not_standardised() -> None:
     assert statistics.deviations[1, 2] == 1
 
 
+def test_biases_that_some_networks_lack_are_neither_measured_nor_standardised() -> None:
+    bare = replace(SIREN, timestamps=(replace(SIREN.timestamps[0], has_bias=False), *SIREN.timestamps[1:]), slots=())
+    parts = [random_graph(SIREN, 4, dtype=torch.float64), random_graph(bare, 4, dtype=torch.float64)]
+    batch = joined(parts)
+    statistics = measured([batch], 3)
+    torch.testing.assert_close(statistics.means[1, 0], parts[0].nodes[0].mean())
+    standard = statistics.standardised(batch).nodes[0]
+    assert standard[batch.architecture_index == 0].all()
+    assert not standard[batch.architecture_index == 1].any()
+
+
 def test_masked_edges_are_not_measured() -> None:
     parts = different_cnns()
     together, apart = measured([joined(parts)], 4), measured(parts, 4)
@@ -73,14 +84,14 @@ def test_measuring_nothing_is_refused() -> None:
 
 def test_log_degrees_are_averaged_over_the_nodes_of_all_networks() -> None:
     parts, degrees = different_cnns(), LogDegrees()
-    degrees.add_batch(joined(parts[:2]))
+    degrees.add_batch(joined([parts[0].map(lambda tensor: tensor[:1]), parts[1]]))
     plain = [0] * 2 + [2] * 4 + [4] * 4 + [4] * 4 + [4] * 3
     with_residual = [0] * 2 + [2] * 4 + [4] * 4 + [5] * 4 + [4] * 3
-    expected = sum(math.log(degree + 1) for degree in plain + with_residual) / (2 * 17)
+    expected = sum(math.log(degree + 1) for degree in plain + plain + with_residual) / 17 / 3
     assert degrees.mean == pytest.approx(expected)
     alone = LogDegrees()
     alone.add_batch(parts[1])
-    alone.add(parts[0].architecture, 2)
+    alone.add(parts[0].architecture)
     assert alone.mean == pytest.approx(expected)
 
 

@@ -179,6 +179,17 @@ def test_fitting_changes_what_is_seen() -> None:
         model.fit([random_graph(siren_architecture(3, (5, 4), 3), 1)])
 
 
+def test_what_nobody_reads_is_not_computed() -> None:
+    model, graph = build("siren with residuals", num_layers=3)
+    targets: list[list[int]] = []
+    for module in model.network.edge_updates:
+        module.register_forward_hook(
+            lambda module, inputs, blocks: targets.append([block.target.layer for block in blocks])
+        )
+    model(graph)
+    assert targets == [[1, 2, 3, 4, 2, 3, 0, 1, 2, 3, 1, 1], [4]]
+
+
 def test_dropout_is_for_training_alone() -> None:
     model, graph = build("siren")
     assert torch.equal(model(graph), model(graph))
@@ -190,6 +201,9 @@ def test_dropout_is_for_training_alone() -> None:
 def test_all_is_made_where_the_networks_are(case: str) -> None:
     model, graph = build(case)
     model.to("meta").train()(on_meta(graph)).sum().backward()
+
+
+def test_all_of_a_mixed_batch_is_made_where_the_networks_are() -> None:
     parts = different_cnns()
     mixed = NGGNN([part.architecture for part in parts], 4, NGGNNConfig(CASES["cnn"][1], dim=6))
     mixed.double().to("meta")(on_meta(joined(parts))).sum().backward()

@@ -190,6 +190,25 @@ def test_a_residual_connection_counts() -> None:
         assert (model(replace(graph, residuals=(edges,))) - model(graph)).abs().max() > 1e-6
 
 
+def test_what_nobody_reads_is_not_computed() -> None:
+    model, graph = build("siren")
+    shapes: list[tuple[int, ...]] = []
+    for module in (*model.network.layers, *model.network.edge_updates):
+        module.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    model(graph)
+    assert shapes == [(3, 14, 6), (3, 14, 14, 5), (3, 14, 6), (3, 3, 14, 5), (3, 3, 6)]
+
+
+def test_dropout_is_behind_attention_and_every_mlp() -> None:
+    model, graph = build("siren", dropout=0.4)
+    called: list[float] = []
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda module, inputs, output: called.append(module.p))
+    model(graph)
+    assert called == [0.4] * (2 * 3 + 2)
+
+
 def test_dropout_is_for_training_alone() -> None:
     model, graph = build("siren")
     assert torch.equal(model(graph), model(graph))
@@ -201,6 +220,9 @@ def test_dropout_is_for_training_alone() -> None:
 def test_all_is_made_where_the_networks_are(case: str) -> None:
     model, graph = build(case)
     model.to("meta").train()(on_meta(graph)).sum().backward()
+
+
+def test_all_of_a_mixed_batch_is_made_where_the_networks_are() -> None:
     parts = different_cnns()
     mixed = NGT([part.architecture for part in parts], 4, replace(TINY, graph=CASES["cnn"][1]))
     mixed.double().to("meta")(on_meta(joined(parts))).sum().backward()

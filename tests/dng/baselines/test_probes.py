@@ -10,7 +10,7 @@ from dng.seed import seeded
 from tests.dng.baselines.checks import assert_gradients
 from tests.dng.baselines.neural_graphs import SIREN, joined, residual_siren
 from tests.dng.graphs import permute_nodes, random_graph, random_orders, simple_vit, small_cnn
-from zootool.architecture import Activation, Architecture, Timestamp
+from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
 from zootool.nets.layers import activate
 from zootool.nets.siren import Siren, siren_architecture
 
@@ -141,6 +141,11 @@ def test_networks_run_in_full_precision_where_all_else_does_not() -> None:
         assert torch.equal(one, other)
 
 
+def with_last(**options: Any) -> Architecture:
+    layers = mlp(Activation("relu")).timestamps
+    return Architecture(2, (layers[0], replace(layers[1], **options)))
+
+
 @pytest.mark.parametrize(
     ("architecture", "reason"),
     [
@@ -148,6 +153,11 @@ def test_networks_run_in_full_precision_where_all_else_does_not() -> None:
         (residual_siren(), None),
         (small_cnn(), "layer 1 is more than linear"),
         (simple_vit(), "layer 1 is more than linear"),
+        (with_last(norm=Norm("layer")), "layer 2 is more than linear"),
+        (with_last(source_norm=Norm("layer")), "layer 2 is more than linear"),
+        (with_last(pooling=Pooling("mean")), "layer 2 is more than linear"),
+        (with_last(output_pooling=Pooling("max", size=2)), "layer 2 is more than linear"),
+        (with_last(source_activation=Activation("relu")), "layer 2 is more than linear"),
         (mlp(Activation("softplus")), "layer 1 has the activation 'softplus'"),
     ],
 )
