@@ -12,6 +12,9 @@ def efficiency(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=2, help="Networks in the larger of the two batches.")] = 64,
     runs: Annotated[int, typer.Option(min=5, help="Timed runs behind a warm-up; slow models get fewer.")] = 30,
+    rivals: Annotated[
+        bool, typer.Option("--rivals/--no-rivals", help="With the published methods, which takes longer.")
+    ] = True,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables into this file too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -22,11 +25,12 @@ def efficiency(
     from dataclasses import asdict
 
     from cli.tables import show_table
-    from dng.bench.efficiency import PUBLISHED, efficiency_cases, run_efficiency
+    from dng.bench.efficiency import PUBLISHED, efficiency_cases, rival_cases, run_efficiency
     from zootool.files import write_bytes_atomic
 
+    cases = efficiency_cases() + (rival_cases() if rivals else [])
     with progress_bars() as report:
-        result = run_efficiency(efficiency_cases(), device, batch_size, runs, report=report)
+        result = run_efficiency(cases, device, batch_size, runs, report=report)
     tables = (*result.tables(), *PUBLISHED)
     if markdown is not None:
         write_bytes_atomic(markdown, "\n".join(table.markdown() for table in tables).encode("utf-8"))

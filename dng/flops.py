@@ -63,9 +63,29 @@ def _convolution_backward(out: Any, grad: Tensor, x: Tensor, weight: Tensor, bia
     return forward * (output_mask[0] + output_mask[1])
 
 
+def _attention(out: Any, queries: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> int:
+    """Queries (.., n, c) with keys (.., m, c), and what they give with values (.., m, d)."""
+    pairs = queries[..., 0].numel() * keys.shape[-2]
+    return pairs * (queries.shape[-1] + values.shape[-1])
+
+
+def _attention_backward(
+    out: Any, grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any
+) -> int:
+    # The products of queries and keys again, then the gradients of all three and of the attention.
+    pairs = queries[..., 0].numel() * keys.shape[-2]
+    return pairs * (3 * queries.shape[-1] + 2 * values.shape[-1])
+
+
 _MULTIPLY_ADDS: dict[Any, Callable[..., int]] = {
     **dict.fromkeys((aten.mm, aten.bmm, aten.mv, aten.dot, aten.vdot), _product),
     **dict.fromkeys((aten.addmm, aten.addmm_, aten.baddbmm, aten.baddbmm_, aten.addmv, aten.addmv_), _added_product),
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten._scaled_dot_product_efficient_attention: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._scaled_dot_product_flash_attention_backward: _attention_backward,
+    aten._scaled_dot_product_efficient_attention_backward: _attention_backward,
     aten.convolution: _convolution,
     aten.convolution_backward: _convolution_backward,
 }

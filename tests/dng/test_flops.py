@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dng.flops import count_flops
 from dng.message import ScaledSum
@@ -73,3 +74,17 @@ def test_counting_changes_no_result() -> None:
     found = []
     count_flops(lambda: found.append(layer(ones(2, 3))))
     assert torch.equal(found[0], layer(ones(2, 3)))
+
+
+def test_fused_attention_counts_as_its_products_do() -> None:
+    queries, keys, values = ones(2, 3, 5, 8), ones(2, 3, 7, 8), ones(2, 3, 7, 8)
+    attend = nn.functional.scaled_dot_product_attention
+    with sdpa_kernel(SDPBackend.MATH):
+        by_parts = count_flops(lambda: attend(queries, keys, values))
+    assert by_parts == 2 * (2 * 3) * (5 * 7) * (8 + 8)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        assert count_flops(lambda: attend(queries, keys, values)) == by_parts
+        for tensor in (queries, keys, values):
+            tensor.requires_grad_()
+        # Forward, then queries with keys once more and four gradients of products, of equal size each.
+        assert count_flops(lambda: attend(queries, keys, values).sum().backward()) == by_parts * 7 // 2

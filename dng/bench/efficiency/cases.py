@@ -28,12 +28,13 @@ class Case:
 
     `build(False)` is the model as it is used. `build(True)` gives the same results from the formulas as they stand:
     every Fourier feature (no polynomials) and the latent generator's first layer on every pair of a spatial vector
-    and a memory.
+    and a memory. Where there is no fast path, both are the same.
     """
 
     name: str
     architecture: Architecture
     build: Callable[[bool], nn.Module]
+    has_fast_path: bool = True
 
     def networks(self, count: int) -> DynamicGraph:
         """`count` networks with weights and biases as large as trained ones: uniform in +-0.5."""

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import dng.bench.efficiency
 from cli.main import app
 from dng.bench.data import siren_architecture
-from dng.bench.efficiency import PUBLISHED, Case, efficiency_cases, run_efficiency
+from dng.bench.efficiency import PUBLISHED, Case, efficiency_cases, rival_cases, run_efficiency
 from dng.bench.efficiency.cases import INREncoding
 from dng.bench.efficiency.measure import latency, peak_bytes
 from dng.bench.efficiency.run import flops_per_network_and_once
@@ -147,7 +147,7 @@ def test_devices_that_are_not_there_are_named() -> None:
 def test_the_command_writes_both_kinds_of_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dng.bench.efficiency, "efficiency_cases", lambda: [tiny_case()])
     path = tmp_path / "efficiency.md"
-    command = ["bench", "efficiency", "--runs", "5", "--batch-size", "3", "--markdown", str(path)]
+    command = ["bench", "efficiency", "--runs", "5", "--batch-size", "3", "--no-rivals", "--markdown", str(path)]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
     text = path.read_text()
@@ -165,3 +165,20 @@ def test_cuda_measures_the_same_flops_and_some_time() -> None:
     costs = (on_cuda.single, on_cuda.batch)
     assert replace(on_cuda, single=on_cpu.single, batch=on_cpu.batch) == on_cpu
     assert all(cost.peak_bytes > 0 and cost.latency.seconds > 0 for cost in costs)
+
+
+def test_rivals_take_the_flops_that_follow_from_their_formulas() -> None:
+    """NFN's are the published ones; what a neural graph costs depends on how absent edges are treated."""
+    costs = {case.name: flops_per_network_and_once(case.build(True).eval(), case.networks(1))[0] / 1e9
+             for case in rival_cases()}  # fmt: skip
+    published = {row[0]: float(row[1]) for row in PUBLISHED[0].rows}
+    assert costs["NFN (HNP), 28x28x1"] == pytest.approx(published["NFN"], rel=0.005)
+    assert costs["INR2ARRAY + classifier, 28x28x1"] == pytest.approx(published["NFT"], rel=0.06)
+    ours = flops(ENCODE, as_written=False)[0] / 1e9
+    assert all(cost > ours for name, cost in costs.items() if "28x28x1" in name)
+
+
+def test_a_case_without_a_fast_path_is_measured_once() -> None:
+    cases = [replace(tiny_case(), has_fast_path=False)]
+    (measurement,) = run_efficiency(cases, "cpu", batch_size=2, num_runs=5).measurements
+    assert measurement.as_written

@@ -1,0 +1,47 @@
+"""What the published methods cost, at their published sizes: MNIST INRs (paper, Table 5) and SimpleViTs (Table 8)."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from dng.baselines.baseline import Baseline
+from dng.baselines.inr2array import INR2Array, LatentTransformer
+from dng.baselines.nfn import NFN
+from dng.baselines.ng_gnn import NGGNN
+from dng.baselines.ng_t import NGT
+from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
+from dng.bench.efficiency.cases import NUM_CLASSES, Case
+from dng.graph import DynamicGraph
+from zootool.architecture import Architecture
+
+
+class LatentArrayClassifier(nn.Module):
+    """INR2ARRAY's encoder and the classifier of its latents: what a new INR goes through."""
+
+    def __init__(self, siren: Architecture) -> None:
+        super().__init__()
+        self.encoder = INR2Array([siren], INR2Array.presets["inr"]).encoder
+        self.classifier = LatentTransformer(INR2Array.presets["inr"].dim, NUM_CLASSES)
+
+    def forward(self, graph: DynamicGraph) -> Tensor:
+        return self.classifier(self.encoder(graph))
+
+
+def rival_cases() -> list[Case]:
+    """NFN, INR2ARRAY and its classifier, NG-GNN and NG-T on MNIST INRs; NG-GNN and NG-T on SimpleViTs."""
+    siren, vit = siren_architecture(2, (32, 32), 1), simple_vit_architecture(SimpleVitConfig())
+    return [
+        Case("NFN (HNP), 28x28x1", siren, _method(NFN, siren, "inr-mnist", NUM_CLASSES), has_fast_path=False),
+        Case("NFN (NP), 28x28x1", siren, _method(NFN, siren, "inr-np-mnist", NUM_CLASSES), has_fast_path=False),
+        Case("INR2ARRAY + classifier, 28x28x1", siren, lambda _: LatentArrayClassifier(siren), has_fast_path=False),
+        Case("NG-GNN, 64 probes, 28x28x1", siren, _method(NGGNN, siren, "inr-probes-6m", NUM_CLASSES), False),
+        Case("NG-T, 64 probes, 28x28x1", siren, _method(NGT, siren, "inr-probes-6m", NUM_CLASSES), False),
+        Case("NG-GNN, SimpleViT", vit, _method(NGGNN, vit, "vit", 1), has_fast_path=False),
+        Case("NG-T, SimpleViT", vit, _method(NGT, vit, "vit", 1), has_fast_path=False),
+    ]
+
+
+def _method(
+    kind: type[Baseline], architecture: Architecture, preset: str, num_outputs: int
+) -> Callable[[bool], nn.Module]:
+    return lambda _: kind([architecture], num_outputs, kind.presets[preset])  # type: ignore[call-arg]
