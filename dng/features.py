@@ -51,7 +51,8 @@ class FourierFeatures(nn.Module):
         turns = torch.cat([self.frequencies, self.frequencies]) * (2 * math.pi)
         ahead = torch.zeros_like(turns)
         ahead[len(self.frequencies) :] = math.pi / 2
-        return torch.sin(torch.addcmul(ahead, x[..., None], turns))
+        angles = torch.addcmul(ahead, x[..., None], turns)
+        return torch.sin(angles) if angles.requires_grad else angles.sin_()
 
     def project(
         self, x: Float[Tensor, "*shape"], linear: nn.Linear, kept: WhileUnchanged | None = None
