@@ -16,6 +16,11 @@ VIT = NeuralGraphConfig(attention=True, activations=ACTIVATIONS)
 
 
 BATCH_NORM = replace(small_cnn().timestamps[0], norm=Norm("batch"))
+SOFT_OUTPUTS = Architecture(
+    2, (Timestamp("linear", 3, 2), Timestamp("linear", 3, 3, activation=Activation("softplus")))
+)
+TALL = Architecture(1, (Timestamp("conv", 2, 1, edges_per_pair=5, kernel=(5, 1)),))
+CONVOLVED_VIT = Architecture(3, (Timestamp("conv", 6, 3, kernel=(1, 1)), *SMALL_VIT.timestamps[1:]))
 OTHER_PIXELS = cnn((3, 3, 3), ("relu",) * 3, positions=4)
 
 
@@ -32,6 +37,8 @@ OTHER_PIXELS = cnn((3, 3, 3), ("relu",) * 3, positions=4)
         ([replace(small_cnn(), timestamps=(BATCH_NORM, *small_cnn().timestamps[1:]))], None, "layer 1 has a norm"),
         ([Architecture(6, SMALL_VIT.timestamps[1:2])], None, "attention doesn't follow"),
         ([Architecture(24, SMALL_VIT.timestamps[2:3])], None, "attention doesn't follow"),
+        ([TALL], CNN, "layer 1 has a kernel of 5 x 1"),
+        ([CONVOLVED_VIT], VIT, "layer 1 of a transformer is of kind conv"),
         ([simple_vit()], CNN, "transformers go with attention=True"),
         ([small_cnn()], VIT, "transformers go with attention=True"),
         ([residual_cnn(3), residual_cnn(5)], replace(CNN, hidden_layers=4), "5 hidden layers, and 4.*DNG-Encoder"),
@@ -44,6 +51,7 @@ OTHER_PIXELS = cnn((3, 3, 3), ("relu",) * 3, positions=4)
             replace(CNN, repeat_nodes=True),
             "differ in the pixels.*DNG-Encoder",
         ),
+        ([SOFT_OUTPUTS], CNN, None),
         ([SIREN], replace(INR, activations=ACTIVATIONS), "layer 1 has the activation 'sine'"),
         ([small_cnn()], replace(CNN, num_probes=3), "probes run plain MLPs only"),
     ],

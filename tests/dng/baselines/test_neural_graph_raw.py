@@ -108,6 +108,7 @@ def test_a_shifted_residual_connection_ends_where_the_layer_does() -> None:
     hidden = Timestamp("linear", 4, 4, residuals=(Residual(source=1, offset=1),))
     architecture = Architecture(3, (Timestamp("linear", 4, 3), hidden))
     added = raw_edges(random_graph(architecture, 1), NeuralGraphConfig())[-1]
+    assert added.features.shape == (1, 3, 1, 1)
     assert set(edges_of([added], [3, 4, 4], row=0)) == {(3 + i, 3 + 4 + 1 + i) for i in range(3)}
     assert in_degrees(architecture) == [0] * 3 + [3] * 4 + [4, 5, 5, 5]
 
