@@ -1,9 +1,10 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dng.baselines.neural_graph_config import ACTIVATIONS
 from dng.baselines.ng_gnn import INR, NGGNN, NGGNNConfig
@@ -182,10 +183,12 @@ def test_fitting_changes_what_is_seen() -> None:
 def test_what_nobody_reads_is_not_computed() -> None:
     model, graph = build("siren with residuals", num_layers=3)
     targets: list[list[int]] = []
+
+    def note(module: nn.Module, inputs: tuple, blocks: Any) -> None:
+        targets.append([block.target.layer for block in blocks])
+
     for module in model.network.edge_updates:
-        module.register_forward_hook(
-            lambda module, inputs, blocks: targets.append([block.target.layer for block in blocks])
-        )
+        module.register_forward_hook(note)
     model(graph)
     assert targets == [[1, 2, 3, 4, 2, 3, 0, 1, 2, 3, 1, 1], [4]]
 
