@@ -11,6 +11,7 @@ from cli.editing import editing
 from cli.efficiency import efficiency
 from cli.forward_fit import forward_fit
 from cli.generalization import generalization
+from cli.paper_tables import tables
 
 if TYPE_CHECKING:
     from dng.bench.inr_classification import ClassificationResult
@@ -26,6 +27,7 @@ def bench() -> None:
 app.command("forward-fit")(forward_fit)
 app.command("efficiency")(efficiency)
 app.command("generalization")(generalization)
+app.command("tables")(tables)
 app.command("editing")(editing)
 
 

@@ -23,7 +23,7 @@ def generalization(
         str, typer.Option(help="With commas: dng, statistics, flat-mlp, nfn-hnp, nfn-np, nft, ng-gnn, ng-t, stat-nn.")
     ] = "dng,statistics,flat-mlp",
     seeds: Annotated[int, typer.Option(min=1, help="How often each model is trained.")] = 3,
-    preset: Annotated[str, typer.Option(help="quick (a minute a seed on two cores) or paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="demo, quick (a minute a seed on two cores) or paper.")] = "quick",
     target: Annotated[str, typer.Option(help="The column of accuracies.")] = "test_accuracy",
     budget: Annotated[
         int | None, typer.Option(min=1, help="Parameters of each published method. [default: as many as dng's]")

@@ -14,7 +14,7 @@ from dng.train import TrainConfig
 from zootool.architecture import Architecture
 from zootool.errors import UsageError, did_you_mean
 
-PRESETS = ("quick", "paper")
+PRESETS = ("demo", "quick", "paper")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class GeneralizationSettings:
 def generalization_settings(
     preset: str, architectures: Collection[Architecture], num_training: int, num_parameters: int | None = None
 ) -> GeneralizationSettings:
-    """`paper`: as published for zoos of this kind. `quick`: narrower and shorter, for two cores and a minute a seed.
+    """`paper`: as published for zoos of this kind. `quick`: narrower and shorter, for two cores and a minute a seed;
+    `demo`: the same for a tenth of the networks, to see that everything works.
 
     In `quick` training networks are varied by `Symmetries`, and published methods have as many parameters as the DNG
     predictor where `num_parameters` doesn't say otherwise. Raises UsageError for an unknown preset.
@@ -43,6 +44,8 @@ def generalization_settings(
     if preset == "paper":
         return GeneralizationSettings(published, _FLAT_MLP, num_parameters)
     chosen = _quick(published)
+    if preset == "demo":
+        chosen = replace(chosen, training=replace(chosen.training, steps=120, batch_size=32))
     return GeneralizationSettings(chosen, _FLAT_MLP, num_parameters or _size(chosen, architectures))
 
 

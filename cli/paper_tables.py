@@ -1,0 +1,117 @@
+"""`zoo bench tables`: the paper's tables, at the scale that a machine can bear."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import JsonOption, note, print_json, progress_bars, say, shown
+
+if TYPE_CHECKING:
+    from zootool import Zoo
+    from zootool.progress import Reporter
+
+_DIGITS_SIRENS: dict[str, Any] = {"init": "shared", "steps": 1000, "copies": 0}
+_DIGITS_CNNS: dict[str, Any] = {"split_ratios": [0.6, 0.1, 0.3]}
+_DIGITS_VITS: dict[str, Any] = {"split_ratios": [0.5, 0.1, 0.4]}
+_NUM_CNNS, _NUM_VITS = 120, 60
+
+
+def tables(
+    scale: Annotated[str, typer.Option(help="demo (20 minutes on two cores), cpu (hours) or paper.")] = "demo",
+    only: Annotated[str, typer.Option(help="Which of the paper's tables.")] = "1,2,5,7,8",
+    zoo: Annotated[
+        list[str] | None, typer.Option(help="Stores to run on, several times. [default: build zoos on digits]")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="I/N: every N-th cell, from cell I on (0/4 to 3/4).")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/tables-SCALE]")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the paper's tables cell by cell, ours beside the published numbers. Stopped early? Run it again.
+
+    Example: zoo bench tables --scale demo
+    """
+    from dataclasses import asdict
+
+    from cli.tables import show_table
+    from dng.bench.tables import run_tables, table_jobs
+    from dng.bench.tables import scale as scale_of
+    from zootool import open_zoo
+    from zootool.build.extents import parse_share
+
+    scale_of(scale)
+    chosen, share = _numbers(only), parse_share(unit) or (0, 1)
+    folder = out or Path("runs") / f"tables-{scale}"
+    tell = note if as_json else say
+    with progress_bars() as report:
+        zoos = [open_zoo(path) for path in zoo] if zoo else _digits_zoos(chosen, report, tell)
+        jobs = table_jobs(zoos, chosen, scale)
+        costs = _costs(scale, report) if 5 in chosen and share[0] == 0 else None
+        result = run_tables(jobs, scale, folder, share, costs, report)
+    if as_json:
+        print_json(asdict(result) | {"folder": str(folder)})
+        return
+    for table in result.tables():
+        show_table(table)
+    say(f"look at {shown(folder / 'report.html')}; the numbers are in {shown(folder / 'results.json')}")
+
+
+def _numbers(text: str) -> set[int]:
+    from zootool.errors import UsageError, printable
+
+    try:
+        return {int(word) for word in text.split(",")}
+    except ValueError as error:
+        raise UsageError(f"can't read --only {printable(text, 60)}", hint="write it like --only 1,2,7") from error
+
+
+def _costs(scale: str, report: "Reporter") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from dng.bench.efficiency import PUBLISHED, efficiency_cases, rival_cases, run_efficiency
+
+    runs = 5 if scale == "demo" else 30
+    result = run_efficiency([*efficiency_cases(), *rival_cases()], "cpu", 2 if scale == "demo" else 64, runs, report)
+    return {"tables": [asdict(table) for table in (*result.tables(), *PUBLISHED)]}
+
+
+def _digits_zoos(chosen: set[int], report: "Reporter", tell: Any) -> "list[Zoo]":
+    """Zoos of digits for the tables that are asked for, built and converted where they aren't there."""
+    from zootool.build import build_sirens, load_recipe
+    from zootool.build.classifiers import build_classifiers
+    from zootool.build.cnn_recipe import CnnRecipe
+    from zootool.build.recipe import load_recipe_of
+    from zootool.build.vit_recipe import VitRecipe
+    from zootool.images import load_images
+
+    digits = load_images("digits")
+
+    def sirens(folder: Path) -> None:
+        build_sirens(digits, load_recipe("inr-nfn", "digits", _DIGITS_SIRENS), folder, report=report)
+
+    def cnns(folder: Path) -> None:
+        recipe = load_recipe_of(CnnRecipe, "small-cnn", "digits", _DIGITS_CNNS)
+        build_classifiers(digits, recipe, folder, runs=_NUM_CNNS, report=report)
+
+    def vits(folder: Path) -> None:
+        recipe = load_recipe_of(VitRecipe, "simple-vit", "digits", _DIGITS_VITS)
+        build_classifiers(digits, recipe, folder, runs=_NUM_VITS, report=report)
+
+    builders = {"digits-sirens": ({1, 7}, sirens), "digits-cnns": ({2}, cnns), "digits-vits": ({8}, vits)}
+    return [
+        _converted(Path("zoos") / f"tables-{name}", build, report, tell)
+        for name, (wanted, build) in builders.items()
+        if wanted & chosen
+    ]
+
+
+def _converted(folder: Path, build: Any, report: "Reporter", tell: Any) -> "Zoo":
+    from zootool import open_zoo
+    from zootool.convert import convert
+
+    store = folder.with_name(f"{folder.name}.zoo")
+    if not store.exists():
+        build(folder)
+        convert(folder, store, report=report)
+        tell(f"built {shown(store)}")
+    return open_zoo(store)

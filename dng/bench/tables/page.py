@@ -1,0 +1,93 @@
+"""The tables as Markdown and as a page: ours beside the paper's, with the scale wherever they differ in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dng.baselines.methods import METHODS
+from dng.bench.generalization.contenders import NAMES
+from dng.bench.page import Page, Section
+from dng.bench.table import Table
+from dng.bench.tables.cells import Cell
+from dng.bench.tables.published import PUBLISHED, TITLES, published
+from zootool.files import write_bytes_atomic
+
+_NOT_COMPARABLE = (
+    "The paper's numbers were measured on whole zoos with its own budgets. A cell of scale {scale} says how methods "
+    "compare under this budget on this zoo, not how they compare with the paper."
+)
+
+
+@dataclass(frozen=True)
+class TablesResult:
+    """All cells that are there, and what methods couldn't take."""
+
+    scale: str
+    zoos: dict[str, str]
+    cells: tuple[Cell, ...]
+    refused: dict[str, str]
+    costs: dict[str, Any] | None = None
+
+    def tables(self) -> list[Table]:
+        """One per table of the paper that has a cell."""
+        return [_table(self, number) for number in TITLES if any(cell.table == number for cell in self.cells)]
+
+
+def title_of(method: str) -> str:
+    """What reports call a method."""
+    if method == "inr2jls":
+        return "INR2JLS"
+    return METHODS[method].title if method in METHODS else NAMES.get(method, method)
+
+
+def _table(result: TablesResult, number: int) -> Table:
+    cells = {(cell.method, cell.column): cell for cell in result.cells if cell.table == number}
+    columns = list(dict.fromkeys(column for _, column in cells))
+    rows = []
+    for method in dict.fromkeys(method for method, _ in cells):
+        own = [cells.get((method, column)) for column in columns]
+        size = next(cell.num_parameters for cell in own if cell is not None)
+        texts = [_text(result, number, method, column, cells.get((method, column))) for column in columns]
+        rows.append((title_of(method), f"{size:,}", *texts, _elsewhere(number, method, columns)))
+    refused = {place: reason for place, reason in result.refused.items() if place.startswith(f"table-{number}/")}
+    note = _NOT_COMPARABLE.format(scale=result.scale)
+    header = ("method", "parameters", *(f"{column} ({result.scale})" for column in columns), "published (paper scale)")
+    return Table(TITLES[number], header, tuple(rows), " ".join([note, *_reasons(refused)]))
+
+
+def _text(result: TablesResult, number: int, method: str, column: str, cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    wanted = published(number, method, column)
+    return cell.text() if wanted is None else f"{cell.text()} [{result.scale}; published {wanted}]"
+
+
+def _reasons(refused: dict[str, str]) -> list[str]:
+    return [f"{place}: {reason}." for place, reason in refused.items()]
+
+
+def _elsewhere(number: int, method: str, columns: Sequence[str]) -> str:
+    """What the paper has for the method in columns that weren't run here."""
+    others = PUBLISHED[number].get(method, {})
+    return "; ".join(f"{column} {text}" for column, text in others.items() if column not in columns) or "-"
+
+
+def write_page(result: TablesResult, out: Path) -> Path:
+    """Write tables.md and report.html; returns the page's path."""
+    tables = result.tables()
+    costs = [Table(**table) for table in (result.costs or {}).get("tables", ())]
+    everything = [*tables, *costs]
+    write_bytes_atomic(out / "tables.md", "\n".join(table.markdown() for table in everything).encode("utf-8"))
+    Page(
+        title=f"The paper's tables at scale {result.scale}",
+        subtitle=f"{len(result.cells)} cells on {len(result.zoos)} zoos. " + _NOT_COMPARABLE.format(scale=result.scale),
+        numbers=(),
+        notes=tuple(_reasons(result.refused)),
+        sections=tuple(Section(table.caption, "", table=table) for table in everything),
+        facts={
+            "command": f"zoo bench tables --scale {result.scale}",
+            **{f"zoo {k}": v for k, v in result.zoos.items()},
+        },
+    ).write(out / "report.html")
+    return out / "report.html"
