@@ -133,6 +133,13 @@ def test_sides_that_are_no_multiple_of_the_tiles_are_extended() -> None:
     assert (equalise(np.full((1, 3, 4), 100, np.uint8), tiles=3, clip=1.0) == 191).all()
 
 
+def test_sides_are_extended_by_reflection_without_the_last_pixel() -> None:
+    # Behind the column of 100 comes that of 250 again: its tile has two of each, of which 100 and level 0 count up to
+    # level 100, as two zeros do in the tile before.
+    columns = np.tile(np.array([0, 0, 0, 250, 100], np.uint8), (1, 5, 1))
+    assert equalise(columns, tiles=3, clip=1.0)[0, :, 4].tolist() == [128] * 5
+
+
 def test_an_image_of_a_tile_each_way_is_equalised_as_a_whole() -> None:
     levels = random_images(2, 16, 1)[..., 0] // 4
     spread_out = equalise(levels, tiles=1, clip=256.0)
