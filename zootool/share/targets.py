@@ -115,9 +115,9 @@ class LocalTarget(Target):
     def listing(self) -> dict[str, Found]:
         found = {}
         for path in self._files():
+            # Another publisher may have removed it since.
             with suppress(FileNotFoundError):
-                if not is_temporary(path):
-                    found[path.relative_to(self.folder).as_posix()] = Found(path.stat().st_size)
+                found[path.relative_to(self.folder).as_posix()] = Found(path.stat().st_size)
         return found
 
     def read(self, path: str) -> bytes | None:

@@ -179,7 +179,7 @@ def test_what_is_overwritten_meanwhile_is_noticed(
     with pytest.raises(IntegrityError, match="edges/c/1 has other bytes after the upload"):
         publish(first, url, workers=1)
     assert "manifest.json" not in open_target(url).listing()
-    monkeypatch.undo()
+    monkeypatch.setattr(ObjectStoreTarget, "put", put)
     assert set(publish(first, url).to_upload) >= {"edges/c/1", "manifest.json"}
     pull(Address(url), tmp_path / "y.zoo")
     assert contents(tmp_path / "y.zoo") == contents(first)
@@ -199,10 +199,32 @@ def test_a_failed_attempt_lets_the_next_one_in_at_once(
     monkeypatch.setattr(ObjectStoreTarget, "put", failing)
     with pytest.raises(MissingError, match="the line is cut"):
         publish(first, url, workers=1)
-    monkeypatch.undo()
+    monkeypatch.setattr(ObjectStoreTarget, "put", put)
     plan = publish(first, url)
     assert "edges/c/0" in plan.present
     assert set(contents(first)) | set(DERIVED_FILES) >= open_target(url).listing().keys()
+
+
+def test_what_was_overwritten_between_two_attempts_goes_up_anew(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, (first, second) = f"{s3}/x.zoo", zoos(tmp_path)
+    put = ObjectStoreTarget.put
+
+    def failing(self: ObjectStoreTarget, path: str, source: Path, sha256: str) -> str | None:
+        if path == "nodes/c/0":
+            raise MissingError("the line is cut")
+        return put(self, path, source, sha256)
+
+    monkeypatch.setattr(ObjectStoreTarget, "put", failing)
+    with pytest.raises(MissingError, match="the line is cut"):
+        publish(first, url, workers=1)
+    monkeypatch.setattr(ObjectStoreTarget, "put", put)
+    open_target(url).put_bytes("edges/c/1", (second / "edges/c/1").read_bytes())
+    plan = publish(first, url)
+    assert "edges/c/0" in plan.present
+    assert "edges/c/1" in plan.to_upload
+    pull(Address(url), tmp_path / "y.zoo")
 
 
 @pytest.mark.parametrize("content", [b'{"publisher": ', b"[]", b'{"publisher":"x","arrived":{"edges/c/0":["?"]}}'])

@@ -4,20 +4,22 @@ import hashlib
 import inspect
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from tests.zootool.share.fake_hub import Addition, Hub, HubFiles, fake_module
+from tests.zootool.share.fake_hub import Hub, HubFiles, fake_module
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError, UsageError
+from zootool.share import upload as upload_module
 from zootool.share.address import Address
 from zootool.share.hub import HubTarget
 from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.pull_part import pull_part
+from zootool.share.upload import Upload
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import verify
 
@@ -98,21 +100,37 @@ def test_who_publishes_second_is_refused(hub: Hub, tmp_path: Path, monkeypatch: 
     assert covered(hub) == contents(first)
 
 
-def test_what_the_hub_forbids_isnt_tried_again(hub: Hub, tmp_path: Path) -> None:
+class _NeverCancelling(ThreadPoolExecutor):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait)
+
+
+def test_what_the_hub_forbids_isnt_tried_again(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zoo(tmp_path / "x.zoo")
     hub.refusal = 403
+    # However late the main thread is to cancel what waits, nothing more is begun.
+    monkeypatch.setattr(upload_module, "ThreadPoolExecutor", _NeverCancelling)
     with pytest.raises(MissingError, match=r"the hub allows no creating hf://datasets/me/small.*hf auth login"):
         publish(tmp_path / "x.zoo", URL, workers=1)
     assert hub.refused == 1
 
 
-def test_a_large_file_goes_up_under_its_digest(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zootool.share.hub._SMALL_BYTES", 0)
+@pytest.mark.parametrize("small_bytes", [0, 1 << 20])
+def test_what_goes_up_has_its_digest(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_bytes: int
+) -> None:
+    monkeypatch.setattr("zootool.share.hub._SMALL_BYTES", small_bytes)
     write_zoo(tmp_path / "x.zoo")
     publish(tmp_path / "x.zoo", URL)
     assert covered(hub) == contents(tmp_path / "x.zoo")
     hub.files = None
-    monkeypatch.setattr(Addition, "upload_info", SimpleNamespace(sha256=bytes(32)))
+    run = Upload.run
+
+    def changing(self: Upload) -> None:
+        (tmp_path / "x.zoo/zarr.json").write_bytes(b"changed meanwhile")
+        run(self)
+
+    monkeypatch.setattr(Upload, "run", changing)
     with pytest.raises(IntegrityError, match="isn't what the manifest lists"):
         publish(tmp_path / "x.zoo", URL)
 

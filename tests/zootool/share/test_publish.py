@@ -6,6 +6,7 @@ from tests.zootool.share.killed import killed
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError, UsageError
 from zootool.files import is_temporary
+from zootool.share import plan as plan_module
 from zootool.share import publish as publish_module
 from zootool.share.claim import read_listing
 from zootool.share.publish import publish
@@ -62,7 +63,7 @@ def test_half_a_replacement_is_no_zoo(tmp_path: Path, monkeypatch: pytest.Monkey
         publish(tmp_path / "new.zoo", str(out), workers=1)
     with pytest.raises(IntegrityError, match="never finished"):
         open_zoo(out)
-    monkeypatch.undo()
+    monkeypatch.setattr(LocalTarget, "put", put)
     publish(tmp_path / "new.zoo", str(out))
     assert open_zoo(out).id == new
     assert contents(out, *DERIVED_FILES) == contents(tmp_path / "new.zoo")
@@ -123,6 +124,11 @@ def test_places_that_arent_for_zoos_are_refused(tmp_path: Path, monkeypatch: pyt
     for place in (tmp_path / "x.zoo", tmp_path / "x.zoo" / "inside"):
         with pytest.raises(UsageError, match="is the store itself"):
             publish(tmp_path / "x.zoo", str(place))
+    write_zoo(tmp_path / "other.zoo", seed=4)
+    publish(tmp_path / "other.zoo", str(tmp_path / "large"))
+    monkeypatch.setattr(plan_module, "MAX_MANIFEST_BYTES", 100)
+    with pytest.raises(UsageError, match="holds something else"):
+        publish(tmp_path / "x.zoo", str(tmp_path / "large"))
     monkeypatch.setattr(publish_module, "MAX_FILES_PER_FOLDER", 2)
     with pytest.raises(UsageError, match=r"the folder \S+ has \d files, hubs accept.*larger shards"):
         publish(tmp_path / "x.zoo", str(tmp_path / "out"))

@@ -5,6 +5,7 @@ import pytest
 from tests.zootool.servers import ServedFolder as Served
 from tests.zootool.share.killed import killed
 from tests.zootool.share.small_zoos import contents, flipped, remote, write_zoo
+from tests.zootool.store.small_stores import reseal
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.files import canonical_json
 from zootool.share import address as address_module
@@ -134,6 +135,25 @@ def test_a_manifest_of_any_size_isnt_read(served: Served, tmp_path: Path, monkey
     (served.folder / "x.zoo/manifest.json").write_bytes(b"")
     with pytest.raises(IntegrityError, match="claims 0 bytes"):
         pull(remote(served), tmp_path / "y.zoo")
+
+
+def test_files_that_agree_but_are_no_zoo_are_refused(served: Served, tmp_path: Path) -> None:
+    (served.folder / "x.zoo/zoo.json").write_bytes(b'{"format":"zoo","format_version":"1.0"}')
+    reseal(served.folder / "x.zoo", "zoo.json")
+    with pytest.raises(FormatError, match=r"zoo\.json"):
+        pull(remote(served), tmp_path / "y.zoo")
+    assert not (tmp_path / "y.zoo").exists()
+
+
+def test_a_name_that_is_taken_meanwhile_stays(served: Served, tmp_path: Path) -> None:
+    def taking(content: bytes) -> bytes:
+        (tmp_path / "y.zoo").mkdir()
+        return content
+
+    served.slips = {"x.zoo/nets.parquet": [taking]}
+    with pytest.raises(UsageError, match="exists"):
+        pull(remote(served), tmp_path / "y.zoo")
+    assert list((tmp_path / "y.zoo").iterdir()) == []
 
 
 def test_two_pulls_of_one_name_dont_meet(served: Served, tmp_path: Path) -> None:

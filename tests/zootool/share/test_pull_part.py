@@ -43,6 +43,7 @@ def test_a_part_takes_no_more_than_it_needs(served: Served, tmp_path: Path) -> N
         pull_part(remote(served), tmp_path / "z.zoo", limit=1, columns=["lable"])
     with pytest.raises(MissingError, match="no network"):
         pull_part(remote(served), tmp_path / "z.zoo", where="label=77")
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_networks_and_tables_that_differ_are_refused(served: Served, tmp_path: Path) -> None:

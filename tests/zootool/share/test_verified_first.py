@@ -8,6 +8,7 @@ import pytest
 
 from tests.zootool.share.small_zoos import write_zoo
 from zootool.errors import IntegrityError
+from zootool.share.object_store import ObjectStoreTarget
 from zootool.share.publish import publish
 from zootool.share.targets import LocalTarget
 from zootool.share.upload import Upload
@@ -39,7 +40,7 @@ def test_what_arrives_cut_off_is_noticed_before_the_manifest(tmp_path: Path, mon
     with pytest.raises(IntegrityError, match="edges/c/1 has 10 bytes after the upload"):
         publish(tmp_path / "x.zoo", str(tmp_path / "out"))
     assert not (tmp_path / "out" / "manifest.json").exists()
-    monkeypatch.undo()
+    monkeypatch.setattr(LocalTarget, "put", put)
     publish(tmp_path / "x.zoo", str(tmp_path / "out"))
     assert verify(tmp_path / "out", "deep").passed
 
@@ -97,3 +98,23 @@ def test_a_file_that_changes_after_it_was_verified_doesnt_go_up(
         with pytest.raises(IntegrityError, match="never finished"):
             open_zoo(url)
         shard.write_bytes(before)
+
+
+def test_a_file_that_changes_while_the_client_reads_it_doesnt_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_zoo(tmp_path / "x.zoo")
+    url = f"memory://{tmp_path.name}"
+    fs = ObjectStoreTarget(url)._fs  # fsspec keeps one for equal settings
+    put = fs.put_file
+
+    def changing(source: str, place: str) -> None:
+        if place.endswith("nodes/c/0"):
+            os.truncate(source, 50)
+        put(source, place)
+
+    monkeypatch.setattr(fs, "put_file", changing)
+    with pytest.raises(IntegrityError, match="nodes/c/0 isn't what the manifest lists, or changed"):
+        publish(tmp_path / "x.zoo", url)
+    with pytest.raises(IntegrityError, match="never finished"):
+        open_zoo(url)
