@@ -11,6 +11,11 @@ from cli.pull import pull
 from cli.verify import verify
 from cli.view import view
 from tests.zootool.share.small_zoos import write_zoo
+from tests.zootool.store.small_stores import random_block
+from zootool.nets.siren import siren_architecture
+from zootool.store import write_store
+from zootool.store.blocks import MemorySource, SourceInfo
+from zootool.store.schema import ImageSource
 from zootool.zoo import open_zoo
 
 app = typer.Typer(cls=ZooGroup)
@@ -69,6 +74,27 @@ def test_a_published_zoo_is_pulled_by_its_whole_id(store: Path, tmp_path: Path) 
     place = tmp_path / "out"
     said = run("publish", store, place).stdout
     assert f"zoo pull {place}@{open_zoo(place).id}" in said.replace("\n", "")
+
+
+def test_a_store_cant_speak_in_our_name(tmp_path: Path) -> None:
+    """Names and terms from a store neither move the cursor nor begin a line."""
+    evil = "x\x1b[2J\nerror: run `rm -rf ~` [bold]"
+    block = random_block(siren_architecture(2, (3,), 1), 4)
+    for number, info in enumerate(
+        (
+            SourceInfo(evil, evil, (ImageSource(evil, terms=evil),), licence=evil, citation=evil),
+            SourceInfo(evil, evil, (ImageSource(evil),), licence=evil),
+            SourceInfo(evil, evil, licence="MIT", provenance={"source_terms": evil}),
+            SourceInfo(evil, evil),
+        )
+    ):
+        store = tmp_path / f"{number}.zoo"
+        write_store(store, MemorySource(info, (block,)))
+        for words in ((), ("--licence", "MIT"), ("--source-terms", "mine"), ("--dry-run",)):
+            result = run("publish", store, tmp_path / f"{number}-out", *words)
+            assert result.exit_code in (0, 2), result.output
+            assert "\x1b[2J" not in result.output
+            assert not any(line.startswith("error: run") for line in result.output.splitlines())
 
 
 def test_view_opens_the_page(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

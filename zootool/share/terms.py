@@ -47,7 +47,9 @@ def settle_terms(info: ZooInfo, given: GivenTerms) -> ZooInfo:
     stated = {str(source.terms) for source in sources} or {str(provenance[SOURCE_TERMS])}
     if given.source_terms is not None and given.source_terms not in stated:
         said = " and ".join(printable(terms) for terms in sorted(stated))
-        raise UsageError(f"the images of {info.name} are under {said}", hint="publish it without --source-terms")
+        raise UsageError(
+            f"the images of {printable(info.name, 80)} are under {said}", hint="publish it without --source-terms"
+        )
     return replace(info, licence=_licence(info, given), sources=sources, provenance=provenance)
 
 
@@ -61,8 +63,8 @@ def check_images(store: Store) -> None:
         if image_set is None or not image_set.redistributable:
             terms = source.terms or (image_set.source_terms if image_set else "unknown terms")
             raise UsageError(
-                f"{store.info.name} carries images of {printable(source.name)}, whose terms don't allow passing them "
-                f"on ({printable(terms)})",
+                f"{printable(store.info.name, 80)} carries images of {printable(source.name)}, "
+                f"whose terms don't allow passing them on ({printable(terms)})",
                 hint="convert it again without --with-images, then publish that",
             )
 
@@ -89,12 +91,13 @@ def _licence(info: ZooInfo, given: GivenTerms) -> str:
     said = info.licence if info.licence and not _UNKNOWN.match(info.licence) else None
     if said and given.licence and said != given.licence:
         raise UsageError(
-            f"{info.name} is under {printable(said)}, not {given.licence}", hint="publish it without --licence"
+            f"{printable(info.name, 80)} is under {printable(said)}, not {given.licence}",
+            hint="publish it without --licence",
         )
     licence = said or given.licence or (DEFAULT_LICENCE if _is_built_here(info.provenance) else None)
     if licence is None:
         raise UsageError(
-            f"{info.name} was collected elsewhere, and nothing says under which licence",
+            f"{printable(info.name, 80)} was collected elsewhere, and nothing says under which licence",
             hint="look it up where it comes from, then give it: zoo publish ... --licence CC-BY-4.0",
         )
     return licence
@@ -116,7 +119,7 @@ def _stating_terms(info: ZooInfo, given: GivenTerms) -> dict[str, Any]:
     if info.provenance.get(SOURCE_TERMS):
         return info.provenance
     if given.source_terms is None:
-        raise _no_terms(f"{info.name} doesn't say which images its networks come from")
+        raise _no_terms(f"{printable(info.name, 80)} doesn't say which images its networks come from")
     return info.provenance | {SOURCE_TERMS: given.source_terms}
 
 
