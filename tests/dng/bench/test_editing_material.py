@@ -19,7 +19,9 @@ from zootool.errors import BadDataError, MissingError, UsageError
 from zootool.nets.siren import siren_architecture
 from zootool.zoo import Zoo
 
-RELU = replace(SIREN, timestamps=tuple(replace(t, activation=Activation("relu")) for t in SIREN.timestamps))
+HIDDEN, LAST = SIREN.timestamps[:-1], SIREN.timestamps[-1]
+RELU = replace(SIREN, timestamps=(*(replace(t, activation=Activation("relu")) for t in HIDDEN), LAST))
+ALL_SINES = replace(SIREN, timestamps=(*HIDDEN, replace(LAST, activation=HIDDEN[0].activation)))
 
 
 def test_images_in_another_range_are_judged_in_minus_one_to_one() -> None:
@@ -80,6 +82,7 @@ def test_published_settings(digits_zoo: Zoo) -> None:
         (siren_architecture(2, (4, 4), 3), "have 3 outputs, its images 1 channels"),
         (NARROW, "its networks aren't SIRENs"),
         (RELU, "its networks aren't SIRENs"),
+        (ALL_SINES, "its networks aren't SIRENs"),
     ],
 )
 def test_networks_that_cannot_be_edited_are_named(tmp_path: Path, architecture: Architecture, message: str) -> None:
