@@ -51,6 +51,10 @@ METHODS: dict[str, Method] = {
 }
 
 
+class RefusedError(UsageError):
+    """A method can't take a zoo, or can't have the size that it is asked for."""
+
+
 def method(name: str) -> Method:
     """The method of this name. Raises UsageError."""
     if name not in METHODS:
@@ -74,11 +78,12 @@ def build_method(
 ) -> Baseline:
     """A method for a zoo's networks, at its published size or with about `budget` parameters.
 
-    Raises UsageError for an unknown name, a zoo that the method can't take, a budget that it can't meet.
+    Raises UsageError for an unknown name, RefusedError for a zoo that the method can't take and a budget that it can't
+    meet.
     """
     found, kind = method(name), zoo_kind(architectures)
     if kind not in found.presets:
-        raise UsageError(
+        raise RefusedError(
             f"{name} can't take the zoo: nothing was published for it on zoos like this ({kind})",
             hint="methods that can: " + ", ".join(other for other, known in METHODS.items() if kind in known.presets),
         )
@@ -89,7 +94,10 @@ def build_method(
     def build(config: Any) -> Baseline:
         return found.model(architectures, num_outputs, config)
 
-    if budget is not None:
-        config = fit_to_budget(config, build, budget, name)
-    with seeded(seed, name):
-        return build(config)
+    try:
+        if budget is not None:
+            config = fit_to_budget(config, build, budget, name)
+        with seeded(seed, name):
+            return build(config)
+    except UsageError as error:
+        raise RefusedError(error.message, hint=error.hint) from error

@@ -33,7 +33,7 @@ def generalization_settings(
     preset: str, architectures: Collection[Architecture], num_training: int, num_parameters: int | None = None
 ) -> GeneralizationSettings:
     """`paper`: as published for zoos of this kind. `quick`: narrower and shorter, for two cores and a minute a seed;
-    `demo`: the same for a tenth of the networks, to see that everything works.
+    `demo`: fewer and smaller still, to see that everything works; it learns next to nothing.
 
     In `quick` training networks are varied by `Symmetries`, and published methods have as many parameters as the DNG
     predictor where `num_parameters` doesn't say otherwise. Raises UsageError for an unknown preset.
@@ -45,7 +45,8 @@ def generalization_settings(
         return GeneralizationSettings(published, _FLAT_MLP, num_parameters)
     chosen = _quick(published)
     if preset == "demo":
-        chosen = replace(chosen, training=replace(chosen.training, steps=120, batch_size=32))
+        chosen = _demo(chosen)
+        num_parameters = num_parameters or _DEMO_PARAMETERS
     return GeneralizationSettings(chosen, _FLAT_MLP, num_parameters or _size(chosen, architectures))
 
 
@@ -72,6 +73,12 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
     return EncoderPreset(encoder, 128, published.head_dropout, training, Symmetries())
 
 
+def _demo(quick: EncoderPreset) -> EncoderPreset:
+    encoder = replace(quick.encoder, dim=32, head_dim=8)
+    return replace(quick, encoder=encoder, head_dim=64, training=replace(quick.training, steps=40, batch_size=8))
+
+
+_DEMO_PARAMETERS = 40_000
 _FLAT_MLP = TrainConfig(
     steps=600, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=1e-2, decay="cosine", validate_every=20
 )

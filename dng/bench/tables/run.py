@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dng.baselines.methods import METHODS, zoo_kind
+from dng.baselines.methods import METHODS, RefusedError, zoo_kind
 from dng.bench.data import Zoo
 from dng.bench.tables.cells import Cell, Job
 from dng.bench.tables.page import TablesResult, write_page
@@ -77,6 +77,7 @@ def run_tables(
     for index, job in enumerate(jobs):
         path = out / job.folder / "cell.json"
         if index % share[1] == share[0] and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_json_atomic(path, _measure(job, path.parent, report))
     cells, refused = _read(jobs, out)
     found = TablesResult(scale_name, ids, tuple(cells), refused, costs)
@@ -88,7 +89,7 @@ def run_tables(
 def _measure(job: Job, folder: Path, report: Reporter) -> dict[str, object]:
     try:
         return {"cell": asdict(job.measure(folder / "runs", report))}
-    except UsageError as error:
+    except RefusedError as error:
         return {"refused": error.message}
 
 

@@ -1,0 +1,138 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from dng.bench.comparison.settings import EqualBudget
+from dng.bench.tables import run as module
+from dng.bench.tables import run_tables, scale, scales, table_jobs
+from dng.bench.tables.cells import Cell, Job
+from dng.bench.tables.page import title_of
+from dng.bench.tables.published import CONTROLS, PUBLISHED, published
+from dng.train import TrainConfig
+from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
+from zootool.errors import UsageError
+from zootool.zoo import Zoo
+
+FEW = EqualBudget(TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=2), 110_000)
+
+
+@pytest.fixture
+def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), seeds=2, encoders=FEW, with_probes=FEW))
+
+
+@pytest.fixture
+def cnns(tmp_path: Path) -> Zoo:
+    return write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
+
+
+def only(jobs: list[Job], *methods: str) -> list[Job]:
+    return [job for job in jobs if job.method in methods]
+
+
+def test_a_zoo_has_a_column_in_the_tables_of_its_kind(digits_zoo: Zoo, cnns: Zoo) -> None:
+    jobs = table_jobs([digits_zoo, cnns], {1, 2, 7, 8}, "demo")
+    assert {(job.table, job.column) for job in jobs} == {(1, "digits"), (7, "digits"), (2, "cnns")}
+    methods = {table: [job.method for job in jobs if job.table == table] for table in (1, 2, 7)}
+    assert methods[1] == [*PUBLISHED[1], *CONTROLS[1]]
+    # NFN and NFT can't take networks of several shapes.
+    assert methods[2] == ["ng-gnn", "ng-t", "dng", "statistics"]
+    assert methods[7] == ["ng-gnn", "ng-t", "dng", "nfn-hnp", "nft"]
+
+
+def test_cells_are_measured_over_seeds_and_set_beside_the_paper(
+    small_scale: None, digits_zoo: Zoo, cnns: Zoo, tmp_path: Path
+) -> None:
+    jobs = only(table_jobs([digits_zoo, cnns], {2, 7}, "demo"), "dng", "statistics")
+    found = run_tables(jobs, "demo", tmp_path / "out")
+    assert [(cell.table, cell.method, len(cell.scores)) for cell in found.cells] == [
+        (2, "dng", 2), (2, "statistics", 2), (7, "dng", 2)
+    ]  # fmt: skip
+    generalization, classification = found.tables()
+    assert classification.rows[0][0] == "DNG-Encoder"
+    assert " ± " in classification.rows[0][2]
+    assert "mnist 96.60 ± 0.09" in classification.rows[0][3]
+    assert "not how they compare with the paper" in classification.note
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "scale demo" in page
+    assert "96.60" in page
+    assert generalization.markdown() in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_finished_cells_are_kept_and_shares_meet_in_one_folder(
+    small_scale: None, cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = only(table_jobs([cnns], {2}, "demo"), "dng", "statistics")
+    first = run_tables(jobs, "demo", tmp_path / "out", share=(0, 2))
+    assert [cell.method for cell in first.cells] == ["dng"]
+    second = run_tables(jobs, "demo", tmp_path / "out", share=(1, 2))
+    assert [cell.method for cell in second.cells] == ["dng", "statistics"]
+    monkeypatch.setattr(module, "_measure", None)
+    assert run_tables(jobs, "demo", tmp_path / "out").cells == second.cells
+
+
+def test_a_method_that_cant_take_a_zoo_leaves_its_reason(
+    small_scale: None, digits_zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight = replace(FEW, num_parameters=1_000)
+    monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), with_probes=tight))
+    jobs = only(table_jobs([digits_zoo], {1}, "demo"), "dng-probes")
+    found = run_tables(jobs, "demo", tmp_path / "out")
+    assert found.cells == ()
+    assert "more than a budget of 1,000" in found.refused["table-1/digits/dng-probes"]
+    assert "more than a budget of 1,000" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_another_zoo_or_scale_needs_another_folder(small_scale: None, cnns: Zoo, tmp_path: Path) -> None:
+    jobs = only(table_jobs([cnns], {2}, "demo"), "statistics")
+    run_tables(jobs, "demo", tmp_path / "out")
+    with pytest.raises(UsageError, match="holds a run with scale=demo"):
+        run_tables(jobs, "cpu", tmp_path / "out")
+    other = write_run_zoo(tmp_path / "other" / "cnns.zoo", NARROW)
+    with pytest.raises(UsageError, match="holds a run with zoo_id"):
+        run_tables(only(table_jobs([other], {2}, "demo"), "statistics"), "demo", tmp_path / "out")
+
+
+def test_cells_at_another_scale_say_so_beside_the_published_number() -> None:
+    cell = Cell(7, "dng", "mnist", (41.0, 43.0), 400_000, 1.0)
+    found = module.TablesResult("cpu", {"mnist": "x"}, (cell,), {})
+    (table,) = found.tables()
+    assert table.rows[0][2] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
+    assert table.header[2] == "mnist (cpu)"
+
+
+def test_published_numbers_are_the_papers() -> None:
+    assert published(1, "inr2jls", "cifar100") == "42.4 ± 0.32"
+    assert published(2, "dng", "cnn-wild-park") == "0.8743 ± 0.0021"
+    assert published(8, "ng-t", "simple-vit-zoo") == "0.8917 ± 0.002"
+    assert published(7, "nft", "mnist") is None
+    assert all(title_of(method) != method for rows in PUBLISHED.values() for method in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["--only", "3"], "table 3 isn't one of", "--ablation"),
+        (["--only", "one"], "can't read --only", "--only 1,2,7"),
+        (["--scale", "dem"], "there is no scale 'dem'", "demo"),
+        (["--unit", "5/4"], "5/4", ""),
+    ],
+)
+def test_wrong_commands(words: list[str], message: str, hint: str, cnns: Zoo, tmp_path: Path) -> None:
+    command = ["bench", "tables", "--zoo", str(tmp_path / "cnns.zoo"), "--out", str(tmp_path / "out"), *words]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert hint in done.output
+
+
+def test_the_command_fills_the_tables_of_given_zoos(cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PUBLISHED, 2, {})
+    command = ["bench", "tables", "--zoo", str(tmp_path / "cnns.zoo"), "--out", str(tmp_path / "out"), "--only", "2"]
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    assert [cell["method"] for cell in json.loads(done.stdout)["cells"]] == ["statistics"]
