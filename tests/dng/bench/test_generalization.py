@@ -17,6 +17,7 @@ from dng.bench.generalization.run import GeneralizationResult, predictions_of, r
 from dng.bench.generalization.scores import bootstrap_tau, last_of_runs, score
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
 from dng.config import HETEROGENEOUS_CNN_ENCODER
+from dng.symmetries import Symmetries
 from dng.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool.errors import BadDataError, UsageError
@@ -184,3 +185,43 @@ def test_published_rows_belong_to_published_zoos() -> None:
     assert published_row("cnn-wild-park", ())["NG-T"] == 0.817
     assert published_row("", ("digits",)) == {}
     assert published_row("small-cnn-zoo", ("mnist",)) == {}
+
+
+def test_published_methods_compete_at_equal_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
+    monkeypatch.setattr(module, "generalization_settings", lambda *_: replace(TINY, num_parameters=20_000))
+    result = run_generalization(zoo, "quick", ["stat-nn"], 1, tmp_path / "run")
+    assert abs(result.model("stat-nn").num_parameters - 20_000) <= 1_000
+    assert mean_tau(result.model("stat-nn")) > 0.5
+    assert "StatNN" in write_report(result, zoo, tmp_path / "run").read_text(encoding="utf-8")
+
+
+def test_a_method_that_cant_take_the_zoo_stops_before_any_training(tmp_path: Path) -> None:
+    zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
+    with pytest.raises(UsageError, match="nft can't take the zoo"):
+        run_generalization(zoo, "quick", ["dng", "nft"], 1, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_networks_are_varied_where_the_settings_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW)
+    found = {}
+    for name, symmetries in (("plain", None), ("varied", Symmetries(relabel=False, mirror=False))):
+        short = replace(TINY.dng, training=replace(TRAINING, steps=3, validate_every=3), symmetries=symmetries)
+        settings = replace(TINY, dng=short)
+        monkeypatch.setattr(module, "generalization_settings", lambda *_, settings=settings: settings)
+        run_generalization(zoo, "quick", ["dng"], 1, tmp_path / name)
+        found[name] = read_answers(tmp_path / name, "dng", 1)[0]["by_row"]
+    assert found["plain"] != found["varied"]
+
+
+def test_presets_differ_in_size_and_in_symmetries() -> None:
+    quick, demo, paper = (generalization_settings(name, [NARROW], 100) for name in ("quick", "demo", "paper"))
+    assert quick.dng.symmetries == demo.dng.symmetries == Symmetries()
+    assert paper.dng.symmetries is None
+    assert (demo.num_parameters, paper.num_parameters) == (40_000, None)
+    assert quick.num_parameters is not None
+    assert demo.dng.training.steps < quick.dng.training.steps
+    assert generalization_settings("quick", [NARROW], 100, 5_000).num_parameters == 5_000
