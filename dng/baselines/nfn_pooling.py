@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dng.heads import mlp_head
 from zootool.architecture import Architecture
 
 Weights = Sequence[Float[Tensor, "batch _channels _targets _sources"]]
@@ -48,12 +49,4 @@ class HNPPool(nn.Module):
 
 def nfn_head(in_dim: int, num_outputs: int, hidden_dim: int = 1000, dropout: float = 0.5) -> nn.Sequential:
     """The published head: two of (Linear, ReLU, dropout), then Linear."""
-    return nn.Sequential(
-        nn.Linear(in_dim, hidden_dim),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden_dim, hidden_dim),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden_dim, num_outputs),
-    )
+    return mlp_head(in_dim, hidden_dim, num_outputs, dropout)
