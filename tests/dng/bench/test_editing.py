@@ -15,7 +15,7 @@ from dng.bench.editing.edits import dilate
 from dng.bench.editing.folder import RunFolder
 from dng.bench.editing.material import Material, read_material
 from dng.bench.editing.methods import LABELS, build_method
-from dng.bench.editing.report import results_tables, write_report
+from dng.bench.editing.report import examples_figure, results_tables, write_report
 from dng.bench.editing.results import EditingResult, Pictures
 from dng.bench.editing.run import run_editing
 from dng.bench.editing.settings import MethodSettings
@@ -175,6 +175,8 @@ def test_the_report_holds_tables_and_figure(finished: tuple[Path, EditingResult]
     editors, predictors = results_tables(result)
     assert [row[0] for row in editors.rows] == ["no edit", "edit of the rendering", *(LABELS[n] for n in EDITORS)]
     assert [row[0] for row in predictors.rows] == ["DNG (INR2JLS)"]
+    drawn = [axis.get_ylabel() for axis in examples_figure(result.edits[0], RunFolder(out)).axes[::8]]
+    assert drawn == ["original", "target", "no edit", "edit of the rendering", *LABELS.values()]
     markdown = (out / "table.md").read_text(encoding="utf-8")
     for table in (editors, predictors):
         for row in table.rows:
@@ -182,6 +184,7 @@ def test_the_report_holds_tables_and_figure(finished: tuple[Path, EditingResult]
     assert (out / "dilate.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "dilate.png").stat().st_size > 10_000
     assert page.count('src="data:image/png;base64,') == page.count("src=") == 1
+    assert len(page) > 20_000
 
 
 @pytest.mark.usefixtures("shortly")
