@@ -128,8 +128,8 @@ def test_networks_of_one_batch_are_changed_by_their_own_architectures() -> None:
     with seeded(3):
         changed = vary(graph, Symmetries(relabel=False, mirror=False))
     torch.testing.assert_close(logits(changed, images()), logits(graph, images()))
-    turned = mirror(graph, torch.full((6,), 4))
-    torch.testing.assert_close(logits(turned, images().transpose(-1, -2)), logits(graph, images()))
+    flipped = mirror(graph, torch.ones(6, dtype=torch.int64))
+    torch.testing.assert_close(logits(flipped, images().flip(-1)), logits(graph, images()))
     assert all(bool((edge[~mask] == 0).all()) for edge, mask in zip(changed.edges, masks, strict=True))
 
 
@@ -149,3 +149,13 @@ def test_transformers_are_relabelled_alone() -> None:
         changed = vary(graph, Symmetries())
     assert all(torch.equal(a, b) for a, b in zip(changed.edges[:-3], graph.edges[:-3], strict=True))
     assert not torch.equal(changed.nodes[-1], graph.nodes[-1])
+
+
+def test_kernels_stay_where_a_layer_reads_places() -> None:
+    """A linear layer behind a flattened feature map would have to be mirrored too."""
+    first = Timestamp("conv", 3, 1, 9, kernel=(3, 3), activation=Activation("gelu"))
+    architecture = Architecture(1, (first, Timestamp("flatten_linear", 2, 3, edges_per_pair=4)), family="cnn")
+    graph = random_graph(architecture, batch=8)
+    with seeded(0):
+        changed = vary(graph, Symmetries(relabel=False))
+    assert torch.equal(changed.edges[0], graph.edges[0])
