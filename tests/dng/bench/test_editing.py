@@ -108,11 +108,11 @@ def test_a_finished_run_is_skipped(
 
 @pytest.mark.usefixtures("shortly")
 def test_a_stopped_run_goes_on_and_gives_the_same_numbers(small_zoo: Zoo, tmp_path: Path) -> None:
-    wanted = ("quick", ["ng-gnn"], ["erode", "gradient"], 2)
+    wanted = ("quick", ["nfn-np", "ng-gnn"], ["erode", "gradient"], 1)
     whole = run_editing(small_zoo, *wanted, tmp_path / "whole")
 
     def stop(stage: str, done: int, total: int) -> None:
-        if stage == "NG-GNN learns to erode, seed 1" and done == 5:
+        if stage == "NG-GNN learns to erode, seed 0" and done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -125,11 +125,9 @@ def test_a_stopped_run_goes_on_and_gives_the_same_numbers(small_zoo: Zoo, tmp_pa
 
     resumed = run_editing(small_zoo, *wanted, tmp_path / "stopped", report=note)
     # Of what was finished nothing is trained again, and what was begun goes on from its last save.
-    assert steps.pop("NG-GNN learns to erode, seed 1") == [4, 5, 6]
-    assert set(steps) == {f"NG-GNN learns to gradient, seed {seed}" for seed in (0, 1)}
+    assert steps.pop("NG-GNN learns to erode, seed 0") == [4, 5, 6]
+    assert set(steps) == {f"{name} learns to gradient, seed 0" for name in ("NFN (NP)", "NG-GNN")}
     assert without_seconds(resumed) == without_seconds(whole)
-    first, second = whole.edits[0].method("ng-gnn").test_mse
-    assert first != second
     assert whole.edits[0].no_edit != whole.edits[1].no_edit
 
 
@@ -192,6 +190,7 @@ def test_several_seeds_have_a_mean_and_a_deviation(small_zoo: Zoo, tmp_path: Pat
     result = run_editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 2, tmp_path)
     (table,) = results_tables(result)
     low, high = sorted(result.edits[0].methods[0].test_mse)
+    assert low < high
     assert table.rows[-1][2] == f"{(low + high) / 2:.4f} ± {(high - low) / 2**0.5:.4f}"
     assert table.rows[0][3] == "1.000"
     assert "over 2 seeds" in table.caption
