@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64, UInt8
 
 from zootool.architecture import ARRAYS, Architecture, ArrayName
 from zootool.errors import FormatError, IntegrityError, MissingError, printable
@@ -15,6 +17,7 @@ from zootool.store.arrays import FlatArray
 from zootool.store.layout import parse_layout
 from zootool.store.manifest import Manifest, entry_of, parse_manifest
 from zootool.store.nets import NetsFile
+from zootool.store.pack import DIGEST_BYTES, Packed
 from zootool.store.schema import (
     ARCHITECTURES_JSON,
     IMAGES,
@@ -62,6 +65,8 @@ class Store:
             if length or name != "exact":
                 self.arrays[name] = self._open_array(name, length)
         self._resident: dict[tuple[str, int], np.ndarray] = {}
+        self._is_local = isinstance(storage, LocalStorage)
+        self._last_checked: tuple[tuple[int, bytes], Packed] | None = None
         self._covered(ZARR_JSON)
         self._check_files()
         self._pin()
@@ -111,7 +116,14 @@ class Store:
         return np.searchsorted(self._first_rows, rows, side="right") - 1
 
     def gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
-        """The part of an array that belongs to each of `rows`, all of one segment: (networks, array_length)."""
+        """The part of an array that belongs to each of `rows`, all of one segment: (networks, array_length).
+
+        Networks from elsewhere are compared with their digests, and an IntegrityError names one that differs: while a
+        remote store is read, another version of it may take its place.
+        """
+        return self._gather(name, span, rows) if self._is_local else self._checked(span, rows).rows[name]
+
+    def _gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
         length = span.architecture.array_length(name)
         if length == 0:
             return np.empty((len(rows), 0), dtype=np.uint8 if name == "exact" else np.float32)
@@ -120,6 +132,10 @@ class Store:
     def resident_segment(self, name: ArrayName, span: SegmentSpan) -> np.ndarray:
         """A whole segment as (count, array_length), read once and kept in memory. Not to be written to."""
         key = name, span.first_row
+        if key not in self._resident and not self._is_local:
+            whole = self._checked(span, np.arange(span.first_row, span.first_row + span.count))
+            self._resident |= {(array, span.first_row): rows for array, rows in whole.rows.items()}
+            self._last_checked = None
         if key not in self._resident:
             length = span.architecture.array_length(name)
             start = span.offsets[name]
@@ -127,8 +143,31 @@ class Store:
             self._resident[key] = flat.reshape(span.count, length)
         return self._resident[key]
 
+    def _checked(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Packed:
+        key = span.first_row, rows.tobytes()
+        # Arrays are asked for one after another, and a digest needs all of them: the last networks stay at hand.
+        kept = self._last_checked
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        packed = Packed({name: self._gather(name, span, rows) for name in ARRAYS})
+        wrong = rows[(packed.digests() != self._digests[rows]).any(axis=1)]
+        if len(wrong):
+            raise IntegrityError(
+                f"network {wrong[0]} of {printable(self.storage.name)} differs from its digest",
+                hint="its zoo may have been replaced by another version: open it again",
+            )
+        self._last_checked = key, packed
+        return packed
+
+    @cached_property
+    def _digests(self) -> UInt8[np.ndarray, "networks 32"]:
+        # The file as a whole is what the manifest vouches for: a part of it may be another version's already.
+        table = pq.read_table(pa.BufferReader(self._covered(NETS_PARQUET)), columns=["digest"])
+        column = table["digest"].combine_chunks()
+        return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(self), DIGEST_BYTES)
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_resident": {}}
+        return self.__dict__ | {"_resident": {}, "_last_checked": None}
 
     def _open_array(self, name: str, length: int | None) -> FlatArray:
         path = f"{name}/{ZARR_JSON}"

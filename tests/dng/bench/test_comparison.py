@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from dng.bench.comparison.settings import EqualBudget, classification_budget
 from dng.bench.comparison.training import train_method
 from dng.bench.targets import Target, read_target
 from dng.predictors import MethodPredictor
-from dng.train import TrainConfig
+from dng.train import TrainConfig, TrainResult
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool import open_zoo
 from zootool.errors import BadDataError, UsageError
@@ -75,7 +76,7 @@ def test_an_interrupted_comparison_goes_on(
     with monkeypatch.context() as patch:
         calls = []
 
-        def stop_at_the_second(*arguments: object, **_: object) -> None:
+        def stop_at_the_second(*arguments: Any) -> TrainResult:
             calls.append(arguments)
             if len(calls) == 2:
                 raise KeyboardInterrupt
