@@ -86,6 +86,9 @@ def test_the_report_shows_scores_zoo_and_verdict(finished: tuple[Zoo, Path, Gene
         assert name in page
         assert name in table
     assert page.count("<img") == 3
+    assert "trained on networks varied by" in page
+    paper = write_report(replace(result, preset="paper"), zoo, out).read_text(encoding="utf-8")
+    assert "varied by" not in paper
     assert (out / "scatter.png").stat().st_size > 5000
 
 
