@@ -10,6 +10,7 @@ from zootool.errors import MissingError, UsageError
 from zootool.images import load_images
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
+from zootool.store import WriteOptions, write_store
 from zootool.store.blocks import MemorySource, SourceInfo
 from zootool.store.schema import ImageSource
 from zootool.zoo import open_zoo, verify
@@ -56,3 +57,12 @@ def test_images_that_may_not_be_passed_on_are_refused(tmp_path: Path) -> None:
     source = ImageSource("cifar10", terms="no licence stated")
     with pytest.raises(UsageError, match="the terms of cifar10 don't allow"):
         images_of(MemorySource(SourceInfo("x", sources=(source,)), [random_block(siren_architecture(2, (3,), 1), 1)]))
+
+
+def test_networks_that_are_not_finite_stay_in_a_subset(tmp_path: Path) -> None:
+    block = random_block(siren_architecture(2, (3,), 1), 6)
+    next(iter(block.tensors.values()))[2] = np.nan
+    source = MemorySource(SourceInfo("strange"), [block])
+    write_store(tmp_path / "x.zoo", source, WriteOptions(nonfinite="keep"))
+    subset(open_zoo(tmp_path / "x.zoo"), tmp_path / "y.zoo")
+    assert open_zoo(tmp_path / "y.zoo").nets["is_finite"].tolist() == [True, True, False, True, True, True]
