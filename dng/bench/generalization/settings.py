@@ -46,7 +46,6 @@ def generalization_settings(
     chosen = _quick(published)
     if preset == "demo":
         chosen = _demo(chosen)
-        num_parameters = num_parameters or _DEMO_PARAMETERS
     return GeneralizationSettings(chosen, _FLAT_MLP, num_parameters or _size(chosen, architectures))
 
 
@@ -74,11 +73,10 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
 
 
 def _demo(quick: EncoderPreset) -> EncoderPreset:
-    encoder = replace(quick.encoder, dim=32, head_dim=8)
-    return replace(quick, encoder=encoder, head_dim=64, training=replace(quick.training, steps=40, batch_size=8))
+    encoder = replace(quick.encoder, dim=16, head_dim=4)
+    return replace(quick, encoder=encoder, head_dim=32, training=replace(quick.training, steps=40, batch_size=8))
 
 
-_DEMO_PARAMETERS = 40_000
 _FLAT_MLP = TrainConfig(
     steps=600, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=1e-2, decay="cosine", validate_every=20
 )

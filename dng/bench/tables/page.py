@@ -81,10 +81,10 @@ def write_page(result: TablesResult, out: Path) -> Path:
     write_bytes_atomic(out / "tables.md", "\n".join(table.markdown() for table in everything).encode("utf-8"))
     Page(
         title=f"The paper's tables at scale {result.scale}",
-        subtitle=f"{len(result.cells)} cells on {len(result.zoos)} zoos. " + _NOT_COMPARABLE.format(scale=result.scale),
+        subtitle=f"Cells: {len(result.cells)}, zoos: {len(result.zoos)}. " + _NOT_COMPARABLE.format(scale=result.scale),
         numbers=(),
         notes=tuple(_reasons(result.refused)),
-        sections=tuple(Section(table.caption, "", table=table) for table in everything),
+        sections=tuple(Section(table.caption.partition(":")[0], "", table=table) for table in everything),
         facts={
             "command": f"zoo bench tables --scale {result.scale}",
             **{f"zoo {k}": v for k, v in result.zoos.items()},
