@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
     "ng-gnn-probes": Method("NG-GNN, 64 probes", NGGNN, {"inr": "inr-probes"}),
     "ng-t": Method("NG-T", NGT, _as_named()),
     "ng-t-probes": Method("NG-T, 64 probes", NGT, {"inr": "inr-probes"}),
-    "stat-nn": Method("StatNN", StatNN, {"small-cnn": "small-cnn", "wild-park": "wild-park", "vit": "wild-park"}),
+    "stat-nn": Method("StatNN", StatNN, {"small-cnn": "small-cnn", "wild-park": "wild-park", "vit": "small-cnn"}),
 }
 
 

@@ -104,3 +104,11 @@ def test_gradients_and_batches_of_the_encoder_with_probes() -> None:
 def test_the_encoder_with_probes_refuses_convolutions() -> None:
     with pytest.raises(UsageError, match="dng can't take the zoo: layer 1 is more than linear"):
         DynamicGraphModel([small_cnn()], 1, DynamicGraphConfig(EncoderConfig(dim=8, num_frequencies=4), num_probes=5))
+
+
+@pytest.mark.parametrize("name", [name for name, known in METHODS.items() if "vit" in known.presets])
+def test_methods_for_transformers_are_built_for_one(name: str) -> None:
+    graph = random_graph(simple_vit(dim=8, depth=1, heads=2, dim_head=4, mlp=8), batch=2)
+    model = build_method(name, graph.architectures, 1, budget=60_000).eval()
+    with torch.no_grad():
+        assert model(graph).shape == (2, 1)
