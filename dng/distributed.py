@@ -94,6 +94,8 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
     dist.init_process_group("nccl" if is_cuda else "gloo", device_id=device if is_cuda else None)
     try:
         yield place
+        # All leave together: gloo's threads may abort a process whose peer has gone while they still listen to it.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
