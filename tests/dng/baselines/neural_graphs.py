@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from dng.baselines.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
@@ -142,6 +142,17 @@ def joined(graphs: Sequence[DynamicGraph]) -> DynamicGraph:
     residuals = tuple(ResidualEdges(target, residual, networks) for (target, residual), networks in found.items())
     architectures = tuple(graph.architecture for graph in graphs)
     return DynamicGraph(architectures, tuple(edges), tuple(nodes), tuple(masks), (), whose, residuals)
+
+
+def assert_all_is_on_meta(model: nn.Module, graph: DynamicGraph, num_outputs: int) -> None:
+    """Logits and gradients are made where the networks are: torch refuses to mix what is made elsewhere with them."""
+    logits = model.to("meta").train()(on_meta(graph))
+    assert logits.is_meta
+    assert logits.shape == (graph.batch_size, num_outputs)
+    logits.sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(gradients) > 10, "most parameters take part"
+    assert all(gradient.is_meta for gradient in gradients)
 
 
 def on_meta(graph: DynamicGraph) -> DynamicGraph:

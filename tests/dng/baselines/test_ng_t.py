@@ -20,9 +20,9 @@ from tests.dng.baselines.checks import (
 from tests.dng.baselines.neural_graphs import (
     SIREN,
     SMALL_VIT,
+    assert_all_is_on_meta,
     different_cnns,
     joined,
-    on_meta,
     permuted,
     symmetric_cases,
 )
@@ -219,13 +219,13 @@ def test_dropout_is_for_training_alone() -> None:
 @pytest.mark.parametrize("case", ["siren with residuals", "vit", "cnn with pixels"])
 def test_all_is_made_where_the_networks_are(case: str) -> None:
     model, graph = build(case)
-    model.to("meta").train()(on_meta(graph)).sum().backward()
+    assert_all_is_on_meta(model, graph, num_outputs=4)
 
 
 def test_all_of_a_mixed_batch_is_made_where_the_networks_are() -> None:
     parts = different_cnns()
     mixed = NGT([part.architecture for part in parts], 4, replace(TINY, graph=CASES["cnn"][1]))
-    mixed.double().to("meta")(on_meta(joined(parts))).sum().backward()
+    assert_all_is_on_meta(mixed.double(), joined(parts), num_outputs=4)
 
 
 def test_half_precision_runs() -> None:
