@@ -87,7 +87,7 @@ def test_a_folder(benchmark: Any, folder: Path, tmp_path: Path) -> None:
         "zoo pull": lambda: pull(Address(str(folder / "x.zoo")), tmp_path / "pulled").path,
         "shutil.copyfile": lambda: Path(shutil.copyfile(folder / "one.bin", tmp_path / "copied")),
     }
-    compare("a folder", folder, contenders, "shutil.copyfile", tmp_path)
+    assert compare("a folder", folder, contenders, "shutil.copyfile", tmp_path) == 3 * ROUNDS
     benchmark.pedantic(contenders["zoo publish"], rounds=1)
 
 
@@ -107,7 +107,7 @@ def test_http(benchmark: Any, folder: Path, tmp_path: Path) -> None:
             ),
             "urllib": plain,
         }
-        compare("http", folder, contenders, "urllib", tmp_path)
+        assert compare("http", folder, contenders, "urllib", tmp_path) == 3 * ROUNDS
         benchmark.pedantic(contenders["zoo pull"], rounds=1)
 
 
@@ -134,12 +134,12 @@ def test_s3(benchmark: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
             return tmp_path / "got"
 
         up: dict[str, Contender] = {"s3fs put_file": put, "zoo publish": publish_anew}
-        compare("s3, up", folder, up, "s3fs put_file", tmp_path)
+        assert compare("s3, up", folder, up, "s3fs put_file", tmp_path) == 2 * ROUNDS
         down: dict[str, Contender] = {
             "s3fs get_file": get,
             "zoo pull": lambda: pull(Address("s3://bench/x.zoo"), tmp_path / "pulled").path,
         }
-        compare("s3, down", folder, down, "s3fs get_file", tmp_path)
+        assert compare("s3, down", folder, down, "s3fs get_file", tmp_path) == 2 * ROUNDS
         benchmark.pedantic(down["zoo pull"], rounds=1)
 
 
@@ -157,16 +157,20 @@ def server(code: str, *words: str) -> Iterator[str]:
         process.communicate()
 
 
-def compare(title: str, folder: Path, contenders: dict[str, Contender], reference: str, scratch: Path) -> None:
-    """Run all in turn and print rates, the ratio to the reference, and the memory of each."""
+def compare(title: str, folder: Path, contenders: dict[str, Contender], reference: str, scratch: Path) -> int:
+    """Run all in turn and print rates, the ratio to the reference, and the memory of each.
+
+    Returns how many copies were found to be equal to the original; one that isn't fails.
+    """
     size = (folder / "one.bin").stat().st_size / 1e6
     memory: dict[str, float] = {}
-    rounds = []
+    rounds, num_equal = [], 0
     for _ in range(ROUNDS):
         rates = {}
         for name, run in contenders.items():
             left, seconds, used = timed(run)
-            check_same_work(left, folder)
+            assert_same_work(left, folder)
+            num_equal += 1
             rates[name] = size / seconds
             memory[name] = max(memory.get(name, 0), used)
             for path in scratch.iterdir():
@@ -177,9 +181,10 @@ def compare(title: str, folder: Path, contenders: dict[str, Contender], referenc
         ratio = statistics.median(each[name] / each[reference] for each in rounds)
         rate = statistics.median(each[name] for each in rounds)
         print(f"| {name} | {rate:,.0f} | {ratio:.3g} | {memory[name]:,.0f} |")
+    return num_equal
 
 
-def check_same_work(left: Path | str, folder: Path) -> None:
+def assert_same_work(left: Path | str, folder: Path) -> None:
     """A copied file has the bytes of one.bin; a zoo has the id and the bytes of x.zoo, or is a tenth of it."""
     fs, place = fsspec.core.url_to_fs(str(left), use_listings_cache=False)
     if not fs.exists(f"{place}/{MANIFEST_JSON}"):

@@ -63,6 +63,8 @@ def test_the_cpu_kernel_against_torch(benchmark: Any) -> None:
 
 def test_the_cpu_kernel_against_the_machines_limit(benchmark: Any) -> None:
     """One thread's time for a step, against its products and sines at the rates that the machine reaches alone."""
+    assert_equal_fits()
+    assert_limits_are_of_real_work()
     flops, sines = step_work(SETTINGS)
     shares = []
     for _ in range(ROUNDS):
@@ -80,6 +82,7 @@ def test_the_cpu_kernel_against_the_machines_limit(benchmark: Any) -> None:
 def test_the_triton_kernel(benchmark: Any) -> None:
     from zootool.build.siren.cuda import fit_on_cuda
 
+    assert_equal_fits(fit_on_cuda)
     initial, targets = problem(4096)
     settings = replace(SETTINGS, steps=500)
     fit_on_cuda(initial, targets, replace(settings, steps=1))
@@ -88,13 +91,26 @@ def test_the_triton_kernel(benchmark: Any) -> None:
     show("one GPU | ", [f"| networks of 5,000 steps per second | {len(initial) / seconds:,.0f} |"])
 
 
-def assert_equal_fits() -> None:
-    """The kernel and batched torch make the same steps from the same start."""
+def assert_equal_fits(fit: Callable[..., tuple[np.ndarray, np.ndarray]] = fit_on_cpu) -> None:
+    """A kernel and batched torch make the same steps from the same start."""
     initial, targets = problem(4)
     settings = replace(SETTINGS, steps=20)
-    (ours, _), (theirs, _) = fit_on_cpu(initial, targets, settings), fit_by_batches(initial, targets, settings)
+    (ours, _), (theirs, _) = fit(initial, targets, settings), fit_by_batches(initial, targets, settings)
     assert np.abs(theirs - initial).max() > 5e-4, "twenty steps move the weights"
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
+def assert_limits_are_of_real_work() -> None:
+    """What the machine's limit is measured by are whole products and good sines."""
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(32, 32)).astype(np.float32) for _ in range(2))
+    out = np.zeros(1024, np.float32)
+    many_products(out, left.ravel(), right.ravel(), 3)
+    np.testing.assert_allclose(out.reshape(32, 32), 3 * left @ right, rtol=0, atol=1e-3)
+    values, found = np.linspace(-1, 1, 1024).astype(np.float32), np.zeros(2048, np.float32)
+    many_sines(values, found, 1)
+    angles = 9.5 * np.pi * values.astype(np.float64)
+    np.testing.assert_allclose(found, np.concatenate([np.sin(angles), np.cos(angles)]), rtol=0, atol=1e-5)
 
 
 def kernel(count: int) -> Contender:

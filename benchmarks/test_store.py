@@ -135,6 +135,7 @@ def test_opening_ten_million_networks(benchmark: Any, tmp_path: Path) -> None:
     write_simulated(path, 10_000_000)
     found = subprocess.run([sys.executable, "-c", OPENING, str(path)], capture_output=True, text=True, check=True)
     count, seconds, before, after = (float(word) for word in found.stdout.split())
+    assert count == 10_000_000
     print(f"| opening {count:,.0f} networks | {seconds:.3f} s | {after:.0f} MB, of which imports {before:.0f} |")
     benchmark.extra_info |= {"seconds": seconds, "MB": after}
     benchmark.pedantic(lambda: open_zoo(path), rounds=3)

@@ -46,7 +46,11 @@ def test_slots_that_do_not_fit_are_named(architecture: Architecture, message: st
 
 
 def test_ties_and_rounded_twins_that_fit_pass() -> None:
-    check_slots(with_slot(ParameterSlot("tie", "edges", 0, (3, 2), timestamp=1, alias_of="net.0.linear.weight")))
+    tied = with_slot(ParameterSlot("tie", "edges", 0, (3, 2), timestamp=1, alias_of="net.0.linear.weight"))
+    check_slots(tied)
+    assert tied.array_length("edges") == SIREN.array_length("edges"), "a tie stores nothing of its own"
     extras = ParameterSlot("twin", "extras", 0, (2,), "float64", "other", rounded=True)
     exact = ParameterSlot("twin", "exact", 0, (2,), "float64", "other")
-    check_slots(replace(SIREN, slots=(*SIREN.slots, extras, exact)))
+    rounded = replace(SIREN, slots=(*SIREN.slots, extras, exact))
+    check_slots(rounded)
+    assert (rounded.array_length("extras"), rounded.array_length("exact")) == (2, 16)

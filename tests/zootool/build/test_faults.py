@@ -144,6 +144,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     wait_for(lambda: status_of(tmp_path / "x").running == 0)
+    assert status_of(tmp_path / "x").done == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])
