@@ -79,14 +79,14 @@ def test_a_mutated_file_is_right_or_refused(form: str) -> None:
         try:
             found = bits(load_checkpoint(mutated).value)
         except ZooError as error:
-            check_shown(error)
+            assert_shown(error)
             return
         assert_right(mutated, found)
 
     check()
 
 
-def check_shown(error: ZooError) -> None:
+def assert_shown(error: ZooError) -> None:
     assert str(error).replace("\n", " ").isprintable()
 
 
@@ -130,4 +130,4 @@ def test_every_byte_set_and_every_length(form: str) -> None:
             try:
                 bits(load_checkpoint(change(i)).value)
             except ZooError as error:
-                check_shown(error)
+                assert_shown(error)
