@@ -7,7 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dng.graph import DynamicGraph
 from zootool.architecture import Activation, Architecture
+
+
+def render_graph(graph: DynamicGraph, side: int) -> Float[Tensor, "batch channels side side"]:
+    """The images that the B INRs of a batch compute, all of its first architecture."""
+    weights = torch.cat([edges.flatten(1) for edges in graph.edges], dim=1)
+    biases = torch.cat([nodes[..., 0] for nodes in graph.nodes], dim=1)
+    return render_mlps(graph.architecture, weights, biases, side)
 
 
 def render_mlps(
@@ -41,5 +49,5 @@ def mlp_outputs(
 
 def _activate(values: Tensor, activation: Activation) -> Tensor:
     if activation.name == "sine":
-        return torch.sin((activation.omega_0 or 1.0) * values)
+        return torch.sin(activation.frequency * values)
     return torch.relu(values) if activation.name == "relu" else values

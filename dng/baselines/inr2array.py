@@ -22,7 +22,7 @@ from dng.baselines.nft import LayerEmbeddings, raw_features
 from dng.baselines.nft_attention import NFTBlock, check_heads, widened_width
 from dng.features import FourierFeatures
 from dng.graph import DynamicGraph
-from dng.siren_rendering import render_mlps
+from dng.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 
@@ -105,9 +105,7 @@ class INR2Array(nn.Module):
 
     def rendered(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
         """What the input SIRENs render: the targets."""
-        weights = torch.cat([edges.flatten(1) for edges in graph.edges], dim=1)
-        biases = torch.cat([nodes[..., 0] for nodes in graph.nodes], dim=1)
-        return render_mlps(self.architecture, weights, biases, self.config.image_side)
+        return render_graph(graph, self.config.image_side)
 
     def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
         """The mean squared error against what the input SIRENs render. The source images aren't used."""

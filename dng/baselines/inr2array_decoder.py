@@ -125,7 +125,7 @@ def _hypernetwork(in_dim: int, hidden_dim: int, out_dim: int, bias_bound: float)
 
 def _siren_start(architecture: Architecture) -> list[Tensor]:
     """The weights and then the biases of a SIREN as it is initialised, flat; biases begin as torch's own do."""
-    omega_0 = architecture.timestamps[0].activation.omega_0 or 1.0
+    omega_0 = architecture.timestamps[0].activation.frequency
     fan_ins = [timestamp.num_sources for timestamp in architecture.timestamps]
     bounds = [1 / fan_ins[0], *(math.sqrt(6 / fan_in) / omega_0 for fan_in in fan_ins[1:])]
     bounds += [1 / math.sqrt(fan_in) for fan_in in fan_ins]

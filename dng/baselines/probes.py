@@ -17,7 +17,7 @@ from zootool.architecture import Activation, Architecture, Timestamp
 
 _ACTIVATIONS: dict[str, Callable[[Tensor, Activation], Tensor]] = {
     "none": lambda x, _: x,
-    "sine": lambda x, a: torch.sin((30.0 if a.omega_0 is None else a.omega_0) * x),
+    "sine": lambda x, a: torch.sin(a.frequency * x),
     "relu": lambda x, _: functional.relu(x),
     "leaky_relu": lambda x, a: functional.leaky_relu(x, 0.01 if a.negative_slope is None else a.negative_slope),
     "gelu": lambda x, a: functional.gelu(x, approximate=a.approximate or "none"),

@@ -22,6 +22,11 @@ class Activation:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
 
+    @property
+    def frequency(self) -> float:
+        """What a sine multiplies its argument by: omega_0, or the usual 30 where none is given."""
+        return 30.0 if self.omega_0 is None else self.omega_0
+
 
 @dataclass(frozen=True)
 class Norm:

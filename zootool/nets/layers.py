@@ -15,7 +15,7 @@ from zootool.errors import FormatError
 def activate(activation: Activation, x: Tensor) -> Tensor:
     """Apply a pointwise activation. Raises FormatError for one that isn't known."""
     if activation.name == "sine":
-        return torch.sin((30.0 if activation.omega_0 is None else activation.omega_0) * x)
+        return torch.sin(activation.frequency * x)
     if activation.name == "leaky_relu":
         return functional.leaky_relu(x, 0.01 if activation.negative_slope is None else activation.negative_slope)
     if activation.name == "gelu":

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from dng.bench.data import LabelledGraphs, Loader, Zoo
 from dng.bench.tasks import source_images
 from dng.bench.training import HERE, Place, first_batch, require_splits
 from dng.graph import DynamicGraph
-from dng.siren_rendering import render_mlps
+from dng.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError
 
@@ -34,9 +33,7 @@ class Canvas:
 
     def render(self, graph: DynamicGraph) -> Float[Tensor, "batch channels side side"]:
         """The images of B networks, in [-1, 1] where they lie between `low` and `high`."""
-        weights = torch.cat([edges.flatten(1) for edges in graph.edges], dim=1)
-        biases = torch.cat([nodes[..., 0] for nodes in graph.nodes], dim=1)
-        values = render_mlps(graph.architecture, weights, biases, self.side)
+        values = render_graph(graph, self.side)
         return 2 * (values - self.low) / (self.high - self.low) - 1
 
 
