@@ -56,6 +56,21 @@ def claim_of_another(url: str, **changes: Any) -> None:
     open_target(url).put_bytes(LISTING, canonical_json(to_plain(listing)))
 
 
+def fail_to_publish(path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish until the line is cut, with edges uploaded and nodes missing."""
+    put = ObjectStoreTarget.put
+
+    def failing(self: ObjectStoreTarget, path: str, source: Path, sha256: str) -> str | None:
+        if path == "nodes/c/0":
+            raise MissingError("the line is cut")
+        return put(self, path, source, sha256)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(ObjectStoreTarget, "put", failing)
+        with pytest.raises(MissingError, match="the line is cut"):
+            publish(path, url, workers=1)
+
+
 def test_publishers_at_once_leave_one_whole_zoo(url: str, tmp_path: Path) -> None:
     paths = zoos(tmp_path)
     ids = {open_zoo(path).id: path for path in paths}
@@ -189,17 +204,7 @@ def test_a_failed_attempt_lets_the_next_one_in_at_once(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, (first, _) = f"{bucket}/x.zoo", zoos(tmp_path)
-    put = ObjectStoreTarget.put
-
-    def failing(self: ObjectStoreTarget, path: str, source: Path, sha256: str) -> str | None:
-        if path == "nodes/c/0":
-            raise MissingError("the line is cut")
-        return put(self, path, source, sha256)
-
-    monkeypatch.setattr(ObjectStoreTarget, "put", failing)
-    with pytest.raises(MissingError, match="the line is cut"):
-        publish(first, url, workers=1)
-    monkeypatch.setattr(ObjectStoreTarget, "put", put)
+    fail_to_publish(first, url, monkeypatch)
     plan = publish(first, url)
     assert "edges/c/0" in plan.present
     assert set(contents(first)) | set(DERIVED_FILES) >= open_target(url).listing().keys()
@@ -209,17 +214,7 @@ def test_what_was_overwritten_between_two_attempts_goes_up_anew(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, (first, second) = f"{s3}/x.zoo", zoos(tmp_path)
-    put = ObjectStoreTarget.put
-
-    def failing(self: ObjectStoreTarget, path: str, source: Path, sha256: str) -> str | None:
-        if path == "nodes/c/0":
-            raise MissingError("the line is cut")
-        return put(self, path, source, sha256)
-
-    monkeypatch.setattr(ObjectStoreTarget, "put", failing)
-    with pytest.raises(MissingError, match="the line is cut"):
-        publish(first, url, workers=1)
-    monkeypatch.setattr(ObjectStoreTarget, "put", put)
+    fail_to_publish(first, url, monkeypatch)
     open_target(url).put_bytes("edges/c/1", (second / "edges/c/1").read_bytes())
     plan = publish(first, url)
     assert "edges/c/0" in plan.present
