@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,24 +16,13 @@ from typer.testing import CliRunner
 from cli.main import ZooGroup, app
 from zootool.errors import BadDataError, MissingError, UsageError
 
+GROUPS = ["recipe", "build", "train", "bench"]
 COMMANDS = [
-    ["demo"],
-    ["recipe"],
-    ["build"],
-    ["build", "siren"],
-    ["convert"],
-    ["ls"],
-    ["info"],
-    ["verify"],
-    ["export"],
-    ["subset"],
-    ["merge"],
-    ["bench"],
-    ["bench", "inr-classification"],
-    ["bench", "forward-fit"],
-    ["report"],
-    ["doctor"],
-]
+    "demo", "recipe ls", "recipe show", "recipe validate", "build siren", "build cnn", "build vit", "collect", "show",
+    "convert", "ls", "info", "verify", "export", "subset", "merge", "train inr2jls", "train encoder", "embed",
+    "predict", "reconstruct", "bench inr-classification", "bench forward-fit", "bench efficiency", "bench generalization",
+    "bench tables", "bench editing", "report", "publish", "pull", "view", "doctor",
+]  # fmt: skip
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -42,16 +32,30 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd or root, env=environment, check=False)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help(command: list[str]) -> None:
-    result = CliRunner().invoke(app, [*command, "--help"])
+def names_in(group: Any, *before: str) -> list[str]:
+    """The full names of all groups and commands below a group."""
+    found = []
+    for name, command in group.commands.items():
+        found.append(" ".join((*before, name)))
+        if hasattr(command, "commands"):
+            found += names_in(command, *before, name)
+    return found
+
+
+def test_no_command_is_left_out_here() -> None:
+    assert sorted(names_in(typer.main.get_command(app))) == sorted([*GROUPS, *COMMANDS])
+
+
+@pytest.mark.parametrize("command", [*GROUPS, *COMMANDS])
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
-    assert "Usage" in result.output
+    assert f" {command} [OPTIONS]" in result.output
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in (["build"], ["bench"], ["recipe"])], ids=" ".join)
-def test_every_commands_help_has_an_example(command: list[str]) -> None:
-    assert f"Example: zoo {' '.join(command)}" in CliRunner().invoke(app, [*command, "--help"]).output
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_has_an_example(command: str) -> None:
+    assert f"Example: zoo {command}" in CliRunner().invoke(app, [*command.split(), "--help"]).output
 
 
 @pytest.mark.parametrize(
