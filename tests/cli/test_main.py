@@ -20,8 +20,8 @@ GROUPS = ["recipe", "build", "train", "bench"]
 COMMANDS = [
     "demo", "recipe ls", "recipe show", "recipe validate", "build siren", "build cnn", "build vit", "collect", "show",
     "convert", "ls", "info", "verify", "export", "subset", "merge", "train inr2jls", "train encoder", "embed",
-    "predict", "reconstruct", "bench inr-classification", "bench forward-fit", "bench efficiency", "bench generalization",
-    "bench tables", "bench editing", "report", "publish", "pull", "view", "doctor",
+    "predict", "reconstruct", "bench inr-classification", "bench forward-fit", "bench efficiency",
+    "bench generalization", "bench tables", "bench editing", "report", "publish", "pull", "view", "doctor",
 ]  # fmt: skip
 
 
