@@ -9,6 +9,8 @@ The conventions are OpenCV's, since published targets come from it:
 - A tile's table is its cumulative histogram, scaled to 255 and rounded to the nearest.
 - Between the centres of tiles their tables' values are interpolated linearly along both sides; outside the outermost
   centres the nearest table holds.
+
+In float32, and in OpenCV's order, so that levels are equal to the last bit.
 """
 
 import numpy as np
@@ -70,7 +72,8 @@ def _neighbours(
     side: int, tile: int, tiles: int
 ) -> tuple[Int64[np.ndarray, " side"], Int64[np.ndarray, " side"], Float[np.ndarray, " side"]]:
     """The tiles with the nearest centres before and behind every pixel, and how far it is from one to the other."""
-    places = np.arange(side, dtype=np.float32) / tile - np.float32(0.5)
+    # Not divided by the tile: what is interpolated may lie so close to a half that this decides.
+    places = np.arange(side, dtype=np.float32) * np.float32(1 / tile) - np.float32(0.5)
     before = np.floor(places)
     first = before.astype(np.int64)
     return first.clip(0), (first + 1).clip(max=tiles - 1), places - before

@@ -90,7 +90,7 @@ def test_colours_come_back() -> None:
     # Eight bits of L, a and b tell fewer colours apart than eight of red, green and blue, saturated ones above all.
     difference = np.abs(from_lab(to_lab(colours)).astype(int) - colours)
     assert difference.mean() < 0.7
-    assert np.quantile(difference, 0.99) <= 5
+    assert np.quantile(difference, 0.99) <= 6  # As much as by OpenCV, whose integers this computes with.
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     assert np.abs(from_lab(to_lab(greys)).astype(int) - greys).max() <= 1
 
