@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ from dng.graph import DynamicGraph
 from tests.dng.graphs import permute_nodes
 
 Output = Tensor | DynamicGraph
+IN_BOTH_PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 
 
 def permute_inputs(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
@@ -39,6 +41,24 @@ def shuffle_within_tensors(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
         return tensor.flatten(1)[:, order].view(tensor.shape)
 
     return graph.map(shuffled)
+
+
+def assert_tells_apart(function: Callable[[DynamicGraph], Tensor], graph: DynamicGraph, difference: float) -> None:
+    """Networks with inputs, outputs or uncoupled neurons in another order give outputs that differ by more than that.
+
+    Where residual connections or attention tie what is moved uncoupled, that is a change as well.
+    """
+    outputs = function(graph)
+    permutations = [permute_uncoupled, permute_outputs] + [permute_inputs] * (graph.architecture.num_inputs > 1)
+    for permute in permutations:
+        assert (function(permute(graph)) - outputs).abs().max() > difference, permute.__name__
+
+
+def assert_every_parameter_learns(module: nn.Module, loss: Tensor) -> None:
+    """All parameters have gradients of the loss, none of which is zero everywhere."""
+    loss.backward()
+    without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
 
 
 def assert_gradients(module: nn.Module, graph: DynamicGraph, directions: int = 3, step: float = 1e-5) -> None:

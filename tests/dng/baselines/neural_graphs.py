@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from dng.baselines.baseline import Baseline
 from dng.baselines.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
 from dng.baselines.neural_graph_raw import EdgeBlock, first_nodes, node_layers
+from dng.baselines.ng_gnn import NGGNN, NGGNNConfig
+from dng.baselines.ng_t import NGT, NGTConfig
 from dng.graph import DynamicGraph, ResidualEdges
+from dng.seed import seeded
 from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Pooling, Residual, Timestamp
 from zootool.nets.siren import siren_architecture
@@ -17,6 +22,12 @@ from zootool.nets.siren import siren_architecture
 SIREN = siren_architecture(2, (5, 4), 3)
 SMALL_VIT = simple_vit(dim=6, depth=1, heads=2, dim_head=4, mlp=5)
 SINE = Activation("sine", omega_0=30.0)
+TINY_GNN = NGGNNConfig(dim=6)
+TINY_T = NGTConfig(
+    node_dim=6, edge_dim=5, attention_dim=8, node_hidden_dim=7, edge_hidden_dim=9, head_dim=10,
+    num_layers=3, num_heads=2,
+)  # fmt: skip
+Method = TypeVar("Method", bound=Baseline)
 Edges = dict[tuple[int, int], list[Tensor]]
 
 
@@ -87,6 +98,26 @@ def symmetric_cases() -> dict[str, tuple[Architecture, NeuralGraphConfig]]:
         "cnn with pixels": (pixels, replace(cnns, repeat_nodes=True)),
         "vit": (SMALL_VIT, replace(siren, attention=True, activations=ACTIVATIONS)),
     }
+
+
+def tiny_gnn(case: str, **options: Any) -> tuple[NGGNN, DynamicGraph]:
+    """A narrow NG-GNN for a case of `symmetric_cases`, and the networks that it was fitted to."""
+    return fitted(NGGNN, replace(TINY_GNN, **options), case)
+
+
+def tiny_t(case: str, **options: Any) -> tuple[NGT, DynamicGraph]:
+    """A narrow NG-T for a case of `symmetric_cases`, and the networks that it was fitted to."""
+    return fitted(NGT, replace(TINY_T, **options), case)
+
+
+def fitted(method: type[Method], config: NGGNNConfig | NGTConfig, case: str) -> tuple[Method, DynamicGraph]:
+    """A method with four outputs for a case of `symmetric_cases`, fitted to three networks; all in float64."""
+    architecture, graph_config = symmetric_cases()[case]
+    graph = random_graph(architecture, 3, dtype=torch.float64)
+    with seeded(0):
+        model = method([architecture], 4, replace(config, graph=graph_config)).double().eval()
+    model.fit([graph])
+    return model, graph
 
 
 def permuted(graph: DynamicGraph, seed: int = 1) -> DynamicGraph:

@@ -9,26 +9,10 @@ from dng.baselines.ng_gnn import NGGNN, NGGNNConfig
 from dng.baselines.pna import MinibatchNorm
 from dng.graph import DynamicGraph
 from dng.seed import seeded
-from tests.dng.baselines.checks import (
-    assert_batch_independent,
-)
-from tests.dng.baselines.neural_graphs import (
-    permuted,
-    symmetric_cases,
-)
+from tests.dng.baselines.checks import assert_batch_independent
+from tests.dng.baselines.neural_graphs import permuted, symmetric_cases, tiny_gnn
 from tests.dng.graphs import random_graph
 from zootool.architecture import Architecture, Timestamp
-
-CASES = symmetric_cases()
-
-
-def build(case: str, **options: object) -> tuple[NGGNN, DynamicGraph]:
-    architecture, config = CASES[case]
-    graph = random_graph(architecture, 3, dtype=torch.float64)
-    with seeded(0):
-        model = NGGNN([architecture], 4, NGGNNConfig(config, dim=6, **options)).double().eval()  # type: ignore[bad-argument-type]
-    model.fit([graph])
-    return model, graph
 
 
 class Loops:
@@ -96,12 +80,12 @@ class Loops:
 
 @pytest.mark.parametrize("case", ["siren", "siren with residuals"])
 def test_the_logits_are_those_of_the_formulas_edge_by_edge(case: str) -> None:
-    model, graph = build(case, num_layers=3)
+    model, graph = tiny_gnn(case, num_layers=3)
     torch.testing.assert_close(model(graph)[1], Loops(model, graph, 1).logits(), rtol=0, atol=1e-9)
 
 
 def test_one_layer_alone() -> None:
-    model, graph = build("siren with residuals", num_layers=1)
+    model, graph = tiny_gnn("siren with residuals", num_layers=1)
     torch.testing.assert_close(model(graph)[1], Loops(model, graph, 1).logits(), rtol=0, atol=1e-9)
 
 
@@ -109,7 +93,7 @@ def test_nothing_arrives_at_the_inputs_and_one_edge_has_no_deviation() -> None:
     architecture = Architecture(1, (Timestamp("linear", 2, 1), Timestamp("linear", 1, 2)))
     graph = random_graph(architecture, 1, dtype=torch.float64)
     with seeded(0):
-        model = NGGNN([architecture], 1, NGGNNConfig(CASES["siren"][1], dim=3, num_layers=1)).double()
+        model = NGGNN([architecture], 1, NGGNNConfig(symmetric_cases()["siren"][1], dim=3, num_layers=1)).double()
     seen: list[Tensor] = []
     layer: Any = model.network.layers[0]
     layer.merge.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -132,7 +116,7 @@ def test_the_published_norm_is_over_the_whole_minibatch() -> None:
         norm.bias.fill_(0.5)
     expected = (x - x.mean()) / (((x - x.mean()) ** 2).mean() ** 0.5 + 1e-5) * norm.weight + 0.5
     torch.testing.assert_close(norm(x), expected)
-    model, graph = build("siren", norm="minibatch")
+    model, graph = tiny_gnn("siren", norm="minibatch")
     assert all(isinstance(norm, MinibatchNorm) for norm in model.network.norms)
     with pytest.raises(AssertionError):
         assert_batch_independent(model, graph)

@@ -1,31 +1,13 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.baselines.ng_t import NGT, NGTConfig
 from dng.baselines.relational_attention import EdgeForms, RelationalAttention
 from dng.graph import DynamicGraph
 from dng.seed import seeded
-from tests.dng.baselines.neural_graphs import symmetric_cases
-from tests.dng.graphs import random_graph
-
-CASES = symmetric_cases()
-TINY = NGTConfig(
-    node_dim=6, edge_dim=5, attention_dim=8, node_hidden_dim=7, edge_hidden_dim=9, head_dim=10,
-    num_layers=3, num_heads=2,
-)  # fmt: skip
-
-
-def build(case: str, **options: Any) -> tuple[NGT, DynamicGraph]:
-    architecture, config = CASES[case]
-    graph = random_graph(architecture, 3, dtype=torch.float64)
-    with seeded(0):
-        model = NGT([architecture], 4, replace(TINY, graph=config, **options)).double().eval()
-    model.fit([graph])
-    return model, graph
+from tests.dng.baselines.neural_graphs import tiny_t
 
 
 def attended(attention: RelationalAttention, nodes: Tensor, edges: Tensor) -> Tensor:
@@ -107,5 +89,5 @@ def moved_edge(update: Any, nodes: list[Tensor], e: dict[tuple[int, int], Tensor
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("case", ["siren", "siren with residuals"])
 def test_the_logits_are_those_of_the_formulas_pair_by_pair(case: str, num_layers: int) -> None:
-    model, graph = build(case, num_layers=num_layers)
+    model, graph = tiny_t(case, num_layers=num_layers)
     torch.testing.assert_close(model(graph)[1], reference(model, graph, 1), rtol=0, atol=1e-9)
