@@ -1,7 +1,7 @@
 """`zoo bench tables`: the paper's tables, at the scale that a machine can bear."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,11 @@ def tables(
     zoo: Annotated[
         list[str] | None, typer.Option(help="Stores to run on, several times. [default: build zoos on digits]")
     ] = None,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Who measures the cells.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Cells at a time, of one thread each. [default: one per processor]")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's. [default: start Ray here]")] = None,
     unit: Annotated[str | None, typer.Option(help="I/N: every N-th cell, from cell I on (0/4 to 3/4).")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/tables-SCALE]")] = None,
     as_json: JsonOption = False,
@@ -34,25 +39,34 @@ def tables(
     from dataclasses import asdict
 
     from cli.tables import show_table
-    from dng.bench.tables import run_tables, table_jobs
+    from dng.bench.tables import put_together, run_tables, table_jobs
     from dng.bench.tables import scale as scale_of
-    from zootool import open_zoo
+    from zootool.build.builder import available_threads
+    from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_share
 
     scale_of(scale)
     chosen, share = _numbers(only), parse_share(unit) or (0, 1)
+    if workers is None and engine == "local":
+        workers = available_threads()
+    how = choose_engine(engine, workers=workers, address=address)
     folder = out or Path("runs") / f"tables-{scale}"
     tell = note if as_json else say
     with progress_bars() as report:
-        zoos = [open_zoo(path) for path in zoo] if zoo else _digits_zoos(chosen, report, tell)
-        jobs = table_jobs(zoos, chosen, scale)
-        costs = _costs(scale, report) if 5 in chosen and share[0] == 0 else None
-        result = run_tables(jobs, scale, folder, share, costs, report)
+        zoos = _opened(zoo) if zoo else _digits_zoos(chosen, report, tell)
+        jobs = table_jobs(zoos, chosen, scale, folder)
+        result = run_tables(jobs, scale, folder, engine=how, share=share, report=report)
+        if 5 in chosen and share[0] == 0:
+            # Behind the cells, when nothing else takes the machine's time.
+            _measure_costs(scale, folder, report)
+            result = put_together(jobs, scale, folder)
     if as_json:
         print_json(asdict(result) | {"folder": str(folder)})
         return
-    for table in result.tables():
+    for table in (*result.tables(), *result.costs):
         show_table(table)
+    if result.missing:
+        say(f"[yellow]not measured yet[/]: {len(result.missing)} cells, which other shares or processes have")
     say(f"look at {shown(folder / 'report.html')}; the numbers are in {shown(folder / 'results.json')}")
 
 
@@ -65,14 +79,22 @@ def _numbers(text: str) -> set[int]:
         raise UsageError(f"can't read --only {printable(text, 60)}", hint="write it like --only 1,2,7") from error
 
 
-def _costs(scale: str, report: "Reporter") -> dict[str, Any]:
-    from dataclasses import asdict
+def _opened(paths: list[str]) -> "list[Zoo]":
+    """Stores by absolute path, which workers elsewhere find too."""
+    from zootool import open_zoo
 
-    from dng.bench.efficiency import PUBLISHED, efficiency_cases, rival_cases, run_efficiency
+    return [open_zoo(path if "://" in path else Path(path).resolve()) for path in paths]
 
-    runs = 5 if scale == "demo" else 30
-    result = run_efficiency([*efficiency_cases(), *rival_cases()], "cpu", 2 if scale == "demo" else 64, runs, report)
-    return {"tables": [asdict(table) for table in (*result.tables(), *PUBLISHED)]}
+
+def _measure_costs(scale: str, folder: Path, report: "Reporter") -> None:
+    import torch
+
+    from dng.bench.efficiency import efficiency_cases, rival_cases
+    from dng.bench.tables import measure_costs
+
+    batch_size, runs = (2, 5) if scale == "demo" else (64, 30)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        measure_costs([*efficiency_cases(), *rival_cases()], device, batch_size, runs, folder, report)
 
 
 def _digits_zoos(chosen: set[int], report: "Reporter", tell: Any) -> "list[Zoo]":

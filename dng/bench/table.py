@@ -1,6 +1,8 @@
 """A table of results as plain text cells: one source for Markdown, HTML and the terminal."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 
 @dataclass(frozen=True)
@@ -23,3 +25,9 @@ class Table:
         lines = ["| " + " | ".join(cells) + " |" for cells in (self.header, rule, *self.rows)]
         note = [self.note, ""] if self.note else []
         return "\n".join([self.caption, "", *lines, "", *note])
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The cell of a measurement under several seeds: mean ± sample standard deviation."""
+    mean = f"{fmean(values):.{digits}f}"
+    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean

@@ -1,21 +1,25 @@
-"""Engines hand out units and collect what became of them; the receipts in the folder are the truth."""
+"""Engines hand out jobs and collect what became of them; what lies in the folder is the truth."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
-from zootool.build.work import UnitJob, UnitOutcome, build_unit
+from zootool.build.job import Advance, Job, OutcomeT
 from zootool.errors import UsageError, did_you_mean
 
-Advance = Callable[[int], None]
-Engine = Callable[[Iterable[UnitJob], Advance], Iterator[UnitOutcome]]
-"""Builds jobs in any order, on any machine that sees the folder; calls `advance(n)` when n more networks are done."""
+
+class Engine(Protocol):
+    """Runs jobs in any order, on any machine that sees the folder; calls `advance(n)` when n more steps are done."""
+
+    def __call__(self, jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]: ...
+
 
 ENGINES = ("local", "ray")
 
 
-def build_here(jobs: Iterable[UnitJob], advance: Advance) -> Iterator[UnitOutcome]:
-    """Build units one after the other in this process, each with all the threads that its job names."""
+def build_here(jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
+    """Run jobs one after the other in this process, each with all the threads that it names."""
     for job in jobs:
-        yield build_unit(job, advance)
+        yield job.run(advance)
 
 
 def choose_engine(

@@ -1,19 +1,19 @@
-"""Units as Ray tasks, on any node that sees the folder. Needs the extra `ray`."""
+"""Jobs as Ray tasks, on any node that sees the folder. Needs the extra `ray`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from zootool.build.work import UnitJob, UnitOutcome, build_unit
+from zootool.build.job import Advance, Job, OutcomeT
 from zootool.errors import MissingError
 
 MAX_RETRIES = 5
 
 
 class RayEngine:
-    """An engine of one task per unit: one CPU each, and on a GPU `gpu_fraction` of one.
+    """An engine of one task per job: one CPU each, and on a GPU `gpu_fraction` of one.
 
     `address` is an existing cluster's; without one Ray is started here, unless the caller has. `num_workers` bounds
     the tasks that are handed out at a time, by default twice the cluster's CPUs. A task is tried again when its worker
@@ -27,13 +27,13 @@ class RayEngine:
         self.num_workers = num_workers
         self.gpu_fraction = gpu_fraction
 
-    def __call__(self, jobs: Iterable[UnitJob], advance: Callable[[int], None]) -> Iterator[UnitOutcome]:
-        """Build `jobs`. Raises what a job raises, and MissingError where the cluster can't be reached."""
+    def __call__(self, jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
+        """Run `jobs`. Raises what a job raises, and MissingError where the cluster can't be reached."""
         ray = import_module("ray")
         self._connect(ray)
         source = iter(jobs)
         limit = self.num_workers or max(1, 2 * int(ray.cluster_resources().get("CPU", 1)))
-        running: dict[Any, UnitJob] = {}
+        running: dict[Any, Job[OutcomeT]] = {}
         while True:
             while len(running) < limit and (job := next(source, None)) is not None:
                 running[self._submit(ray, job)] = job
@@ -54,17 +54,21 @@ class RayEngine:
             hint = "check --address, or leave it out to start Ray here"
             raise MissingError(f"no Ray cluster at {self.address}: {error}", hint=hint) from error
 
-    def _submit(self, ray: Any, job: UnitJob) -> Any:
+    def _submit(self, ray: Any, job: Job[OutcomeT]) -> Any:
         num_gpus = 0.0 if job.device == "cpu" else self.gpu_fraction
         options = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": MAX_RETRIES}
-        return ray.remote(**options)(build_unit).remote(replace(job, folder=job.folder.resolve(), threads=1))
+        return ray.remote(**options)(_run).remote(replace(job, folder=job.folder.resolve(), threads=1))
 
 
-def _result(ray: Any, reference: Any, job: UnitJob) -> UnitOutcome:
+def _run(job: Job[OutcomeT]) -> OutcomeT:
+    return job.run(lambda count: None)
+
+
+def _result(ray: Any, reference: Any, job: Job[OutcomeT]) -> OutcomeT:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
         hint = "look at the cluster's logs, then run the same command again"
-        raise MissingError(f"unit {job.number} lost its worker {MAX_RETRIES + 1} times", hint=hint) from error
+        raise MissingError(f"{job.label} lost its worker {MAX_RETRIES + 1} times", hint=hint) from error

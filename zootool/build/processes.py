@@ -1,21 +1,22 @@
-"""Units in worker processes of this machine, each with a pipe of its own to this one.
+"""Jobs in worker processes of this machine, each with a pipe of its own to this one.
 
-A worker that dies takes only its unit's time with it: the unit goes to a new worker. When this process dies, by
+A worker that dies takes only its job's time with it: the job goes to a new worker. When this process dies, by
 whatever signal, its workers end at once, so that no claim outlives it.
 """
 
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from threading import Thread
+from typing import Any
 
-from zootool.build.work import UnitJob, UnitOutcome, build_unit
+from zootool.build.job import Advance, Job, OutcomeT
 from zootool.errors import MissingError
 
 MAX_DEATHS = 3
@@ -25,7 +26,7 @@ MAX_DEATHS = 3
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    job: UnitJob | None = None
+    job: Job[Any] | None = None
     advanced: int = 0
 
 
@@ -35,10 +36,10 @@ class ProcessEngine:
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
 
-    def __call__(self, jobs: Iterable[UnitJob], advance: Callable[[int], None]) -> Iterator[UnitOutcome]:
-        """Build `jobs`. Raises what a job raises, and MissingError for a unit whose workers keep dying."""
+    def __call__(self, jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
+        """Run `jobs`. Raises what a job raises, and MissingError for one whose workers keep dying."""
         source = iter(jobs)
-        again: deque[UnitJob] = deque()
+        again: deque[Job[OutcomeT]] = deque()
         deaths: dict[int, int] = {}
         workers: list[_Worker] = []
         try:
@@ -61,7 +62,7 @@ class ProcessEngine:
                 worker.process.join()
                 worker.pipe.close()
 
-    def _hand_out(self, source: Iterator[UnitJob], again: deque[UnitJob], workers: list[_Worker]) -> None:
+    def _hand_out(self, source: Iterator[Job[Any]], again: deque[Job[Any]], workers: list[_Worker]) -> None:
         """Give every idle worker a job, start workers while there are jobs, and let idle ones go at the end."""
         idle = [worker for worker in workers if worker.job is None]
         while idle or len(workers) < self.num_workers:
@@ -96,7 +97,7 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker in workers if worker.pipe in ready]
 
 
-def _receive(worker: _Worker, advance: Callable[[int], None]) -> UnitOutcome | None:
+def _receive(worker: _Worker, advance: Advance) -> Any:
     """A worker's outcome, if that is what it says; closes the pipe of a dead one."""
     try:
         message = worker.pipe.recv()
@@ -113,14 +114,14 @@ def _receive(worker: _Worker, advance: Callable[[int], None]) -> UnitOutcome | N
     return message
 
 
-def _lost(worker: _Worker, deaths: dict[int, int]) -> UnitJob:
+def _lost(worker: _Worker, deaths: dict[int, int]) -> Job[Any]:
     job = worker.job
     assert job is not None
     deaths[job.number] = deaths.get(job.number, 0) + 1
     if deaths[job.number] >= MAX_DEATHS:
         raise MissingError(
-            f"unit {job.number} lost its worker {MAX_DEATHS} times (exit code {worker.process.exitcode})",
-            hint="the machine may lack memory: try fewer --workers or a smaller unit_size",
+            f"{job.label} lost its worker {MAX_DEATHS} times (exit code {worker.process.exitcode})",
+            hint="the machine may lack memory: try fewer --workers, or smaller units (--set unit_size=N)",
         )
     return job
 
@@ -135,7 +136,7 @@ def _work(pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            pipe.send(build_unit(job, pipe.send))
+            pipe.send(job.run(pipe.send))
         except Exception as error:
             pipe.send(error)
 

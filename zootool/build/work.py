@@ -1,34 +1,31 @@
 """The unit of work: everything that a process on any machine needs to build one unit, and what it says afterwards.
 
-`UnitJob` is the one interface of all kinds of networks: engines, claims, receipts and restarts know nothing else.
+`UnitJob` is the one interface of all kinds of networks: claims, receipts and restarts know nothing else.
 """
 
 import platform
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zootool.build.claims import Claims
+from zootool.build.job import Advance, Job, Outcome
 from zootool.build.units import Receipt, Unit, UnitGroup, write_unit
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Advance = Callable[[int], None]
-
 
 @dataclass(frozen=True)
-class UnitOutcome:
-    """What became of a job: "built", "found" (finished by somebody else meanwhile) or "claimed" (they are at it)."""
+class UnitOutcome(Outcome):
+    """What became of a unit, in networks."""
 
-    number: int
-    state: Literal["built", "found", "claimed"]
     num_networks: int = 0
     num_refitted: int = 0
     num_diverged: int = 0
@@ -51,13 +48,8 @@ class BuiltUnit:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class UnitJob(ABC):
-    """One unit to build: where it goes, its number, and what it may use. Each kind of network has its own job."""
-
-    folder: Path
-    number: int
-    device: str = "cpu"
-    threads: int = 1
+class UnitJob(Job[UnitOutcome]):
+    """One unit to build. Each kind of network has its own job."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -67,17 +59,16 @@ class UnitJob(ABC):
     def build(self, advance: Advance) -> BuiltUnit:
         """Train the networks; `advance(n)` is called when n more are done."""
 
-
-def build_unit(job: UnitJob, advance: Advance = lambda count: None) -> UnitOutcome:
-    """Build a unit and write its files, unless another process has the unit or has finished it."""
-    with Claims(job.folder) as claims, claims.unit(job.number) as held:
-        if not held:
-            return UnitOutcome(job.number, "claimed")
-        if Unit(job.folder, job.number).is_sound():
-            advance(len(job))
-            return UnitOutcome(job.number, "found", len(job))
-        receipt = _build(job, advance)
-    return UnitOutcome(job.number, "built", len(job), receipt.num_refitted, receipt.num_diverged)
+    def run(self, advance: Advance = lambda count: None) -> UnitOutcome:
+        """Build a unit and write its files, unless another process has the unit or has finished it."""
+        with Claims(self.folder) as claims, claims.unit(self.number) as held:
+            if not held:
+                return UnitOutcome(self.number, "claimed")
+            if Unit(self.folder, self.number).is_sound():
+                advance(len(self))
+                return UnitOutcome(self.number, "found", len(self))
+            receipt = _build(self, advance)
+        return UnitOutcome(self.number, "built", len(self), receipt.num_refitted, receipt.num_diverged)
 
 
 def _build(job: UnitJob, advance: Advance) -> Receipt:

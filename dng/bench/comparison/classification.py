@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 
@@ -21,7 +21,7 @@ from dng.baselines.methods import METHODS, build_method, method
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
 from dng.bench.data import Zoo
-from dng.bench.table import Table
+from dng.bench.table import Table, spread
 from dng.bench.targets import Target, read_target
 from dng.bench.tasks import NetworkClassification
 from dng.bench.training import require_splits
@@ -158,5 +158,4 @@ def comparison_table(found: Comparison) -> Table:
 
 def percent(values: Sequence[float]) -> str:
     """Mean and sample standard deviation in percent."""
-    scaled = [100 * value for value in values]
-    return f"{fmean(scaled):.1f} ± {stdev(scaled):.1f}" if len(scaled) > 1 else f"{scaled[0]:.1f}"
+    return spread([100 * value for value in values], 1)

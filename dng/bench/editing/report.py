@@ -1,7 +1,7 @@
 """The editing benchmark's tables, figures and page."""
 
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
@@ -10,7 +10,7 @@ from dng.bench.editing.methods import LABELS, PREDICTORS
 from dng.bench.editing.results import EditingResult, EditResult, MethodResult, Pictures
 from dng.bench.figures import Picture, from_pixels, gallery, png_bytes
 from dng.bench.page import Page, ReportFigure, Section, report_figure
-from dng.bench.table import Table
+from dng.bench.table import Table, spread
 from zootool.files import write_bytes_atomic
 
 _HEADER = ("method", "parameters", "test MSE", "of no edit", "validation MSE")
@@ -80,19 +80,13 @@ def _tables(found: EditResult, seeds: int) -> list[Table]:
 def _row(method: MethodResult, found: EditResult) -> tuple[str, ...]:
     relative = [mse / found.no_edit for mse in method.test_mse]
     return (
-        LABELS[method.method], f"{method.num_parameters:,}", _spread(method.test_mse, 4), _spread(relative, 3),
-        _spread(method.validation_mse, 4),
+        LABELS[method.method], f"{method.num_parameters:,}", spread(method.test_mse, 4), spread(relative, 3),
+        spread(method.validation_mse, 4),
     )  # fmt: skip
 
 
 def _reference(name: str, mse: float, found: EditResult) -> tuple[str, ...]:
     return (name, "", f"{mse:.4f}", f"{mse / found.no_edit:.3f}", "")
-
-
-def _spread(values: "tuple[float, ...] | list[float]", digits: int) -> str:
-    """Mean and sample standard deviation."""
-    mean = f"{fmean(values):.{digits}f}"
-    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def _sections(found: EditResult, seeds: int, figure: ReportFigure) -> list[Section]:

@@ -1,7 +1,7 @@
 """The page and table of a generalisation benchmark: who predicted how well, and what the zoo looks like."""
 
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ from dng.bench.generalization.published import published_row
 from dng.bench.generalization.run import GeneralizationResult, ModelResult, predictions_of, read_answers
 from dng.bench.generalization.scores import last_of_runs
 from dng.bench.page import Page, ReportFigure, Section, report_figure
-from dng.bench.table import Table
+from dng.bench.table import Table, spread
 from zootool.files import write_bytes_atomic
 
 _BLUE, _GREY, _ORANGE = "#2b6cb0", "#a0aec0", "#dd6b20"
@@ -33,11 +33,11 @@ def results_table(result: GeneralizationResult) -> Table:
     rows = [
         (
             NAMES[model.model],
-            spread([found.kendall_tau for found in model.last]),
+            spread([found.kendall_tau for found in model.last], 3),
             f"{model.interval[0]:.3f} - {model.interval[1]:.3f}",
-            spread([found.r2 for found in model.last]),
-            spread([found.mae for found in model.last]),
-            spread([found.kendall_tau for found in model.all_checkpoints]),
+            spread([found.r2 for found in model.last], 3),
+            spread([found.mae for found in model.last], 3),
+            spread([found.kendall_tau for found in model.all_checkpoints], 3),
         )
         for model in result.models
     ]
@@ -65,11 +65,6 @@ def verdict(result: GeneralizationResult) -> str:
 def mean_tau(model: ModelResult) -> float:
     """The headline: the mean over seeds of Kendall's tau on last checkpoints."""
     return fmean(found.kendall_tau for found in model.last)
-
-
-def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation."""
-    return f"{fmean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
 def write_report(result: GeneralizationResult, zoo: Zoo, out: Path) -> Path:

@@ -1,17 +1,28 @@
-"""A table's cell: one method on one zoo, over seeds."""
+"""A table's cell, one method on one zoo over seeds, and the job that measures it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
+import torch
+
+from dng.baselines.methods import RefusedError
 from dng.bench.comparison.classification import compare_classifiers
 from dng.bench.data import Zoo
 from dng.bench.generalization.run import run_generalization
 from dng.bench.inr_classification import run_inr_classification
 from dng.bench.presets import classification_preset
-from dng.bench.tables.scales import Scale, scale
+from dng.bench.table import spread
+from dng.bench.tables.scales import Scale
+from zootool.build.claims import Claims
+from zootool.build.job import Advance, Job, Outcome
+from zootool.files import write_json_atomic
 from zootool.progress import Reporter
+from zootool.records import from_plain
+
+_PERCENT = 100
 
 
 @dataclass(frozen=True)
@@ -27,62 +38,138 @@ class Cell:
 
     def text(self) -> str:
         """Mean and sample standard deviation."""
-        digits = 3 if self.table in (2, 8) else 1
-        if len(self.scores) == 1:
-            return f"{self.scores[0]:.{digits}f}"
-        return f"{fmean(self.scores):.{digits}f} ± {stdev(self.scores):.{digits}f}"
+        return spread(self.scores, 3 if self.table in (2, 8) else 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A cell to be measured."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CellJob(Job[Outcome]):
+    """A cell to be measured in a run's folder. It takes one thread unless told otherwise.
+
+    Where the method can't take the zoo, its reason is left in the place of a cell.
+    """
 
     table: int
     method: str
     column: str
     zoo: Zoo
     scale_name: str
+    scale: Scale
 
     @property
-    def folder(self) -> str:
+    def place(self) -> str:
         """Where it goes, below the run's folder."""
         return f"table-{self.table}/{self.column}/{self.method}"
 
-    def measure(self, out: Path, report: Reporter) -> Cell:
-        """Measure the cell in `out`; what is there already is kept."""
-        scores, size, seconds = _MEASURES[self.table](self, scale(self.scale_name), out, report)
-        return Cell(self.table, self.method, self.column, tuple(scores), size, seconds)
+    @property
+    def path(self) -> Path:
+        """The file that is there when the cell is done."""
+        return self.folder / self.place / "cell.json"
+
+    def __len__(self) -> int:
+        """A hundred for each training."""
+        return _PERCENT * self.scale.num_trainings(self.table, self.method)
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return self.place
+
+    def run(self, advance: Advance) -> Outcome:
+        """Measure the cell, unless another process is at it or has done it; what it had begun is kept."""
+        with Claims(self.folder) as claims, claims.unit(self.number) as held:
+            if not held:
+                return Outcome(self.number, "claimed")
+            if self.path.exists():
+                advance(len(self))
+                return Outcome(self.number, "found")
+            progress = _Progress(len(self), advance)
+            with _threads(self.threads):
+                plain = self._measure(progress.report)
+            write_json_atomic(self.path, plain)
+            progress.finish()
+        return Outcome(self.number, "built")
+
+    def read(self) -> Cell | str | None:
+        """The cell, or why the method couldn't take the zoo; None where neither is there yet."""
+        if not self.path.exists():
+            return None
+        plain = json.loads(self.path.read_text(encoding="utf-8"))
+        return str(plain["refused"]) if "refused" in plain else from_plain(Cell, plain["cell"], str(self.path))
+
+    def _measure(self, report: Reporter) -> dict[str, object]:
+        try:
+            scores, size, seconds = _MEASURES[self.table](self, self.path.parent / "runs", report)
+        except RefusedError as error:
+            return {"refused": error.message}
+        return {"cell": asdict(Cell(self.table, self.method, self.column, tuple(scores), size, seconds))}
+
+
+class _Progress:
+    """What one training after the other reports, as percents of each."""
+
+    def __init__(self, total: int, advance: Advance) -> None:
+        self.left, self.advance = total, advance
+        self.percent = 0
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """How far a training is; a smaller number than before is the next one's."""
+        if not stage.startswith("training"):
+            return
+        percent = _PERCENT * done // total
+        self._move(percent - self.percent if percent >= self.percent else percent)
+        self.percent = percent
+
+    def finish(self) -> None:
+        """Whatever wasn't reported is done as well: what trains without steps, or was there already."""
+        self._move(self.left)
+
+    def _move(self, count: int) -> None:
+        count = min(count, self.left)
+        self.left -= count
+        if count:
+            self.advance(count)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _Measured = tuple[list[float], int, float]
 
 
-def _inr2jls(job: Job, chosen: Scale, out: Path, report: Reporter) -> _Measured:
+def _inr2jls(job: CellJob, out: Path, report: Reporter) -> _Measured:
     results = []
-    for seed in range(chosen.seeds):
-        preset = classification_preset(chosen.inr2jls).with_seed(seed)
-        results.append(run_inr_classification(job.zoo, chosen.inr2jls, preset, out / f"{seed}", report=report))
+    for seed in range(job.scale.seeds):
+        preset = classification_preset(job.scale.inr2jls).with_seed(seed)
+        results.append(run_inr_classification(job.zoo, job.scale.inr2jls, preset, out / f"{seed}", report=report))
     seconds = sum(result.seconds for result in results)
     return [100 * result.test_accuracy for result in results], results[0].num_parameters, seconds
 
 
-def _classification(job: Job, chosen: Scale, out: Path, report: Reporter) -> _Measured:
+def _classification(job: CellJob, out: Path, report: Reporter) -> _Measured:
     if job.method == "inr2jls":
-        return _inr2jls(job, chosen, out, report)
-    budget = chosen.with_probes if job.table == 1 else chosen.encoders
-    found = compare_classifiers(job.zoo, job.scale_name, [job.method], budget, chosen.seeds, out, report)
+        return _inr2jls(job, out, report)
+    budget = job.scale.budget(job.table)
+    found = compare_classifiers(job.zoo, job.scale_name, [job.method], budget, job.scale.seeds, out, report)
     (result,) = found.methods
     seconds = sum(answer.seconds for answer in result.answers)
     return [100 * accuracy for accuracy in result.accuracies], result.answers[0].num_parameters, seconds
 
 
-def _generalization(job: Job, chosen: Scale, out: Path, report: Reporter) -> _Measured:
-    found = run_generalization(job.zoo, chosen.generalization, [job.method], chosen.seeds, out, report=report)
+def _generalization(job: CellJob, out: Path, report: Reporter) -> _Measured:
+    scale = job.scale
+    found = run_generalization(job.zoo, scale.generalization, [job.method], scale.seeds, out, report=report)
     (result,) = found.models
     return [scores.kendall_tau for scores in result.last], result.num_parameters, result.seconds
 
 
-_MEASURES: dict[int, Callable[[Job, Scale, Path, Reporter], _Measured]] = {
+_MEASURES: dict[int, Callable[[CellJob, Path, Reporter], _Measured]] = {
     1: _classification,
     2: _generalization,
     7: _classification,

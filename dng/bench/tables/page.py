@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dng.baselines.methods import METHODS
+from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
 from dng.bench.generalization.contenders import NAMES
 from dng.bench.page import Page, Section
 from dng.bench.table import Table
@@ -21,13 +21,14 @@ _NOT_COMPARABLE = (
 
 @dataclass(frozen=True)
 class TablesResult:
-    """All cells that are there, and what methods couldn't take."""
+    """All cells that are there, what methods couldn't take, the cells that aren't done, and Table 5."""
 
     scale: str
     zoos: dict[str, str]
     cells: tuple[Cell, ...]
     refused: dict[str, str]
-    costs: dict[str, Any] | None = None
+    missing: tuple[str, ...] = ()
+    costs: tuple[Table, ...] = ()
 
     def tables(self) -> list[Table]:
         """One per table of the paper that has a cell."""
@@ -67,6 +68,10 @@ def _reasons(refused: dict[str, str]) -> list[str]:
     return [f"{place}: {reason}." for place, reason in refused.items()]
 
 
+def _missing(places: Sequence[str]) -> list[str]:
+    return [f"not measured yet: {', '.join(places)}"] if places else []
+
+
 def _elsewhere(number: int, method: str, columns: Sequence[str]) -> str:
     """What the paper has for the method in columns that weren't run here."""
     others = PUBLISHED[number].get(method, {})
@@ -76,14 +81,14 @@ def _elsewhere(number: int, method: str, columns: Sequence[str]) -> str:
 def write_page(result: TablesResult, out: Path) -> Path:
     """Write tables.md and report.html; returns the page's path."""
     tables = result.tables()
-    costs = [Table(**table) for table in (result.costs or {}).get("tables", ())]
+    costs = [*result.costs, *PUBLISHED_COSTS] if result.costs else []
     everything = [*tables, *costs]
     write_bytes_atomic(out / "tables.md", "\n".join(table.markdown() for table in everything).encode("utf-8"))
     Page(
         title=f"The paper's tables at scale {result.scale}",
         subtitle=f"Cells: {len(result.cells)}, zoos: {len(result.zoos)}. " + _NOT_COMPARABLE.format(scale=result.scale),
         numbers=(),
-        notes=tuple(_reasons(result.refused)),
+        notes=(*_reasons(result.refused), *_missing(result.missing)),
         sections=tuple(Section(table.caption.partition(":")[0], "", table=table) for table in everything),
         facts={
             "command": f"zoo bench tables --scale {result.scale}",

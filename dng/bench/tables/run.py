@@ -1,34 +1,39 @@
 """Running the tables: every cell is a job of its own, in a folder of its own, finished when its cell.json is there.
 
-Shares of the jobs may run as several processes on any machines that see the folder; the last one to finish, or any
-later run, puts the tables together.
+Engines spread the jobs over processes and machines that see the folder, as they do the units of a build; shares of them
+may also be started by hand. The last one to finish, or any later run, puts the tables together.
 """
 
 import json
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from zlib import crc32
 
-from dng.baselines.methods import METHODS, RefusedError, zoo_kind
+from dng.baselines.methods import METHODS, zoo_kind
 from dng.bench.data import Zoo
-from dng.bench.tables.cells import Cell, Job
+from dng.bench.efficiency import Case, run_efficiency
+from dng.bench.table import Table
+from dng.bench.tables.cells import CellJob
 from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.published import CONTROLS, PUBLISHED
-from dng.bench.tables.scales import scale
+from dng.bench.tables.scales import Scale, scale
 from dng.claim import claim
+from zootool.build.engine import Engine, build_here
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
-from zootool.records import from_plain
 
 TABLES_OF = {"inr": (1, 7), "small-cnn": (2,), "wild-park": (2,), "vit": (8,)}
 """The tables that a zoo of a kind can have a column in."""
 MEASURABLE = (1, 2, 5, 7, 8)
+COSTS = "table-5"
 
 
-def table_jobs(zoos: Sequence[Zoo], only: Collection[int], scale_name: str) -> list[Job]:
-    """The cells of the chosen tables that these zoos can fill. Raises UsageError."""
-    scale(scale_name)
+def table_jobs(zoos: Sequence[Zoo], only: Collection[int], scale_name: str, out: Path) -> list[CellJob]:
+    """The cells of the chosen tables that these zoos can fill, each measured in `out`. Raises UsageError."""
+    chosen = scale(scale_name)
     unknown = sorted(set(only) - set(MEASURABLE))
     if unknown:
         raise UsageError(
@@ -38,11 +43,21 @@ def table_jobs(zoos: Sequence[Zoo], only: Collection[int], scale_name: str) -> l
     jobs = []
     for zoo in zoos:
         kind = zoo_kind(zoo.architectures.values())
-        for table in TABLES_OF[kind]:
-            if table in only:
-                methods = [name for name in (*PUBLISHED[table], *CONTROLS[table]) if _takes(name, kind)]
-                jobs += [Job(table, name, column_of(zoo), zoo, scale_name) for name in methods]
+        for table in sorted(set(only).intersection(TABLES_OF[kind])):
+            for name in (*PUBLISHED[table], *CONTROLS[table]):
+                if _takes(name, kind):
+                    jobs.append(_job(table, name, zoo, scale_name, chosen, out))
     return sorted(jobs, key=lambda job: job.table)
+
+
+def _job(table: int, method: str, zoo: Zoo, scale_name: str, chosen: Scale, out: Path) -> CellJob:
+    column = column_of(zoo)
+    # The same cell has the same number whatever else is asked for: two runs in a folder then never share one.
+    number = crc32(f"{table}/{column}/{method}".encode())
+    return CellJob(
+        folder=out, number=number, table=table, method=method, column=column, zoo=zoo, scale_name=scale_name,
+        scale=chosen,
+    )  # fmt: skip
 
 
 def _takes(name: str, kind: str) -> bool:
@@ -59,49 +74,59 @@ def column_of(zoo: Zoo) -> str:
 
 
 def run_tables(
-    jobs: Sequence[Job],
+    jobs: Sequence[CellJob],
     scale_name: str,
     out: Path,
+    *,
+    engine: Engine = build_here,
     share: tuple[int, int] = (0, 1),
-    costs: dict[str, object] | None = None,
     report: Reporter = silent,
 ) -> TablesResult:
-    """Measure this share of the jobs, then put together the cells that are there.
-
-    A method that can't take a zoo leaves its reason in the place of a cell. `costs` is Table 5, as JSON values.
-    """
-    ids = {job.column: job.zoo.id for job in jobs}
+    """Measure this share of the jobs, then put the tables together."""
     claim(out / "settings.json", {"scale": scale_name, "settings": asdict(scale(scale_name))})
-    for column, zoo_id in ids.items():
+    for column, zoo_id in {job.column: job.zoo.id for job in jobs}.items():
         claim(out / "zoos" / f"{column}.json", {"zoo_id": zoo_id})
-    for index, job in enumerate(jobs):
-        path = out / job.folder / "cell.json"
-        if index % share[1] == share[0] and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json_atomic(path, _measure(job, path.parent, report))
-    cells, refused = _read(jobs, out)
-    found = TablesResult(scale_name, ids, tuple(cells), refused, costs)
-    write_page(found, out)
-    write_json_atomic(out / "results.json", asdict(found))
-    return found
+    _measure([job for job in jobs[share[0] :: share[1]] if not job.path.exists()], engine, report)
+    return put_together(jobs, scale_name, out)
 
 
-def _measure(job: Job, folder: Path, report: Reporter) -> dict[str, object]:
-    try:
-        return {"cell": asdict(job.measure(folder / "runs", report))}
-    except RefusedError as error:
-        return {"refused": error.message}
+def measure_costs(cases: Sequence[Case], device: str, batch: int, runs: int, out: Path, report: Reporter) -> None:
+    """Table 5: what a network costs each method on `device`, in `out`; measured once, by one process alone."""
+    path = out / COSTS / f"{device.replace(':', '-')}.json"
+    if not path.exists():
+        result = run_efficiency(cases, device, batch, runs, report)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(path, [asdict(table) for table in result.tables()])
 
 
-def _read(jobs: Sequence[Job], out: Path) -> tuple[list[Cell], dict[str, str]]:
-    cells, refused = [], {}
+def _measure(jobs: Sequence[CellJob], engine: Engine, report: Reporter) -> None:
+    total, done = sum(map(len, jobs)), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report("filling tables (percents of trainings)", done, total)
+
+    if jobs:
+        advance(0)
+        deque(engine(jobs, advance), maxlen=0)
+
+
+def put_together(jobs: Sequence[CellJob], scale_name: str, out: Path) -> TablesResult:
+    """Write results.json, tables.md and report.html of the cells that are there and the costs that were measured."""
+    cells, refused, missing = [], {}, []
     for job in jobs:
-        path = out / job.folder / "cell.json"
-        if not path.exists():
-            continue
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        if "refused" in plain:
-            refused[job.folder] = str(plain["refused"])
+        found = job.read()
+        if found is None:
+            missing.append(job.place)
+        elif isinstance(found, str):
+            refused[job.place] = found
         else:
-            cells.append(from_plain(Cell, plain["cell"], str(path)))
-    return cells, refused
+            cells.append(found)
+    paths = sorted((out / COSTS).glob("*.json"))
+    costs = [Table(**table) for path in paths for table in json.loads(path.read_text(encoding="utf-8"))]
+    zoos = {job.column: job.zoo.id for job in jobs}
+    result = TablesResult(scale_name, zoos, tuple(cells), refused, tuple(missing), tuple(costs))
+    write_page(result, out)
+    write_json_atomic(out / "results.json", asdict(result))
+    return result

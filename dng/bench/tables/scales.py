@@ -8,13 +8,29 @@ from zootool.errors import UsageError, did_you_mean
 
 @dataclass(frozen=True)
 class Scale:
-    """Seeds, the budget of methods that classify INRs without probes (Table 7) and with (Table 1), and presets."""
+    """Seeds, the budget of methods that classify INRs without probes (Table 7) and with (Table 1), and presets.
+
+    `generalization` is the preset of Tables 2 and 8.
+    """
 
     seeds: int
     encoders: EqualBudget
     with_probes: EqualBudget
     inr2jls: str
     generalization: str
+
+    def budget(self, table: int) -> EqualBudget:
+        """That of the methods in a table of INR classification."""
+        return self.with_probes if table == 1 else self.encoders
+
+    def num_trainings(self, table: int, method: str) -> int:
+        """How many trainings a cell takes; INR2JLS has its classifier trained besides, others try learning rates."""
+        if method == "inr2jls":
+            return 2 * self.seeds
+        if table in (2, 8):
+            return self.seeds
+        rates = len(self.budget(table).learning_rates)
+        return self.seeds + (rates if rates > 1 else 0)
 
 
 _DEMO = CLASSIFICATION["demo"]

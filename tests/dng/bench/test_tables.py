@@ -9,7 +9,7 @@ from cli.main import app
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.tables import run as module
 from dng.bench.tables import run_tables, scale, scales, table_jobs
-from dng.bench.tables.cells import Cell, Job
+from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
 from dng.bench.tables.published import CONTROLS, PUBLISHED, published
 from dng.train import TrainConfig
@@ -30,12 +30,12 @@ def cnns(tmp_path: Path) -> Zoo:
     return write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
 
 
-def only(jobs: list[Job], *methods: str) -> list[Job]:
+def only(jobs: list[CellJob], *methods: str) -> list[CellJob]:
     return [job for job in jobs if job.method in methods]
 
 
-def test_a_zoo_has_a_column_in_the_tables_of_its_kind(digits_zoo: Zoo, cnns: Zoo) -> None:
-    jobs = table_jobs([digits_zoo, cnns], {1, 2, 7, 8}, "demo")
+def test_a_zoo_has_a_column_in_the_tables_of_its_kind(digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
+    jobs = table_jobs([digits_zoo, cnns], {1, 2, 7, 8}, "demo", tmp_path)
     assert {(job.table, job.column) for job in jobs} == {(1, "digits"), (7, "digits"), (2, "cnns")}
     methods = {table: [job.method for job in jobs if job.table == table] for table in (1, 2, 7)}
     assert methods[1] == [*PUBLISHED[1], *CONTROLS[1]]
@@ -47,7 +47,7 @@ def test_a_zoo_has_a_column_in_the_tables_of_its_kind(digits_zoo: Zoo, cnns: Zoo
 def test_cells_are_measured_over_seeds_and_set_beside_the_paper(
     small_scale: None, digits_zoo: Zoo, cnns: Zoo, tmp_path: Path
 ) -> None:
-    jobs = only(table_jobs([digits_zoo, cnns], {2, 7}, "demo"), "dng", "statistics")
+    jobs = only(table_jobs([digits_zoo, cnns], {2, 7}, "demo", tmp_path / "out"), "dng", "statistics")
     found = run_tables(jobs, "demo", tmp_path / "out")
     assert [(cell.table, cell.method, len(cell.scores)) for cell in found.cells] == [
         (2, "dng", 2), (2, "statistics", 2), (7, "dng", 2)
@@ -66,12 +66,13 @@ def test_cells_are_measured_over_seeds_and_set_beside_the_paper(
 def test_finished_cells_are_kept_and_shares_meet_in_one_folder(
     small_scale: None, cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = only(table_jobs([cnns], {2}, "demo"), "dng", "statistics")
+    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path / "out"), "dng", "statistics")
     first = run_tables(jobs, "demo", tmp_path / "out", share=(0, 2))
     assert [cell.method for cell in first.cells] == ["dng"]
     second = run_tables(jobs, "demo", tmp_path / "out", share=(1, 2))
     assert [cell.method for cell in second.cells] == ["dng", "statistics"]
-    monkeypatch.setattr(module, "_measure", None)
+    assert (first.missing, second.missing) == (("table-2/cnns/statistics",), ())
+    monkeypatch.setattr(CellJob, "_measure", None)
     assert run_tables(jobs, "demo", tmp_path / "out").cells == second.cells
 
 
@@ -80,7 +81,7 @@ def test_a_method_that_cant_take_a_zoo_leaves_its_reason(
 ) -> None:
     tight = replace(FEW, num_parameters=1_000)
     monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), with_probes=tight))
-    jobs = only(table_jobs([digits_zoo], {1}, "demo"), "dng-probes")
+    jobs = only(table_jobs([digits_zoo], {1}, "demo", tmp_path / "out"), "dng-probes")
     found = run_tables(jobs, "demo", tmp_path / "out")
     assert found.cells == ()
     assert "more than a budget of 1,000" in found.refused["table-1/digits/dng-probes"]
@@ -88,13 +89,13 @@ def test_a_method_that_cant_take_a_zoo_leaves_its_reason(
 
 
 def test_another_zoo_or_scale_needs_another_folder(small_scale: None, cnns: Zoo, tmp_path: Path) -> None:
-    jobs = only(table_jobs([cnns], {2}, "demo"), "statistics")
+    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path / "out"), "statistics")
     run_tables(jobs, "demo", tmp_path / "out")
     with pytest.raises(UsageError, match="holds a run with scale=demo"):
         run_tables(jobs, "cpu", tmp_path / "out")
     other = write_run_zoo(tmp_path / "other" / "cnns.zoo", NARROW)
     with pytest.raises(UsageError, match="holds a run with zoo_id"):
-        run_tables(only(table_jobs([other], {2}, "demo"), "statistics"), "demo", tmp_path / "out")
+        run_tables(only(table_jobs([other], {2}, "demo", tmp_path / "out"), "statistics"), "demo", tmp_path / "out")
 
 
 def test_cells_at_another_scale_say_so_beside_the_published_number() -> None:
