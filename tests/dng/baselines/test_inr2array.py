@@ -18,6 +18,7 @@ from dng.heads import count_parameters
 from dng.seed import seeded
 from tests.dng.baselines.checks import (
     assert_batch_independent,
+    assert_every_parameter_learns,
     assert_gradients,
     permute_inputs,
     permute_outputs,
@@ -72,7 +73,7 @@ def test_only_the_embeddings_tell_inputs_and_outputs_apart(permute: Permutation,
     model = inr2array().double()
     graph = random_graph(SIREN, batch=2, dtype=torch.float64)
     with torch.no_grad():
-        model.encoder.embeddings.get_parameter(table).zero_()
+        model.get_parameter(f"encoder.embeddings.{table}").zero_()
     torch.testing.assert_close(model.encode(permute(graph)), model.encode(graph), rtol=0, atol=1e-11)
 
 
@@ -91,8 +92,7 @@ def test_gradients_are_those_of_differences(decoder: DecoderName) -> None:
 @pytest.mark.parametrize("decoder", ["tensorwise", "joint"])
 def test_every_parameter_learns(decoder: DecoderName) -> None:
     model = inr2array(replace(CONFIG, decoder=decoder))
-    model.loss(random_graph(SIREN, batch=3), torch.zeros(3, 3, 9, 9)).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert_every_parameter_learns(model, model.loss(random_graph(SIREN, batch=3), torch.zeros(3, 3, 9, 9)))
 
 
 def test_encoder_and_classifier_have_the_published_sizes() -> None:
@@ -103,7 +103,7 @@ def test_encoder_and_classifier_have_the_published_sizes() -> None:
     assert count_parameters(model.encoder) == 21_200_640
     assert count_parameters(default.encoder) == 21_200_640 - 3 * 256
     assert count_parameters(classifier) == 38_260_746
-    assert len(model.encoder.pool.latents) == 16
+    assert len(model.get_parameter("encoder.pool.latents")) == 16
     assert INR2Array.presets["inr"].num_heads == LatentTransformerConfig().num_heads == 4
 
 

@@ -12,13 +12,13 @@ from dng.graph import DynamicGraph
 from dng.heads import count_parameters
 from dng.seed import seeded
 from tests.dng.baselines import checks
+from tests.dng.baselines.nfn_networks import ARCHITECTURES, SIREN
 from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
-from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.architecture import Activation, Architecture, Norm, Timestamp
 from zootool.errors import UsageError
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
-SIREN = siren_architecture(2, (5, 4), 3)
-ARCHITECTURES = {"one hidden": siren_architecture(2, (5,), 3), "siren": SIREN, "cnn": small_cnn()}
 TINY = NFNConfig(channels=(6, 5), head_dim=9, num_frequencies=3, sigma=1.0, head_dropout=0.1)
 CONFIGS = {
     "hnp": TINY,
@@ -36,14 +36,7 @@ def build(architecture: Architecture, config: NFNConfig, dtype: torch.dtype = to
     return model
 
 
-def published_cnn() -> Architecture:
-    """The small CNN zoo's networks, 4970 numbers each."""
-    convolutions = [Timestamp("conv", 16, sources, edges_per_pair=9, kernel=(3, 3)) for sources in (1, 16, 16)]
-    last = Timestamp("pool_linear", 10, 16, pooling=Pooling("mean"))
-    return Architecture(1, (*convolutions, last), family="cnn")
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@checks.IN_BOTH_PRECISIONS
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_logits_know_no_order_of_hidden_neurons_but_all_else(
@@ -55,11 +48,7 @@ def test_logits_know_no_order_of_hidden_neurons_but_all_else(
         logits = model(graph)
         assert logits.shape == (3, 4)
         torch.testing.assert_close(model(permute_hidden(graph)), logits, rtol=0, atol=tolerance)
-        others = [checks.permute_uncoupled, checks.permute_outputs] + (
-            [checks.permute_inputs] if architecture != "cnn" else []
-        )
-        for permute in others:
-            assert (model(permute(graph)) - logits).abs().max() > 1e-5, permute.__name__
+        checks.assert_tells_apart(model, graph, difference=1e-5)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -84,7 +73,8 @@ def test_published_numbers_of_parameters() -> None:
             found = tuple(count_parameters(NFN(inr, 10, NFN.presets[name])) for name in ("inr", "inr-np"))
             assert found == wanted
             assert count_parameters(NFN(inr, 10, NFN.presets["inr-mnist"])) == wanted[0]
-        cnn = [NFN([published_cnn()], 1, NFN.presets[name]) for name in ("small-cnn", "small-cnn-np")]
+        small = [cnn_architecture(CnnConfig())]
+        cnn = [NFN(small, 1, NFN.presets[name]) for name in ("small-cnn", "small-cnn-np")]
         assert [count_parameters(model) for model in cnn] == [2_811_743, 2_031_390]
 
 

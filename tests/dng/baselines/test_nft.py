@@ -10,28 +10,21 @@ from dng.heads import count_parameters
 from dng.seed import seeded
 from tests.dng.baselines.checks import (
     assert_batch_independent,
+    assert_every_parameter_learns,
     assert_gradients,
-    permute_inputs,
-    permute_outputs,
-    permute_uncoupled,
+    assert_tells_apart,
 )
 from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
-from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.architecture import Activation, Architecture, Norm
 from zootool.errors import UsageError
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (5, 6), 3)
 CONFIG = NFTConfig(dim=8, num_heads=2, num_blocks=2, ff_dim=12, head_dim=40)
 ARCHITECTURES = [SIREN, small_cnn()]
 NAMES = ["siren", "cnn"]
-
-
-def zoo_cnn() -> Architecture:
-    relu = Activation("relu")
-    convolutions = (
-        Timestamp("conv", 16, sources, edges_per_pair=9, kernel=(3, 3), activation=relu) for sources in (1, 16, 16)
-    )
-    return Architecture(1, (*convolutions, Timestamp("pool_linear", 10, 16, pooling=Pooling("mean"))), family="cnn")
+SMALL_ZOO_CNN = cnn_architecture(CnnConfig())
 
 
 def nft(architecture: Architecture) -> NFT:
@@ -54,14 +47,8 @@ def test_logits_know_no_order_of_hidden_neurons(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=NAMES)
 def test_logits_tell_other_networks_apart(architecture: Architecture) -> None:
-    model = nft(architecture).double()
     graph = random_graph(architecture, batch=2, dtype=torch.float64)
-    logits = model(graph)
-    others = [permute_uncoupled(graph), permute_outputs(graph)]
-    if architecture.num_inputs > 1:
-        others.append(permute_inputs(graph))
-    for other in others:
-        assert (model(other) - logits).abs().max() > 1e-5
+    assert_tells_apart(nft(architecture).double(), graph, difference=1e-5)
 
 
 def zero_features(architecture: Architecture) -> NeuralFeatures:
@@ -100,8 +87,7 @@ def test_gradients_are_those_of_differences(architecture: Architecture) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=NAMES)
 def test_every_parameter_learns(architecture: Architecture) -> None:
     model = nft(architecture)
-    model(random_graph(architecture, batch=3)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert_every_parameter_learns(model, model(random_graph(architecture, batch=3)).square().sum())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=NAMES)
@@ -122,7 +108,7 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_the_presets_have_the_published_blocks() -> None:
     with torch.device("meta"):
         inr = NFT([siren_architecture(2, (32, 32), 1)], 10, NFT.presets["inr"])
-        cnn = NFT([zoo_cnn()], 1, NFT.presets["small-cnn"])
+        cnn = NFT([SMALL_ZOO_CNN], 1, NFT.presets["small-cnn"])
     assert len(inr.blocks) == len(cnn.blocks) == 4
     # Per block: qkv, and for each of six tensors two norms and a feed-forward twice as wide.
     block = 257 * 768 + 6 * (4 * 256 + 257 * 512 + 513 * 256)
@@ -148,7 +134,7 @@ def test_the_published_bias_table_is_counted_and_never_read() -> None:
 @pytest.mark.parametrize("name", sorted(NFT.presets))
 @pytest.mark.parametrize("target", [1_000_000, 3_700_000, 6_000_000])
 def test_any_budget_can_be_met(name: str, target: int) -> None:
-    architecture = zoo_cnn() if name == "small-cnn" else siren_architecture(2, (32, 32), 1)
+    architecture = SMALL_ZOO_CNN if name == "small-cnn" else siren_architecture(2, (32, 32), 1)
 
     def size(factor: float) -> int:
         with torch.device("meta"):

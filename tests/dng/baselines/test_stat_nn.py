@@ -8,6 +8,7 @@ from dng.baselines.stat_nn import StatNN, StatNNConfig, tensor_statistics
 from dng.heads import count_parameters
 from dng.seed import seeded
 from tests.dng.baselines.checks import (
+    IN_BOTH_PRECISIONS,
     assert_batch_independent,
     assert_gradients,
     permute_uncoupled,
@@ -27,7 +28,7 @@ def build(*architectures: Architecture, config: StatNNConfig = TINY, dtype: torc
         return StatNN(architectures, 2, config).to(dtype).eval()
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@IN_BOTH_PRECISIONS
 @pytest.mark.parametrize("architecture", [SIREN, small_cnn(), residual_cnn(), simple_vit(8, 1, 2, 4, 12)])
 def test_logits_know_no_order_within_tensors(architecture: Architecture, dtype: torch.dtype, tolerance: float) -> None:
     model, graph = build(architecture, dtype=dtype), random_graph(architecture, batch=3, dtype=dtype)
