@@ -44,7 +44,8 @@ def inr_classification(
         str, typer.Option(help="A row of the paper's tables, such as encoder-only or no-augmentation.")
     ] = "none",
     model: Annotated[
-        str, typer.Option(help="inr2jls; or methods to compare, with commas: dng, ng-gnn, ...")
+        str,
+        typer.Option(help="inr2jls or inr2array, alone; or methods to compare, with commas: dng, ng-gnn, ..."),
     ] = "inr2jls",
     seeds: Annotated[int, typer.Option(min=1, help="Of a comparison: how often each method is trained.")] = 1,
     budget: Annotated[int | None, typer.Option(min=1, help="Of a comparison: each method's parameters.")] = None,
@@ -53,33 +54,56 @@ def inr_classification(
 ) -> None:
     """Train INR2JLS on a zoo, classify its test networks from their latents. Stopped early? Run it again.
 
-    With --model, compare methods that classify INRs from weights and labels alone.
+    With --model inr2array, INR2ARRAY in its place: it learns from what the networks render, without images. Both learn
+    in two stages, and each runs alone. Any other --model: compare methods that classify INRs from weights and labels
+    alone, at equal budget.
 
     Example: zoo bench inr-classification --zoo digits.zoo --preset demo
     """
+    from dng.bench.presets import TWO_STAGE
     from zootool.errors import UsageError
 
-    if model != "inr2jls":
+    if model not in TWO_STAGE:
         if control != "none" or ablation != "none" or seed:
             raise UsageError("a comparison takes no --control, --ablation or --seed", hint="it has --seeds")
-        compare(zoo, preset, model.split(","), seeds, budget, steps, out, as_json)
+        names = model.split(",")
+        _check_compared(zoo, names)
+        compare(zoo, preset, names, seeds, budget, steps, out, as_json)
         return
+    if seeds != 1 or budget is not None or steps is not None:
+        raise UsageError(f"{model} alone is no comparison: no --seeds, --budget or --steps", hint="it has --seed")
     from dataclasses import asdict
 
     from dng.bench.inr_classification import run_inr_classification
-    from dng.bench.presets import classification_preset
+    from dng.bench.presets import two_stage_preset
     from zootool import open_zoo
 
-    settings = classification_preset(preset).with_seed(seed).with_ablation(ablation)
+    settings = two_stage_preset(model, preset).with_seed(seed).with_ablation(ablation)
     opened = open_zoo(zoo)
-    name = preset if ablation == "none" else f"{preset}-{ablation}"
-    folder = out or Path("runs") / f"{Path(zoo).stem}-{name}-{seed}"
+    parts = [preset] + [part for part in (model, ablation) if part not in ("inr2jls", "none")]
+    folder = out or Path("runs") / f"{Path(zoo).stem}-{'-'.join(parts)}-{seed}"
     with progress_bars() as report:
         result = run_inr_classification(opened, preset, settings, folder, control=control, report=report)
     if as_json:
         print_json(asdict(result) | {"folder": str(folder)})
     else:
         _show(result, folder)
+
+
+def _check_compared(zoo: str, names: list[str]) -> None:
+    """Raise UsageError for unknown methods, and for those whose training can't be made equal to the others'."""
+    from dng.baselines.methods import METHODS
+    from dng.bench.presets import TWO_STAGE
+    from zootool.errors import UsageError, did_you_mean
+
+    for name in names:
+        if name in TWO_STAGE:
+            raise UsageError(
+                f"{name} learns in two stages, and can't be compared at the others' budget",
+                hint=f"run it alone: zoo bench inr-classification --zoo {zoo} --model {name}",
+            )
+        if name not in METHODS:
+            raise UsageError(f"there is no method {name!r}", hint=did_you_mean(name, [*METHODS, *TWO_STAGE]))
 
 
 def _show(result: "ClassificationResult", folder: Path) -> None:

@@ -19,12 +19,13 @@ from dng.graph import DynamicGraph, ResidualEdges
 from dng.layer import Layer, LayerSettings, is_transformer, plain_layer, transformer_layer
 from dng.memory import GRUUpdate
 from dng.message import AttentionMessage
+from dng.model import Encoder
 from zootool.architecture import Architecture
 
 KnownOfNodes = Sequence[Float[Tensor, "batch _targets node_dim"]] | None
 
 
-class DNGEncoder(nn.Module):
+class DNGEncoder(Encoder):
     """Encodes networks into the memories of their output nodes, (B, n_L, d).
 
     The inputs' memories are learnable vectors. At timestamp t the sources send messages along the edges, and the

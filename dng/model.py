@@ -1,24 +1,30 @@
-"""The two interfaces of trainable models: anything with an encoder, and what learns codes from images."""
+"""The interfaces of trainable models: what reads networks, anything with it, and what learns codes without labels."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from dng.encoder import DNGEncoder
 from dng.graph import DynamicGraph
+from zootool.architecture import Architecture
+
+
+class Encoder(nn.Module):
+    """What reads networks. `architecture` is that of the networks which it was built for."""
+
+    architecture: Architecture
 
 
 class Model(nn.Module):
-    """A model that a run can hold: `kind` names its type, `config` its settings, `encoder` is its DNG-Encoder."""
+    """A model that a run can hold: `kind` names its type, `config` its settings, `encoder` reads the networks."""
 
     kind: ClassVar[str]
     config: Any
-    encoder: DNGEncoder
+    encoder: Encoder
 
 
 class Representation(Model, ABC):
-    """A model that learns codes of INRs from their source images, without labels."""
+    """A model that learns codes of INRs without labels, from their source images unless it says otherwise."""
 
     @abstractmethod
     def encode(self, graph: DynamicGraph) -> Tensor:
@@ -31,3 +37,11 @@ class Representation(Model, ABC):
     @abstractmethod
     def loss(self, graph: DynamicGraph, images: Tensor) -> Tensor:
         """What training minimises, for source images (B, C, H, W) in [-1, 1]."""
+
+
+class LearnsFromRenderings(Representation):
+    """A model of codes whose targets are what the INRs render themselves: no source image is needed."""
+
+    @abstractmethod
+    def loss(self, graph: DynamicGraph, images: Tensor | None = None) -> Tensor:
+        """What training minimises; images change nothing."""

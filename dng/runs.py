@@ -1,10 +1,12 @@
 """What a trained model needs to be used again: its kind, architecture and settings, beside its weights."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dng.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
+from dng.baselines.inr2array import INR2Array, INR2ArrayConfig
 from dng.checkpoint import load_tensors
 from dng.claim import claim, read_json
 from dng.distributed import ALONE, Ranks
@@ -17,14 +19,15 @@ from zootool.records import from_plain
 
 _SPEC = "model.json"
 
-MODELS: dict[str, tuple[type[Model], type]] = {
+MODELS: dict[str, tuple[Callable[[Architecture, Any], Model], type]] = {
     "inr2jls": (INR2JLS, INR2JLSConfig),
+    "inr2array": (lambda architecture, config: INR2Array([architecture], config), INR2ArrayConfig),
     "memory-decoder": (MemoryDecoder, ReconstructionConfig),
     "weight-decoder": (WeightDecoder, ReconstructionConfig),
     "classifier": (NetworkClassifier, PredictorConfig),
     "predictor": (AccuracyPredictor, PredictorConfig),
 }
-"""Kind -> the model and its settings. All are built from an Architecture and the settings."""
+"""Kind -> what builds the model from an Architecture and its settings, and the settings' type."""
 
 
 def write_model_spec(run_dir: Path, model: Model, ranks: Ranks = ALONE) -> None:
@@ -44,9 +47,9 @@ def load(run_dir: Path | str) -> Model:
     """
     folder = model_dir(Path(run_dir))
     spec, where = _read_spec(folder), str(folder / _SPEC)
-    model_type, config_type = MODELS[spec["kind"]]
+    build, config_type = MODELS[spec["kind"]]
     architecture = Architecture.from_dict(spec.get("architecture"), f"{where}: architecture")
-    model = model_type(architecture, from_plain(config_type, spec.get("config"), f"{where}: config"))
+    model = build(architecture, from_plain(config_type, spec.get("config"), f"{where}: config"))
     weights, _ = load_tensors(folder / "best.safetensors")
     try:
         model.load_state_dict(weights)

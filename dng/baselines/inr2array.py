@@ -22,6 +22,7 @@ from dng.baselines.nft import LayerEmbeddings, raw_features
 from dng.baselines.nft_attention import NFTBlock, check_heads, widened_width
 from dng.features import FourierFeatures
 from dng.graph import DynamicGraph
+from dng.model import Encoder, LearnsFromRenderings
 from dng.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
@@ -64,13 +65,13 @@ class INR2ArrayConfig:
         return replace(self, dim=dim, ff_dim=ff_dim, decoder_dim=decoder_dim)
 
 
-class INR2Array(nn.Module):
+class INR2Array(LearnsFromRenderings):
     """Encoder and decoder; `encode` gives the latents.
 
     Takes SIRENs of one architecture with two inputs. Invariant to permutations of their hidden neurons.
     """
 
-    name: ClassVar[str] = "inr2array"
+    kind = name = "inr2array"
     presets: ClassVar[dict[str, INR2ArrayConfig]] = {
         "inr": INR2ArrayConfig(image_side=28),
         "inr-rgb": INR2ArrayConfig(image_side=32, decoder="joint"),
@@ -81,7 +82,7 @@ class INR2Array(nn.Module):
         if reason := self.refusal(architectures):
             raise UsageError(f"{self.name} can't take the zoo: {reason}")
         self.config = config
-        self.architecture = architecture = next(iter(architectures))
+        architecture = next(iter(architectures))
         self.encoder = INR2ArrayEncoder(architecture, config)
         decoder = TensorwiseDecoder if config.decoder == "tensorwise" else JointDecoder
         self.decoder = decoder(architecture, config.dim, config.decoder_dim)
@@ -107,18 +108,18 @@ class INR2Array(nn.Module):
         """What the input SIRENs render: the targets."""
         return render_graph(graph, self.config.image_side)
 
-    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
-        """The mean squared error against what the input SIRENs render. The source images aren't used."""
+    def loss(self, graph: DynamicGraph, images: Tensor | None = None) -> Float[Tensor, ""]:
+        """The mean squared error against what the input SIRENs render. Source images aren't used."""
         del images
         return (self.reconstruct(graph) - self.rendered(graph)).square().mean()
 
 
-class INR2ArrayEncoder(nn.Module):
+class INR2ArrayEncoder(Encoder):
     """Fourier features of every weight and bias, learned embeddings, NFT blocks, and a pooling into latent vectors."""
 
     def __init__(self, architecture: Architecture, config: INR2ArrayConfig) -> None:
         super().__init__()
-        self.latent_side = config.latent_side
+        self.architecture, self.latent_side = architecture, config.latent_side
         self.features = FourierFeatures(config.dim // 2, config.sigma)
         self.embeddings = LayerEmbeddings(architecture, config.dim, config.unused_bias_table)
         kernels = architecture.edges_per_pair
@@ -128,10 +129,21 @@ class INR2ArrayEncoder(nn.Module):
         self.pool = LatentPool(config.dim, config.latent_side**2, config.ff_dim)
 
     def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch side side dim"]:
+        self.check(graph)
         raw = raw_features(graph)
         features = raw.each([self._fourier] * (len(raw.weights) + len(raw.biases)))
         entries = self.blocks(self.embeddings(features)).entries()
         return self.pool(entries).unflatten(1, (self.latent_side, self.latent_side))
+
+    def check(self, graph: DynamicGraph) -> None:
+        """Raise UsageError where `graph` holds networks that this encoder wasn't built for."""
+        built = self.architecture
+        for given in graph.architectures:
+            if _computes(given) != _computes(built):
+                raise UsageError(
+                    f"the encoder was built for SIRENs with {_words(built)}, the networks have {_words(given)}",
+                    hint="train INR2ARRAY on this zoo, or select the networks of its architecture",
+                )
 
     def _fourier(self, scalars: Float[Tensor, "*shape 1"]) -> Float[Tensor, "*shape dim"]:
         return self.features(scalars.squeeze(-1))
@@ -212,6 +224,16 @@ def _transformer_layer(config: LatentTransformerConfig) -> nn.TransformerEncoder
     return nn.TransformerEncoderLayer(
         config.dim, config.num_heads, config.ff_dim, config.dropout, "gelu", batch_first=True, norm_first=True
     )
+
+
+def _computes(architecture: Architecture) -> tuple[object, ...]:
+    layers = tuple((t.kind, t.edges_per_pair, t.activation) for t in architecture.timestamps)
+    return architecture.node_counts, layers, architecture.output_offset
+
+
+def _words(architecture: Architecture) -> str:
+    omega_0 = architecture.timestamps[0].activation.frequency
+    return f"node counts {architecture.node_counts}, omega_0 {omega_0:g} and offset {architecture.output_offset:g}"
 
 
 def _not_sirens(architectures: Collection[Architecture]) -> str | None:

@@ -2,12 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from dng.bench.builders import build_code_classifier
-from dng.bench.presets import ClassificationPreset
+from dng.baselines.inr2array import LatentTransformer, LatentTransformerConfig
+from dng.bench.builders import ClassifierOfCodes, build_code_classifier
+from dng.bench.inr2array_presets import INR2ArrayPreset
+from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.checkpoint import load_tensors
 from dng.claim import claim, read_json
 from dng.heads import CodeClassifier, LatentClassifier
@@ -31,17 +34,37 @@ class CodeClassifierSpec:
         return build_code_classifier(self.preset, torch.empty(1, *self.code_shape), self.num_classes)
 
 
-def spec_of(preset: ClassificationPreset, first_code: Tensor, num_classes: int) -> CodeClassifierSpec:
+@dataclass(frozen=True)
+class LatentTransformerSpec:
+    """What the classifier of INR2ARRAY's latent grids is built from; `classifier` tells its file from others."""
+
+    config: LatentTransformerConfig
+    code_shape: tuple[int, ...]
+    num_classes: int
+    classifier: Literal["latent-transformer"] = "latent-transformer"
+
+    def build(self) -> LatentTransformer:
+        """The classifier with initial weights from the current generators."""
+        return LatentTransformer(self.code_shape[-1], self.num_classes, self.config)
+
+
+ClassifierSpec = CodeClassifierSpec | LatentTransformerSpec
+
+
+def spec_of(preset: TwoStagePreset, first_code: Tensor, num_classes: int) -> ClassifierSpec:
     """The spec for codes like `first_code` (1, ...)."""
-    return CodeClassifierSpec(preset, tuple(first_code.shape[1:]), num_classes)
+    code_shape = tuple(first_code.shape[1:])
+    if isinstance(preset, INR2ArrayPreset):
+        return LatentTransformerSpec(preset.classifier, code_shape, num_classes)
+    return CodeClassifierSpec(preset, code_shape, num_classes)
 
 
-def write_classifier_spec(run_dir: Path, spec: CodeClassifierSpec) -> None:
+def write_classifier_spec(run_dir: Path, spec: ClassifierSpec) -> None:
     """Write what `load_code_classifier` needs to build the classifier again, before its training starts."""
     claim(run_dir / _SPEC, asdict(spec))
 
 
-def load_code_classifier(run_dir: Path) -> LatentClassifier | CodeClassifier:
+def load_code_classifier(run_dir: Path) -> ClassifierOfCodes:
     """The classifier in a benchmark's folder, in evaluation mode, with the weights that validation picked.
 
     Raises MissingError where there is none, FormatError where its files don't fit together.
@@ -52,11 +75,16 @@ def load_code_classifier(run_dir: Path) -> LatentClassifier | CodeClassifier:
             f"{run_dir} holds no classifier",
             hint="give a run of `zoo bench inr-classification` or of `zoo train encoder`",
         )
-    spec = from_plain(CodeClassifierSpec, read_json(folder / _SPEC), str(folder / _SPEC))
-    classifier = spec.build()
+    classifier = _read_spec(folder / _SPEC).build()
     weights, _ = load_tensors(folder / "best.safetensors")
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
         raise FormatError(f"{folder}: the weights don't fit {_SPEC}: {error}") from error
     return classifier.eval()
+
+
+def _read_spec(path: Path) -> ClassifierSpec:
+    plain = read_json(path)
+    is_transformer = isinstance(plain, dict) and "classifier" in plain
+    return from_plain(LatentTransformerSpec if is_transformer else CodeClassifierSpec, plain, str(path))

@@ -1,7 +1,8 @@
-"""INR classification: train INR2JLS on images and weights, then a classifier on its frozen latents (section 8.1).
+"""INR classification in two stages: learn codes without labels, then a classifier of the frozen codes (section 8.1).
 
-The test split is read once, by the classifier that validation picked. The preset's ablation exchanges a part of it
-for another, as in the paper's Tables 3, 4, 6 and 7.
+INR2JLS learns them from images, INR2ARRAY from what the INRs render; the preset says which. The test split is read
+once, by the classifier that validation picked. The preset's ablation exchanges a part of INR2JLS for another, as in the
+paper's Tables 3, 4, 6 and 7.
 """
 
 import json
@@ -19,7 +20,7 @@ from dng.bench.builders import build_network_classifier
 from dng.bench.code_classifiers import FOLDER, spec_of, write_classifier_spec
 from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.latents import Latents
-from dng.bench.presets import ClassificationPreset
+from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.bench.targets import by_row
 from dng.bench.tasks import CodeClassification, NetworkClassification, predict_codes
 from dng.bench.training import (
@@ -49,7 +50,8 @@ Control = Literal["none", "shuffled-labels"]
 class ClassificationResult:
     """What the benchmark measured; accuracies are fractions, `seconds` are those of this call.
 
-    `validation_mse` is the reconstruction's, None where nothing is reconstructed.
+    `validation_mse` is the reconstruction's, of the source images by INR2JLS and of the networks' renderings by
+    INR2ARRAY; None where nothing is reconstructed. `num_parameters` counts the decoder as well.
     """
 
     test_accuracy: float
@@ -65,6 +67,7 @@ class ClassificationResult:
     control: str
     seconds: float
     skipped: bool
+    model: str = "inr2jls"
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,21 @@ class _Outcome:
 def run_inr_classification(
     zoo: Zoo,
     preset_name: str,
-    preset: ClassificationPreset,
+    preset: TwoStagePreset,
     out: Path,
     control: Control = "none",
     report: Reporter = silent,
 ) -> ClassificationResult:
     """Run the benchmark on `zoo` and leave models, metrics and results.json in `out`; finished parts are kept.
 
-    `control="shuffled-labels"` permutes the labels over the networks: accuracy must then fall to chance.
+    The preset says which method: see `dng.bench.presets.two_stage_preset`.
+    `control="shuffled-labels"` permutes the labels over the networks: accuracy must then fall to chance. Raises
+    BadDataError where the zoo lacks labels or a split, RefusedError for networks that INR2ARRAY can't take, UsageError
+    where `out` holds another run.
     """
     identity: dict[str, Any] = {
         "zoo_id": zoo.id,
+        "model": preset.model,
         "preset": preset_name,
         "ablation": preset.ablation,
         "seed": preset.seed,
@@ -101,8 +108,10 @@ def run_inr_classification(
         return done
     started = time.perf_counter()
     labels = _labels(zoo, control, preset.seed)
-    run = _run_directly if preset.ablation == "encoder-only" else _run_on_codes
-    outcome = run(zoo, preset, labels, out, report)
+    if isinstance(preset, ClassificationPreset) and preset.ablation == "encoder-only":
+        outcome = _run_directly(zoo, preset, labels, out, report)
+    else:
+        outcome = _run_on_codes(zoo, preset, labels, out, report)
     _write_predictions(out, zoo, outcome)
     result = ClassificationResult(
         test_accuracy=(outcome.predictions == outcome.truth).float().mean().item(),
@@ -153,10 +162,10 @@ def _num_classes(labels: Tensor) -> int:
     return int(labels.max()) + 1
 
 
-def _run_on_codes(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
+def _run_on_codes(zoo: Zoo, preset: TwoStagePreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
     model, validation_mse = _train_representation(zoo, preset, out, report)
     splits = {name: _latents(model, zoo, name, labels) for name in SPLITS}
-    config = preset.classification
+    config = preset.classifier_training(splits["train"].num_networks)
     spec = spec_of(preset, splits["train"].first(), _num_classes(labels))
     write_classifier_spec(out / FOLDER, spec)
     with seeded(config.seed, "classifier"):
@@ -184,7 +193,7 @@ def _run_directly(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: P
 
 
 def _train_representation(
-    zoo: Zoo, preset: ClassificationPreset, out: Path, report: Reporter
+    zoo: Zoo, preset: TwoStagePreset, out: Path, report: Reporter
 ) -> tuple[Representation, float]:
     model, loaders = prepare_representation(zoo, preset)
     result = fit_representation(model, loaders, preset.reconstruction, out / model.kind, report=report)

@@ -5,8 +5,9 @@
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
+from dng.bench.inr2array_presets import INR2ArrayPreset, inr2array_preset
 from dng.config import EncoderConfig
 from dng.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
@@ -42,6 +43,9 @@ class EncoderOnly:
 class ClassificationPreset:
     """INR2JLS's widths, its training, the training of the classifier on its latents, and the ablations' widths."""
 
+    model: ClassVar[str] = "inr2jls"
+    sees_images: ClassVar[bool] = True
+
     encoder: EncoderConfig
     latent_dim: int
     hidden_dim: int
@@ -67,6 +71,11 @@ class ClassificationPreset:
             classification=replace(self.classification, seed=seed),
             encoder_only=replace(self.encoder_only, training=replace(self.encoder_only.training, seed=seed)),
         )
+
+    def classifier_training(self, num_networks: int) -> TrainConfig:
+        """The training of the classifier, whatever the number of networks."""
+        del num_networks
+        return self.classification
 
     def with_ablation(self, name: str) -> "ClassificationPreset":
         """The same settings for one row of the paper's tables. Raises UsageError for an unknown one."""
@@ -207,3 +216,16 @@ def classification_preset(name: str) -> ClassificationPreset:
     if name not in CLASSIFICATION_PRESETS:
         raise UsageError(f"there is no preset {name!r}", hint=did_you_mean(name, CLASSIFICATION_PRESETS))
     return CLASSIFICATION_PRESETS[name]
+
+
+TwoStagePreset = ClassificationPreset | INR2ArrayPreset
+"""The settings of a method that learns codes without labels, and then a classifier of the frozen codes."""
+
+TWO_STAGE = (ClassificationPreset.model, INR2ArrayPreset.model)
+
+
+def two_stage_preset(model: str, name: str) -> TwoStagePreset:
+    """The preset called `name` of INR2JLS ("inr2jls") or INR2ARRAY ("inr2array"). Raises UsageError."""
+    if model not in TWO_STAGE:
+        raise UsageError(f"there is no two-stage method {model!r}", hint=did_you_mean(model, TWO_STAGE))
+    return inr2array_preset(name) if model == INR2ArrayPreset.model else classification_preset(name)

@@ -31,7 +31,7 @@ def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
     predictions = pd.read_parquet(run_dir / "predictions.parquet")
     page = Page(
         title=f"INR classification on {_image_set(zoo)}",
-        subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; INR2JLS and a classifier on its latents.",
+        subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; {result.model.upper()} and a classifier on its latents.",
         numbers=_numbers(result, zoo),
         notes=_notes(result, zoo),
         sections=(
@@ -170,7 +170,7 @@ def _graph_section(zoo: Zoo) -> Section:
 def _facts(result: ClassificationResult, zoo: Zoo) -> dict[str, str]:
     return {
         "command": f"zoo bench inr-classification --zoo {zoo.info.name}.zoo "
-        f"--preset {result.preset} --ablation {result.ablation} --seed {result.seed}",
+        f"--model {result.model} --preset {result.preset} --ablation {result.ablation} --seed {result.seed}",
         "initialisation": _initialisation(zoo),
         "zoo id": result.zoo_id,
         "seconds": f"{result.seconds:.0f}",

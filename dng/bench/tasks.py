@@ -5,17 +5,20 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from dng.bench.builders import ClassifierOfCodes
 from dng.bench.data import LabelledGraphs, Loader, to_graphs
 from dng.bench.latents import Latents
-from dng.heads import CodeClassifier, LatentClassifier
-from dng.model import Representation
+from dng.model import LearnsFromRenderings, Representation
 from dng.predictors import Classifies
 from dng.views import to_unit_range
 from zootool.errors import BadDataError
 
 
 class Reconstruction:
-    """Images from weights, by mean squared error in [-1, 1]; no label is seen."""
+    """Images from weights, by mean squared error in [-1, 1]: of the source images, or of what the networks render.
+
+    No label is seen.
+    """
 
     def __init__(self, model: Representation, validation: Loader) -> None:
         self.model = model
@@ -23,6 +26,8 @@ class Reconstruction:
 
     def loss(self, batch: LabelledGraphs) -> Tensor:
         """The model's mean squared error on a batch."""
+        if isinstance(self.model, LearnsFromRenderings):
+            return self.model.loss(batch.graph)
         return self.model.loss(batch.graph, source_images(batch))
 
     def validate(self) -> float:
@@ -37,7 +42,7 @@ class Reconstruction:
 class CodeClassification:
     """Labels from frozen codes, by cross-entropy."""
 
-    def __init__(self, model: LatentClassifier | CodeClassifier, validation: Latents, batch_size: int) -> None:
+    def __init__(self, model: ClassifierOfCodes, validation: Latents, batch_size: int) -> None:
         self.model = model
         self.validation = validation
         self.batch_size = batch_size
@@ -87,9 +92,7 @@ class NetworkClassification:
 
 
 @torch.no_grad()
-def predict_codes(
-    classifier: LatentClassifier | CodeClassifier, latents: Latents, batch_size: int
-) -> tuple[Tensor, Tensor]:
+def predict_codes(classifier: ClassifierOfCodes, latents: Latents, batch_size: int) -> tuple[Tensor, Tensor]:
     """Predicted classes and labels of a split, both int64 (N,)."""
     classifier.eval()
     pairs = [(classifier.predict(codes), labels) for codes, labels in latents.once(batch_size)]

@@ -17,9 +17,9 @@ from dng.bench.accuracy import AccuracyPrediction
 from dng.bench.builders import build_representation
 from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
 from dng.bench.encoder_presets import EncoderPreset
-from dng.bench.presets import ClassificationPreset
+from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.bench.targets import Target
-from dng.bench.tasks import NetworkClassification, Reconstruction, source_images
+from dng.bench.tasks import NetworkClassification, Reconstruction
 from dng.claim import claim
 from dng.distributed import ALONE, Ranks, Shard
 from dng.model import Representation
@@ -92,15 +92,15 @@ def train_encoder(
 
 
 def prepare_representation(
-    zoo: Zoo, settings: ClassificationPreset, place: Place = HERE
+    zoo: Zoo, settings: TwoStagePreset, place: Place = HERE
 ) -> tuple[Representation, dict[str, Loader]]:
     """The model of codes that `settings` describes, with its initial weights, and the loaders to train it on."""
     config = settings.reconstruction
-    loaders = training_loaders(zoo, config, place, images=True)
-    first = first_batch(loaders["validation"])
-    _, channels, side, _ = source_images(first).shape
+    loaders = training_loaders(zoo, config, place, images=settings.sees_images)
+    architecture = first_batch(loaders["validation"]).graph.architecture
+    side, _, channels = image_shape(zoo)
     with seeded(config.seed, "representation"):
-        model = build_representation(first.graph.architecture, settings, side, channels)
+        model = build_representation([architecture, *zoo.architectures.values()], settings, side, channels)
     return model.to(place.device), loaders
 
 
@@ -115,7 +115,7 @@ def fit_representation(
     """Train what `prepare_representation` gave; the model then holds the weights that validation picked."""
     write_model_spec(run_dir, model, place.ranks)
     task = Reconstruction(model, loaders["validation"])
-    return _fit(task, loaders["train"], config, run_dir, "training INR2JLS", place, report)
+    return _fit(task, loaders["train"], config, run_dir, f"training {model.kind}", place, report)
 
 
 def training_loaders(zoo: Zoo, config: TrainConfig, place: Place, images: bool) -> dict[str, Loader]:
@@ -127,6 +127,21 @@ def training_loaders(zoo: Zoo, config: TrainConfig, place: Place, images: bool) 
         )
         for name in ("train", "validation")
     }
+
+
+def image_shape(zoo: Zoo) -> tuple[int, int, int]:
+    """Height, width and channels of the zoo's images: as zoo.json has it, else of the first image.
+
+    Raises MissingError where neither is there.
+    """
+    shapes = {source.shape for source in zoo.info.sources}
+    if len(shapes) == 1 and len(shape := shapes.pop()) == 3:
+        height, width, channels = shape
+        return height, width, channels
+    images = first_batch(zoo.loader(1, images=True)).images
+    assert images is not None, "the loader was asked for images"
+    _, height, width, channels = images.shape
+    return height, width, channels
 
 
 def num_training(zoo: Zoo) -> int:
