@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dng.baselines.augmentations import augmented
 from dng.baselines.by_network import by_network
 from dng.baselines.neural_graph_config import NeuralGraphConfig, neural_graph_refusal, num_hidden
 from dng.baselines.neural_graph_raw import EdgeBlock, NodeLayer, node_layers, raw_edges, raw_nodes
@@ -69,8 +70,8 @@ class NeuralGraphEmbedding(nn.Module):
     def forward(self, graph: DynamicGraph, merge_parallel: bool = False) -> NeuralGraph:
         """The graphs of B networks; edges that a residual connection is parallel to take it in, or don't."""
         self.check(graph)
-        if self.training and self.config.noise:
-            graph = self.statistics.noisy(graph, self.config.noise, self.config.constant_noise)
+        if self.training:
+            graph = augmented(graph, self.config, self.statistics)
         seen = self.statistics.standardised(graph) if self.config.standardise else graph
         blocks = raw_edges(seen, self.config, merge_parallel)
         if self.config.reverse:

@@ -1,7 +1,7 @@
 """How networks become neural graphs (Kofinas et al. 2024), and which networks can."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dng.baselines.probes import ProbeFeatures
 from zootool.architecture import Architecture, Timestamp
@@ -27,8 +27,10 @@ class NeuralGraphConfig:
     `scalar_encoder` gives linear layers an encoder of their own, `repeat_nodes` lets a feature map of at most
     `max_positions` pixels be flattened, as nodes per channel and pixel.
 
-    `noise` is added to weights and biases in training, in deviations of their layer: Gaussian, or with
-    `constant_noise` the same number everywhere, as the published code has it by mistake.
+    In training networks are changed at random (`dng.baselines.augmentations`; nothing by default). The coordinates of
+    MLPs are rotated by up to `rotation` degrees, scaled by 1 +- `scaling` and translated by up to `translation`.
+    `noise` is added to weights and biases, in deviations of their layer: Gaussian, or with `constant_noise` the same
+    number everywhere, as the published code has it by mistake. A share `parameter_dropout` of them becomes zero.
     """
 
     sigma: float = 3.0
@@ -43,20 +45,32 @@ class NeuralGraphConfig:
     scalar_encoder: bool = False
     repeat_nodes: bool = False
     max_positions: int = 49
+    rotation: float = 0.0
+    scaling: float = 0.0
+    translation: float = 0.0
     noise: float = 0.0
     constant_noise: bool = False
+    parameter_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "max_positions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("num_frequencies", "num_probes", "noise", "hidden_layers"):
+        for name in ("num_frequencies", "num_probes", "hidden_layers", "rotation", "translation", "noise"):
             if (getattr(self, name) or 0) < 0:
                 raise UsageError(f"{name} can't be negative, got {getattr(self, name)}")
+        for name in ("scaling", "parameter_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.sigma <= 0:
             raise UsageError(f"sigma must be positive, got {self.sigma}")
         if self.attention and (self.kernel_size > 1 or self.scalar_encoder or self.repeat_nodes):
             raise UsageError("attention goes with kernel_size 1 and without scalar_encoder and repeat_nodes")
+
+    @property
+    def has_moves(self) -> bool:
+        """Whether the coordinates of networks are changed in training."""
+        return bool(self.rotation or self.scaling or self.translation)
 
     @property
     def node_dim(self) -> int:
@@ -67,6 +81,16 @@ class NeuralGraphConfig:
     def edge_dim(self) -> int:
         """Numbers per edge, its reverse aside."""
         return 3 if self.attention else self.kernel_size**2
+
+
+def with_inr_augmentation(config: NeuralGraphConfig) -> NeuralGraphConfig:
+    """The same, with the augmentation of published classifiers of INRs; its noise is Gaussian."""
+    return replace(config, rotation=45.0, scaling=0.2, translation=0.25, noise=0.1, parameter_dropout=0.01)
+
+
+def with_cnn_augmentation(config: NeuralGraphConfig) -> NeuralGraphConfig:
+    """The same, with the augmentation of the published predictors on the Small CNN Zoo."""
+    return replace(config, noise=0.1, parameter_dropout=0.01)
 
 
 def neural_graph_refusal(
@@ -143,6 +167,22 @@ def _limits(architecture: Architecture, config: NeuralGraphConfig) -> Iterator[s
             yield f"layer {t} has the activation {timestamp.activation.name!r}, which has no embedding (activations)"
     if config.num_probes and (reason := ProbeFeatures.refusal([architecture])):
         yield reason
+    if config.has_moves:
+        yield from _fixed_coordinates(architecture, config)
+
+
+def _fixed_coordinates(architecture: Architecture, config: NeuralGraphConfig) -> Iterator[str]:
+    """What keeps the first weights and biases from moving a network's coordinates."""
+    first = architecture.timestamps[0]
+    sources = {residual.source for timestamp in architecture.timestamps for residual in timestamp.residuals}
+    if first.kind != "linear" or first.source_activation.name != "none" or architecture.tokens is not None:
+        yield "rotation, scaling and translation move the coordinates of MLPs, and its networks are none"
+    elif 0 in sources:
+        yield "rotation, scaling and translation go into layer 1, and another layer reads the coordinates too"
+    elif config.rotation and architecture.num_inputs != 2:
+        yield f"rotation turns coordinates of two numbers, and its networks have {architecture.num_inputs}"
+    elif config.translation and not first.has_bias:
+        yield "translation goes into the biases of layer 1, which has none"
 
 
 def _layer_limits(t: int, timestamp: Timestamp, config: NeuralGraphConfig) -> Iterator[str]:

@@ -3,6 +3,8 @@
 Deviations from the published code, both of them its mistakes: LayerNorm is each node's own, where the code has one for
 all nodes of a batch (`norm="minibatch"`), and noise in training is Gaussian, where the code adds a constant
 (`NeuralGraphConfig.constant_noise`). Its unused parameters, 67,584 of the Small CNN Zoo's 5,587,969, are left out.
+Published runs on INRs and on the Small CNN Zoo augment networks in training, which benchmarks at equal budgets don't:
+the presets called -augmented do (`dng.baselines.augmentations`).
 """
 
 from collections.abc import Collection, Iterable
@@ -15,7 +17,13 @@ from torch import Tensor, nn
 
 from dng.baselines.baseline import Baseline
 from dng.baselines.neural_graph import NeuralGraph, NeuralGraphEmbedding
-from dng.baselines.neural_graph_config import ACTIVATIONS, NeuralGraphConfig, neural_graph_refusal
+from dng.baselines.neural_graph_config import (
+    ACTIVATIONS,
+    NeuralGraphConfig,
+    neural_graph_refusal,
+    with_cnn_augmentation,
+    with_inr_augmentation,
+)
 from dng.baselines.neural_graph_statistics import LayerMoments, LogDegrees
 from dng.baselines.pna import MinibatchNorm, PNAEdgeUpdate, PNALayer
 from dng.graph import DynamicGraph
@@ -54,6 +62,8 @@ class NGGNNConfig:
 
 INR = NGGNNConfig()
 INR_PROBES = NGGNNConfig(replace(INR_GRAPH, num_probes=64))
+INR_PROBES_AUGMENTED = NGGNNConfig(with_inr_augmentation(INR_PROBES.graph))
+SMALL_CNN = NGGNNConfig(replace(SMALL_CNN_GRAPH, scalar_encoder=True), dim=256, dropout=0.0)
 
 
 class NGGNN(Baseline):
@@ -67,7 +77,12 @@ class NGGNN(Baseline):
         "inr-narrow-probes": replace(INR_PROBES, dim=32),
         "inr-probes-6m": replace(INR_PROBES, dim=284),
         "inr-probes-6m-rgb": replace(INR_PROBES, dim=280),
-        "small-cnn": NGGNNConfig(replace(SMALL_CNN_GRAPH, scalar_encoder=True), dim=256, dropout=0.0),
+        "inr-augmented": NGGNNConfig(with_inr_augmentation(INR_GRAPH)),
+        "inr-probes-augmented": INR_PROBES_AUGMENTED,
+        "inr-probes-6m-augmented": replace(INR_PROBES_AUGMENTED, dim=284),
+        "inr-probes-6m-rgb-augmented": replace(INR_PROBES_AUGMENTED, dim=280),
+        "small-cnn": SMALL_CNN,
+        "small-cnn-augmented": replace(SMALL_CNN, graph=with_cnn_augmentation(SMALL_CNN.graph)),
         "wild-park": NGGNNConfig(WILD_PARK_GRAPH, dropout=0.0),
         "vit": NGGNNConfig(VIT_GRAPH, dim=52, dropout=0.0),
     }

@@ -3,7 +3,8 @@
 All pairs of nodes have an edge vector, those without an edge that of zeros. Row i, which asks, is an edge's source: a
 node sees the weights that leave it, and those that arrive come in by the edges' update. Xavier-uniform weights and zero
 biases are the transformer layers'; the embedding and the head begin as torch's own. Published models of the Small CNN
-Zoo have 896 parameters more, embeddings of activations that nothing reads.
+Zoo have 896 parameters more, embeddings of activations that nothing reads. Presets called -augmented change networks
+in training, as `dng.baselines.ng_gnn` says.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,7 +18,12 @@ from torch import Tensor, nn
 from dng.baselines import ng_gnn
 from dng.baselines.baseline import Baseline
 from dng.baselines.neural_graph import NeuralGraph, NeuralGraphEmbedding
-from dng.baselines.neural_graph_config import NeuralGraphConfig, neural_graph_refusal
+from dng.baselines.neural_graph_config import (
+    NeuralGraphConfig,
+    neural_graph_refusal,
+    with_cnn_augmentation,
+    with_inr_augmentation,
+)
 from dng.baselines.neural_graph_raw import EdgeBlock, first_nodes
 from dng.baselines.neural_graph_statistics import LayerMoments
 from dng.baselines.relational_layers import RelationalEdgeUpdate, RelationalLayer
@@ -71,6 +77,7 @@ class NGTConfig:
 
 INR = NGTConfig()
 INR_PROBES = NGTConfig(replace(INR_GRAPH, num_probes=64))
+INR_PROBES_AUGMENTED = NGTConfig(with_inr_augmentation(INR_PROBES.graph))
 SMALL_CNN = replace(INR.widened(2.0), graph=replace(ng_gnn.SMALL_CNN_GRAPH, sigma=1.0), head_layers=2, dropout=0.0)
 WILD_PARK = NGTConfig(
     replace(ng_gnn.WILD_PARK_GRAPH, sigma=1.0),
@@ -91,7 +98,11 @@ class NGT(Baseline):
         "inr": INR,
         "inr-probes": INR_PROBES,
         "inr-probes-6m": INR_PROBES.widened(4.0),
+        "inr-augmented": NGTConfig(with_inr_augmentation(INR_GRAPH)),
+        "inr-probes-augmented": INR_PROBES_AUGMENTED,
+        "inr-probes-6m-augmented": INR_PROBES_AUGMENTED.widened(4.0),
         "small-cnn": SMALL_CNN,
+        "small-cnn-augmented": replace(SMALL_CNN, graph=with_cnn_augmentation(SMALL_CNN.graph)),
         "wild-park": WILD_PARK,
         "vit": VIT,
     }
