@@ -15,17 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.baselines.baseline import Baseline
-from dng.baselines.nfn_layers import (
-    LAYERS,
-    Biases,
-    Features,
-    IOEmbedding,
-    Variant,
-    Weights,
-    check_channels,
-    nfn_refusal,
-    widened_channels,
-)
+from dng.baselines.nfn_config import NFNLayersConfig
+from dng.baselines.nfn_layers import LAYERS, Biases, Features, IOEmbedding, Weights, nfn_refusal, rectified
 from dng.baselines.nfn_pooling import HNPPool, nfn_head
 from dng.features import FourierFeatures
 from dng.graph import DynamicGraph
@@ -37,30 +28,22 @@ _SMALLEST_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True)
-class NFNConfig:
-    """The widths and options of NFN.
+class NFNConfig(NFNLayersConfig):
+    """The widths and options of NFN: of its layers, and of what is around them.
 
-    `variant` is the layers' symmetry: of hidden neurons ("hnp") or of all ("np"). `channels` are the layers' widths,
-    `head_dim` that of the MLP. `num_frequencies` 0 leaves out the Fourier features, `io_bands` 0 the fixed encoding
-    of inputs and outputs, whose frequencies end at `io_max_frequency` / 2; `io_embedding` adds a learned one in every
-    layer. `standardise` by means and deviations that `fit` measures, until then 0 and 1: of every entry, or of every
-    tensor ("layer"). `channel_dropout` acts on whole channels of weights, and on biases.
+    `head_dim` is the width of the MLP. `io_embedding` adds a learned encoding of inputs and outputs in every layer.
+    `standardise` by means and deviations that `fit` measures, until then 0 and 1: of every entry, or of every tensor
+    ("layer"). `channel_dropout` acts on whole channels of weights, and on biases.
     """
 
-    variant: Variant = "hnp"
-    channels: tuple[int, ...] = (512, 512, 512)
     head_dim: int = 1000
-    num_frequencies: int = 128
-    sigma: float = 10.0
-    io_bands: int = 0
-    io_max_frequency: float = 10.0
     io_embedding: bool = False
     standardise: Standardise = "none"
     head_dropout: float = 0.5
     channel_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_channels(self.channels)
+        super().__post_init__()
         if self.head_dim < 1:
             raise UsageError(f"head_dim must be positive, got {self.head_dim}")
         for name in ("head_dropout", "channel_dropout"):
@@ -75,7 +58,7 @@ class NFNConfig:
     def widened(self, factor: float) -> "NFNConfig":
         """The layers' and the head's widths times `factor`; the encodings stay."""
         head_dim = max(1, round(factor * self.head_dim))
-        return replace(self, channels=widened_channels(self.channels, factor), head_dim=head_dim)
+        return replace(self, channels=self.widened_channels(factor), head_dim=head_dim)
 
 
 INR = NFNConfig()
@@ -104,7 +87,7 @@ class NFN(Baseline):
             raise UsageError(f"{config.name} can't take the zoo: {reason}")
         architecture = next(iter(architectures))
         self.standardiser = None if config.standardise == "none" else Standardiser(architecture, config.standardise)
-        self.encoding = InputEncoding(config.num_frequencies, config.sigma, config.io_bands, config.io_max_frequency)
+        self.encoding = InputEncoding(config)
         self.layers, self.embeddings = nn.ModuleList(), nn.ModuleList()
         channels = self.encoding.out_dim
         for out_channels in config.channels:
@@ -134,9 +117,7 @@ class NFN(Baseline):
         for index, layer in enumerate(self.layers):
             if self.config.io_embedding:
                 features = self.embeddings[index](*features)
-            weights, biases = layer(*features)
-            weights, biases = [weight.relu_() for weight in weights], [bias.relu_() for bias in biases]
-            features = self._dropped(weights, biases)
+            features = self._dropped(*rectified(*layer(*features)))
         return features
 
     def _dropped(self, weights: list[Tensor], biases: list[Tensor]) -> Features:
@@ -196,12 +177,13 @@ class InputEncoding(nn.Module):
     beside the features: of the input on W^1, of the output on W^L and b^L, zero elsewhere. `out_dim` is C.
     """
 
-    def __init__(self, num_frequencies: int, sigma: float, io_bands: int, io_max_frequency: float) -> None:
+    def __init__(self, config: NFNLayersConfig) -> None:
         super().__init__()
+        num_frequencies, io_bands = config.num_frequencies, config.io_bands
         if io_bands < 0 or num_frequencies < 0:
             raise UsageError(f"num_frequencies and io_bands can't be negative, got {num_frequencies} and {io_bands}")
-        self.fourier = FourierFeatures(num_frequencies, sigma) if num_frequencies else None
-        self.io_bands, self.io_max_frequency = io_bands, io_max_frequency
+        self.fourier = FourierFeatures(num_frequencies, config.sigma) if num_frequencies else None
+        self.io_bands, self.io_max_frequency = io_bands, config.io_max_frequency
         self.io_dim = 2 * io_bands + 1 if io_bands else 0
         self.out_dim = (self.fourier.out_dim if self.fourier else 1) + self.io_dim
 

@@ -10,29 +10,24 @@ from torch import nn
 
 from dng.baselines.baseline import Editor
 from dng.baselines.nfn import InputEncoding, parameters_of
-from dng.baselines.nfn_layers import LAYERS, Features, Variant, check_channels, nfn_refusal, widened_channels
+from dng.baselines.nfn_config import NFNLayersConfig
+from dng.baselines.nfn_layers import LAYERS, Features, nfn_refusal, rectified
 from dng.graph import DynamicGraph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 
 
 @dataclass(frozen=True)
-class NFNEditorConfig:
-    """The widths and options of an editor, as in `NFNConfig`; a last layer of width 1 follows `channels`.
+class NFNEditorConfig(NFNLayersConfig):
+    """The widths and options of an editor; a last layer of width 1 follows `channels`.
 
     `scale` is what the learned scales of the changes begin at.
     """
 
-    variant: Variant = "hnp"
     channels: tuple[int, ...] = (128, 128, 128)
-    num_frequencies: int = 128
     sigma: float = 3.0
-    io_bands: int = 0
     io_max_frequency: float = 3.0
     scale: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_channels(self.channels)
 
     @property
     def name(self) -> str:
@@ -41,7 +36,7 @@ class NFNEditorConfig:
 
     def widened(self, factor: float) -> "NFNEditorConfig":
         """The layers' widths times `factor`; the encodings stay."""
-        return replace(self, channels=widened_channels(self.channels, factor))
+        return replace(self, channels=self.widened_channels(factor))
 
 
 INR_EDITOR = NFNEditorConfig()
@@ -59,7 +54,7 @@ class NFNEditor(Editor):
         if reason := nfn_refusal(architectures):
             raise UsageError(f"{config.name} can't take the zoo: {reason}")
         architecture = next(iter(architectures))
-        self.encoding = InputEncoding(config.num_frequencies, config.sigma, config.io_bands, config.io_max_frequency)
+        self.encoding = InputEncoding(config)
         widths = (self.encoding.out_dim, *config.channels, 1)
         layer = LAYERS[config.variant]
         self.layers = nn.ModuleList(layer(architecture, *pair) for pair in pairwise(widths))
@@ -81,6 +76,5 @@ class NFNEditor(Editor):
         """The unscaled changes of the weights (B, n_l, n_{l-1}, k_l) and of the biases (B, n_l, 1)."""
         features = self.encoding(*parameters_of(graph))
         for layer in self.layers[:-1]:
-            weights, biases = layer(*features)
-            features = [weight.relu_() for weight in weights], [bias.relu_() for bias in biases]
+            features = rectified(*layer(*features))
         return self.layers[-1](*features)

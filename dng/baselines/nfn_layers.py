@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zootool.architecture import Architecture
-from zootool.errors import UsageError
 
 Weights = Sequence[Float[Tensor, "batch _targets _sources _channels"]]
 Biases = Sequence[Float[Tensor, "batch _targets channels"]]
@@ -169,17 +168,9 @@ class IOEmbedding(nn.Module):
 LAYERS: dict[str, type[HNPLayer] | type[NPLayer]] = {"hnp": HNPLayer, "np": NPLayer}
 
 
-def check_channels(channels: tuple[int, ...]) -> None:
-    """Raise UsageError unless they are the widths of at least one layer."""
-    if not channels or min(channels) < 1:
-        raise UsageError(f"channels must be positive, one number per layer, got {channels}")
-
-
-def widened_channels(channels: tuple[int, ...], factor: float) -> tuple[int, ...]:
-    """The widths times `factor`, at least 1; one after another steps up, so that sizes grow in small steps."""
-    last = len(channels) - 1
-    shifts = [(index - last / 2) / len(channels) for index in range(len(channels))]
-    return tuple(max(1, round(factor * width + shift)) for width, shift in zip(channels, shifts, strict=True))
+def rectified(weights: Weights, biases: Biases) -> Features:
+    """ReLU, in place."""
+    return [weight.relu_() for weight in weights], [bias.relu_() for bias in biases]
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def test_the_head_drops_behind_both_hidden_layers() -> None:
 
 
 def test_places_are_encoded_beside_the_features() -> None:
-    encoding = InputEncoding(2, 1.0, io_bands=2, io_max_frequency=6.0).double()
+    encoding = InputEncoding(replace(TINY, num_frequencies=2, io_bands=2, io_max_frequency=6.0)).double()
     graph = random_graph(small_cnn(), batch=2, dtype=torch.float64)
     weights, biases = encoding(*parameters_of(graph))
     assert encoding.out_dim == 4 + 5
