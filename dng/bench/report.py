@@ -31,7 +31,8 @@ def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
     predictions = pd.read_parquet(run_dir / "predictions.parquet")
     page = Page(
         title=f"INR classification on {_image_set(zoo)}",
-        subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; {result.model.upper()} and a classifier on its latents.",
+        subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; {result.model.upper()} and a classifier "
+        "on its latents.",
         numbers=_numbers(result, zoo),
         notes=_notes(result, zoo),
         sections=(
