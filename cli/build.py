@@ -1,37 +1,27 @@
 """`zoo build`: networks from an image set, as a folder of units that `zoo convert` reads."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.build_options import (
+    DatasetOption,
+    OutOption,
+    RecipeOption,
+    Request,
+    SeedOption,
+    SetOption,
+    Workforce,
+    with_groups,
+)
 from cli.building import default_folder, images_of, recipe_of, required, show_plan, show_result, show_status
-from cli.console import JsonOption, progress_bars
+from cli.console import progress_bars
 
 if TYPE_CHECKING:
     from zootool.build import CnnRecipe, VitRecipe
 
 app = typer.Typer(no_args_is_help=True, help="Build a zoo: train one network per image, or many on an image set.")
-
-DatasetOption = Annotated[str | None, typer.Option("--dataset", help="An image set of datasets.yaml, or folder:PATH.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. [default: zoos/DATASET-RECIPE]")]
-RecipeOption = Annotated[str, typer.Option("--recipe", help="A recipe of datasets.yaml: see `zoo recipe ls`.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a part, KEY=VALUE: see `zoo recipe show`.")
-]
-RunsOption = Annotated[int | None, typer.Option("--runs", help="Networks to train. [default: the recipe's]")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="What all random numbers are drawn from.")]
-EngineOption = Annotated[Literal["local", "ray"], typer.Option("--engine", help="Who builds the units.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", help="Worker processes, or Ray tasks at a time.")]
-AddressOption = Annotated[str | None, typer.Option("--address", help="The Ray cluster's. [default: start Ray here]")]
-UnitOption = Annotated[str | None, typer.Option("--unit", help="I/N: every N-th unit, from unit I on (0/4 to 3/4).")]
-PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")]
-StatusOption = Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")]
-PartialOption = Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")]
-DownloadOption = Annotated[
-    bool, typer.Option("--download/--no-download", help="Fetch the image set if it is not on this computer.")
-]
 
 
 @app.callback()
@@ -40,7 +30,9 @@ def build() -> None:
 
 
 @app.command()
+@with_groups
 def siren(
+    *,
     dataset: DatasetOption = None,
     out: OutOption = None,
     recipe: RecipeOption = "inr-nfn",
@@ -54,16 +46,9 @@ def siren(
         Literal["random", "shared"] | None, typer.Option(help="Initial weights of each, or of all.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    engine: EngineOption = "local",
-    workers: WorkersOption = None,
-    address: AddressOption = None,
+    workforce: Workforce,
     gpu_fraction: Annotated[float, typer.Option(help="Of a GPU for each Ray task.", min=0.01, max=1.0)] = 1.0,
-    unit: UnitOption = None,
-    plan: PlanOption = False,
-    status: StatusOption = False,
-    partial: PartialOption = False,
-    download: DownloadOption = False,
-    as_json: JsonOption = False,
+    request: Request,
 ) -> None:
     """Fit a SIREN to every image, and to training images the recipe's copies. Interrupted? Run it again.
 
@@ -74,19 +59,21 @@ def siren(
     from zootool.build.extents import parse_limit, parse_share
     from zootool.build.siren_recipe import SirenRecipe
 
-    if status:
-        show_status(out or default_folder(dataset, recipe), as_json)
+    if request.status:
+        show_status(out or default_folder(dataset, recipe), request.as_json)
         return
     options = {"copies": copies, "seed": seed, "steps": steps, "lr": lr, "init": init}
     wanted = recipe_of(SirenRecipe, recipe, required(dataset), parts, options)
-    first, share = parse_limit(limit), parse_share(unit)
-    how = choose_engine(engine, workers=workers, address=address, gpu_fraction=gpu_fraction)
-    images = images_of(required(dataset), partial, download, as_json)
-    if plan:
+    first, share = parse_limit(limit), parse_share(request.unit)
+    how = choose_engine(
+        workforce.engine, workers=workforce.workers, address=workforce.address, gpu_fraction=gpu_fraction
+    )
+    images = images_of(required(dataset), request.partial, request.download, request.as_json)
+    if request.plan:
         from zootool.build.plan import plan_sirens
 
         found = plan_sirens(images, wanted, limit=first, device=device, threads=available_threads())
-        show_plan(found, images, as_json)
+        show_plan(found, images, request.as_json)
         return
     from zootool.build import build_sirens
 
@@ -95,36 +82,30 @@ def siren(
         result = build_sirens(
             images, wanted, folder, limit=first, device=device, engine=how, share=share, report=report
         )
-    show_result(result, "siren", share, as_json)
+    show_result(result, "siren", share, request.as_json)
 
 
 def _add_classifiers(kind: Literal["cnn", "vit"], default_recipe: str, text: str) -> None:
     """Add `zoo build KIND`: kinds of classifiers differ in their recipes alone."""
 
     @app.command(kind, help=text)
+    @with_groups
     def build_kind(
+        *,
         dataset: DatasetOption = None,
         out: OutOption = None,
         recipe: RecipeOption = default_recipe,
         parts: SetOption = None,
-        runs: RunsOption = None,
+        runs: Annotated[int | None, typer.Option(help="Networks to train. [default: the recipe's]")] = None,
         seed: SeedOption = None,
-        engine: EngineOption = "local",
-        workers: WorkersOption = None,
-        address: AddressOption = None,
-        unit: UnitOption = None,
-        plan: PlanOption = False,
-        status: StatusOption = False,
-        partial: PartialOption = False,
-        download: DownloadOption = False,
-        as_json: JsonOption = False,
+        workforce: Workforce,
+        request: Request,
     ) -> None:
-        if status:
-            show_status(out or default_folder(dataset, recipe), as_json)
+        if request.status:
+            show_status(out or default_folder(dataset, recipe), request.as_json)
             return
         wanted = _classifier_recipe(kind, recipe, required(dataset), parts, seed)
-        how = _Options(required(dataset), out, runs, engine, workers, address, unit, plan, partial, download, as_json)
-        _build_classifiers(wanted, how)
+        _build_classifiers(wanted, required(dataset), out, runs, workforce, request)
 
 
 _add_classifiers(
@@ -155,38 +136,28 @@ def _classifier_recipe(
     return recipe_of(VitRecipe, name, dataset, parts, {"seed": seed})
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What `zoo build cnn` and `zoo build vit` are told alike."""
-
-    dataset: str
-    out: Path | None
-    runs: int | None
-    engine: str
-    workers: int | None
-    address: str | None
-    unit: str | None
-    plan: bool
-    partial: bool
-    download: bool
-    as_json: bool
-
-
-def _build_classifiers(recipe: "CnnRecipe | VitRecipe", options: _Options) -> None:
+def _build_classifiers(
+    recipe: "CnnRecipe | VitRecipe",
+    dataset: str,
+    out: Path | None,
+    runs: int | None,
+    workforce: Workforce,
+    request: Request,
+) -> None:
     from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_share
 
-    share = parse_share(options.unit)
-    how = choose_engine(options.engine, workers=options.workers, address=options.address)
-    images = images_of(options.dataset, options.partial, options.download, options.as_json)
-    if options.plan:
+    share = parse_share(request.unit)
+    how = choose_engine(workforce.engine, workers=workforce.workers, address=workforce.address)
+    images = images_of(dataset, request.partial, request.download, request.as_json)
+    if request.plan:
         from zootool.build.classifier_plan import plan_classifiers
 
-        show_plan(plan_classifiers(images, recipe, runs=options.runs), images, options.as_json)
+        show_plan(plan_classifiers(images, recipe, runs=runs), images, request.as_json)
         return
     from zootool.build import build_classifiers
 
-    folder = options.out or default_folder(options.dataset, recipe.name)
+    folder = out or default_folder(dataset, recipe.name)
     with progress_bars() as report:
-        result = build_classifiers(images, recipe, folder, runs=options.runs, engine=how, share=share, report=report)
-    show_result(result, recipe.kind, share, options.as_json)
+        result = build_classifiers(images, recipe, folder, runs=runs, engine=how, share=share, report=report)
+    show_result(result, recipe.kind, share, request.as_json)
