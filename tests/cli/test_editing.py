@@ -24,7 +24,20 @@ def zoo(tmp_path: Path) -> Path:
 
 def test_the_command_prints_tables_and_scores(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "method_settings", lambda *given: tiny_settings(*given, steps=2))
-    command = ("--zoo", zoo, "--model", "nfn-np,dng", "--edit", "sharpen", "--seeds", 1, "--out", tmp_path / "out")
+    command = (
+        "--zoo",
+        zoo,
+        "--model",
+        "nfn-np,dng",
+        "--edit",
+        "sharpen",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
     first = run(*command, "--json")
     assert first.exit_code == 0, first.output
     value = json.loads(first.stdout)
@@ -54,6 +67,7 @@ def test_the_command_prints_tables_and_scores(zoo: Path, tmp_path: Path, monkeyp
         (("--preset", "papre"), 2, "did you mean 'paper'"),
         (("--edit", "dilate,contrast"), 2, "contrast edits coloured images, these have 1 channels"),
         (("--device", "gpu"), 2, "there is no device 'gpu'"),
+        (("--device", "cuda:99"), 2, "cuda:99 asks for GPU 99, this machine has"),
         (("--seeds", 0), 2, "--seeds"),
     ],
 )
