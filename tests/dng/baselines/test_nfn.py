@@ -113,7 +113,7 @@ def test_the_head_drops_behind_both_hidden_layers() -> None:
 
 
 def test_places_are_encoded_beside_the_features() -> None:
-    encoding = InputEncoding(replace(TINY, num_frequencies=2, io_bands=2, io_max_frequency=6.0)).double()
+    encoding = InputEncoding(replace(TINY, num_frequencies=2, io_bands=2, io_max_frequency=5.0)).double()
     graph = random_graph(small_cnn(), batch=2, dtype=torch.float64)
     weights, biases = encoding(*parameters_of(graph))
     assert encoding.out_dim == 4 + 5
@@ -123,12 +123,20 @@ def test_places_are_encoded_beside_the_features() -> None:
     assert (weights[1].unflatten(-1, (9, 9))[..., 4:] == 0).all()
     assert (biases[0][..., 4:] == 0).all()
     x = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
-    angles = torch.stack([torch.pi * x, 3 * torch.pi * x], dim=1)
+    angles = torch.stack([torch.pi * x, 2.5 * torch.pi * x], dim=1)
     places = torch.cat([angles.sin(), angles.cos(), x[:, None]], dim=1)
     torch.testing.assert_close(weights[2][1, :, 4, 4:], places)
     torch.testing.assert_close(biases[2][1, :, 4:], places)
     siren_weights, _ = encoding(*parameters_of(random_graph(SIREN, batch=2, dtype=torch.float64)))
     torch.testing.assert_close(siren_weights[0][1, 3, :, 4:], places[[0, 2]])
+
+
+def test_sigma_is_the_deviation_of_frequencies() -> None:
+    config = replace(TINY, num_frequencies=2000, sigma=7.0)
+    with seeded(0, "frequencies"):
+        fourier = InputEncoding(config).fourier
+    assert fourier is not None
+    assert float(fourier.frequencies.std()) == pytest.approx(7.0, rel=0.05)
 
 
 def test_embeddings_are_added_at_both_ends_in_every_layer() -> None:

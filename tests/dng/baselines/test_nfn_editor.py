@@ -99,6 +99,8 @@ def test_editors_have_the_published_numbers_of_parameters() -> None:
             NFNEditor([siren_architecture(2, (32, 32), 1)], NFNEditor.presets[name]) for name in ("inr", "inr-np")
         ]
     assert [count_parameters(editor) for editor in editors] == [6_440_853, 4_133_656]
+    assert [(editor.config.sigma, editor.config.io_bands) for editor in editors] == [(3.0, 0), (3.0, 3)]
+    assert editors[1].config.io_max_frequency == 3.0
 
 
 def test_editors_are_widened_and_say_what_they_cannot_take() -> None:
