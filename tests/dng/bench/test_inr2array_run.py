@@ -160,6 +160,18 @@ def test_another_method_in_the_same_folder_is_refused(zoo: Zoo, finished: Path, 
         load_code_classifier(tmp_path)
 
 
+def test_epochs_of_the_classifier_are_over_the_training_networks(zoo: Zoo, tmp_path: Path) -> None:
+    short = replace(
+        TINY,
+        reconstruction=replace(TINY.reconstruction, steps=1),
+        classification=replace(TINY.classification, batch_size=8),
+        epochs=2,
+    )
+    run_inr_classification(zoo, "tiny", short, tmp_path)
+    # 20 networks are three batches.
+    assert [line["step"] for line in read_metrics(tmp_path / "latent-classifier")] == [3, 6]
+
+
 def test_the_report_names_the_method(tmp_path: Path) -> None:
     zoo = smooth_zoo(tmp_path / "x.zoo", DIGITS)
     short = replace(TINY, reconstruction=replace(TINY.reconstruction, steps=2))
