@@ -1,12 +1,13 @@
 """Engines hand out jobs and collect what became of them; what lies in the folder is the truth."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from zootool.build.job import Advance, Job, OutcomeT
 from zootool.errors import UsageError, did_you_mean
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs jobs in any order, on any machine that sees the folder; calls `advance(n)` when n more steps are done."""
 

@@ -85,6 +85,7 @@ class CellJob(Job[Outcome]):
             progress = _Progress(len(self), advance)
             with _threads(self.threads):
                 plain = self._measure(progress.report)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json_atomic(self.path, plain)
             progress.finish()
         return Outcome(self.number, "built")

@@ -24,6 +24,7 @@ from zootool.build.engine import Engine, build_here
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
+from zootool.records import from_plain
 
 TABLES_OF = {"inr": (1, 7), "small-cnn": (2,), "wild-park": (2,), "vit": (8,)}
 """The tables that a zoo of a kind can have a column in."""
@@ -124,7 +125,9 @@ def put_together(jobs: Sequence[CellJob], scale_name: str, out: Path) -> TablesR
         else:
             cells.append(found)
     paths = sorted((out / COSTS).glob("*.json"))
-    costs = [Table(**table) for path in paths for table in json.loads(path.read_text(encoding="utf-8"))]
+    costs = [
+        from_plain(Table, table, str(path)) for path in paths for table in json.loads(path.read_text(encoding="utf-8"))
+    ]
     zoos = {job.column: job.zoo.id for job in jobs}
     result = TablesResult(scale_name, zoos, tuple(cells), refused, tuple(missing), tuple(costs))
     write_page(result, out)

@@ -1,4 +1,8 @@
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +11,18 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from dng.bench.comparison.settings import EqualBudget
+from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
+from dng.bench.efficiency import efficiency_cases
+from dng.bench.tables import measure_costs, put_together, run_tables, scale, scales, table_jobs
 from dng.bench.tables import run as module
-from dng.bench.tables import run_tables, scale, scales, table_jobs
 from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
 from dng.bench.tables.published import CONTROLS, PUBLISHED, published
 from dng.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
+from zootool.build.engine import Engine, build_here, choose_engine
 from zootool.errors import UsageError
+from zootool.progress import silent
 from zootool.zoo import Zoo
 
 FEW = EqualBudget(TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=2), 110_000)
@@ -28,6 +36,28 @@ def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cnns(tmp_path: Path) -> Zoo:
     return write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
+
+
+@pytest.fixture
+def one_seed(small_scale: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), seeds=1))
+
+
+@contextmanager
+def holding(folder: Path, number: int) -> Iterator[None]:
+    """Another process that holds a job until the block ends."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom zootool.build.claims import Claims\n"
+        "with Claims(Path(sys.argv[1])) as claims, claims.unit(int(sys.argv[2])) as held:\n"
+        "    print(held, flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(number)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        yield
+        process.stdin.close()
 
 
 def only(jobs: list[CellJob], *methods: str) -> list[CellJob]:
@@ -74,6 +104,63 @@ def test_finished_cells_are_kept_and_shares_meet_in_one_folder(
     assert (first.missing, second.missing) == (("table-2/cnns/statistics",), ())
     monkeypatch.setattr(CellJob, "_measure", None)
     assert run_tables(jobs, "demo", tmp_path / "out").cells == second.cells
+
+
+def test_workers_measure_what_one_process_does(one_seed: None, digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
+    def found(out: Path, engine: Engine) -> list[tuple[object, ...]]:
+        jobs = only(table_jobs([digits_zoo, cnns], {2, 7}, "demo", out), "dng", "nfn-hnp")
+        cells = run_tables(jobs, "demo", out, engine=engine).cells
+        return [(cell.table, cell.method, cell.scores, cell.num_parameters) for cell in cells]
+
+    shared = found(tmp_path / "shared", choose_engine(workers=2))
+    assert len(shared) == 3
+    assert shared == found(tmp_path / "alone", build_here)
+
+
+def test_a_cell_that_another_process_measures_is_left_to_it(one_seed: None, cnns: Zoo, tmp_path: Path) -> None:
+    (job,) = only(table_jobs([cnns], {2}, "demo", tmp_path), "statistics")
+    with holding(tmp_path, job.number):
+        found = run_tables([job], "demo", tmp_path)
+    assert (found.cells, found.missing) == ((), ("table-2/cnns/statistics",))
+    assert "not measured yet: table-2/cnns/statistics" in (tmp_path / "report.html").read_text()
+    assert run_tables([job], "demo", tmp_path).missing == ()
+
+
+def test_a_cell_has_its_number_whatever_else_is_asked_for(digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
+    everything = {job.place: job.number for job in table_jobs([digits_zoo, cnns], {1, 2, 7}, "demo", tmp_path)}
+    assert len(set(everything.values())) == len(everything)
+    for job in table_jobs([cnns], {2}, "demo", tmp_path):
+        assert everything[job.place] == job.number
+
+
+def test_progress_counts_a_hundred_for_each_training(one_seed: None, cnns: Zoo, tmp_path: Path) -> None:
+    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path), "dng", "statistics")
+    seen: list[tuple[int, int]] = []
+    run_tables(jobs, "demo", tmp_path, report=lambda stage, done, total: seen.append((done, total)))
+    # The trees are trained without steps.
+    assert seen[0] == (0, 200)
+    assert seen[-1] == (200, 200)
+    assert sorted(seen) == seen
+    assert (50, 200) in seen
+
+
+def test_learning_rates_and_the_classifier_of_codes_are_trainings_too() -> None:
+    assert scale("demo").num_trainings(1, "inr2jls") == 2
+    assert scale("demo").num_trainings(7, "dng") == 1
+    assert scale("cpu").num_trainings(7, "dng") == 2 + 3
+    assert scale("cpu").num_trainings(8, "dng") == 2
+
+
+def test_costs_are_measured_once_and_set_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = efficiency_cases()[:1]
+    measure_costs(cases, "cpu", 2, 5, tmp_path, silent)
+    found = put_together([], "demo", tmp_path)
+    assert cases[0].name in found.costs[0].rows[0][0]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<table") == len(found.costs) + len(PUBLISHED_COSTS)
+    monkeypatch.setattr(module, "run_efficiency", None)
+    measure_costs(cases, "cpu", 2, 5, tmp_path, silent)
+    assert put_together([], "demo", tmp_path).costs == found.costs
 
 
 def test_a_method_that_cant_take_a_zoo_leaves_its_reason(
