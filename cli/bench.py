@@ -9,6 +9,7 @@ from cli.comparison import compare
 from cli.console import JsonOption, print_json, progress_bars, say, shown
 from cli.editing import editing
 from cli.efficiency import efficiency
+from cli.embed import DeviceOption
 from cli.forward_fit import forward_fit
 from cli.generalization import generalization
 from cli.paper_tables import tables
@@ -50,6 +51,7 @@ def inr_classification(
     seeds: Annotated[int, typer.Option(min=1, help="Of a comparison: how often each method is trained.")] = 1,
     budget: Annotated[int | None, typer.Option(min=1, help="Of a comparison: each method's parameters.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of a comparison: training steps of each method.")] = None,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Train INR2JLS on a zoo, classify its test networks from their latents. Stopped early? Run it again.
@@ -68,7 +70,7 @@ def inr_classification(
             raise UsageError("a comparison takes no --control, --ablation or --seed", hint="it has --seeds")
         names = model.split(",")
         _check_compared(zoo, names)
-        compare(zoo, preset, names, seeds, budget, steps, out, as_json)
+        compare(zoo, preset, names, seeds, budget, steps, device, out, as_json)
         return
     if seeds != 1 or budget is not None or steps is not None:
         raise UsageError(f"{model} alone is no comparison: no --seeds, --budget or --steps", hint="it has --seed")
@@ -76,14 +78,16 @@ def inr_classification(
 
     from dng.bench.inr_classification import run_inr_classification
     from dng.bench.presets import two_stage_preset
+    from dng.bench.training import Place
+    from dng.distributed import local_device
     from zootool import open_zoo
 
     settings = two_stage_preset(model, preset).with_seed(seed).with_ablation(ablation)
-    opened = open_zoo(zoo)
+    opened, place = open_zoo(zoo), Place(local_device(device))
     parts = [preset] + [part for part in (model, ablation) if part not in ("inr2jls", "none")]
     folder = out or Path("runs") / f"{Path(zoo).stem}-{'-'.join(parts)}-{seed}"
     with progress_bars() as report:
-        result = run_inr_classification(opened, preset, settings, folder, control=control, report=report)
+        result = run_inr_classification(opened, preset, settings, folder, control=control, place=place, report=report)
     if as_json:
         print_json(asdict(result) | {"folder": str(folder)})
     else:

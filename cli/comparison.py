@@ -13,6 +13,7 @@ def compare(
     seeds: int,
     num_parameters: int | None,
     steps: int | None,
+    device: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -22,6 +23,8 @@ def compare(
     from cli.tables import show_table
     from dng.bench.comparison.classification import compare_classifiers, comparison_table
     from dng.bench.comparison.settings import classification_budget
+    from dng.bench.training import Place
+    from dng.distributed import local_device
     from zootool import open_zoo
 
     budget = classification_budget(preset)
@@ -29,10 +32,10 @@ def compare(
         budget = replace(budget, training=replace(budget.training, steps=steps))
     if num_parameters is not None:
         budget = replace(budget, num_parameters=num_parameters)
-    opened = open_zoo(zoo)
+    opened, place = open_zoo(zoo), Place(local_device(device))
     folder = out or Path("runs") / f"{Path(zoo).stem}-comparison-{preset}"
     with progress_bars() as report:
-        result = compare_classifiers(opened, preset, names, budget, seeds, folder, report)
+        result = compare_classifiers(opened, preset, names, budget, seeds, folder, place, report)
     if as_json:
         print_json(asdict(result) | {"folder": str(folder)})
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import JsonOption, note, print_json, progress_bars, say, shown
+from cli.embed import DeviceOption
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -28,6 +29,7 @@ def generalization(
     budget: Annotated[
         int | None, typer.Option(min=1, help="Parameters of each published method. [default: as many as dng's]")
     ] = None,
+    device: DeviceOption = "cpu",
     out: Annotated[Path | None, typer.Option(help="Its folder. [default: runs/ZOO-generalization-PRESET]")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,14 +40,18 @@ def generalization(
     from cli.tables import show_table
     from dng.bench.generalization.report import results_table, write_report
     from dng.bench.generalization.run import run_generalization
+    from dng.bench.training import Place
+    from dng.distributed import local_device
     from zootool import open_zoo
 
+    place = Place(local_device(device))
     with progress_bars() as report:
         opened = open_zoo(zoo) if zoo else _digits_cnns(Path("zoos"), report, note if as_json else say)
         folder = out or Path("runs") / f"{opened.info.name}-generalization-{preset}"
         result = run_generalization(
-            opened, preset, model.split(","), seeds, folder, target=target, num_parameters=budget, report=report
-        )
+            opened, preset, model.split(","), seeds, folder, target=target, num_parameters=budget, place=place,
+            report=report,
+        )  # fmt: skip
         page = write_report(result, opened, folder)
     if as_json:
         print_json(_plain(result) | {"folder": str(folder)})

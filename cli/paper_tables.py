@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import JsonOption, note, print_json, progress_bars, say, shown
+from cli.embed import DeviceOption
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -28,6 +29,7 @@ def tables(
         int | None, typer.Option(help="Cells at a time, of one thread each. [default: one per processor]")
     ] = None,
     address: Annotated[str | None, typer.Option(help="The Ray cluster's. [default: start Ray here]")] = None,
+    device: DeviceOption = "cpu",
     unit: Annotated[str | None, typer.Option(help="I/N: every N-th cell, from cell I on (0/4 to 3/4).")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/tables-SCALE]")] = None,
     as_json: JsonOption = False,
@@ -54,7 +56,7 @@ def tables(
     tell = note if as_json else say
     with progress_bars() as report:
         zoos = _opened(zoo) if zoo else _digits_zoos(chosen, report, tell)
-        jobs = table_jobs(zoos, chosen, scale, folder)
+        jobs = table_jobs(zoos, chosen, scale, folder, device)
         result = run_tables(jobs, scale, folder, engine=how, share=share, report=report)
         if 5 in chosen and share[0] == 0:
             # Behind the cells, when nothing else takes the machine's time.

@@ -85,6 +85,7 @@ def run_inr_classification(
     preset: TwoStagePreset,
     out: Path,
     control: Control = "none",
+    place: Place = HERE,
     report: Reporter = silent,
 ) -> ClassificationResult:
     """Run the benchmark on `zoo` and leave models, metrics and results.json in `out`; finished parts are kept.
@@ -107,11 +108,11 @@ def run_inr_classification(
         _check_same(done, identity, out)
         return done
     started = time.perf_counter()
-    labels = _labels(zoo, control, preset.seed)
+    labels = _labels(zoo, control, preset.seed).to(place.device)
     if isinstance(preset, ClassificationPreset) and preset.ablation == "encoder-only":
-        outcome = _run_directly(zoo, preset, labels, out, report)
+        outcome = _run_directly(zoo, preset, labels, out, place, report)
     else:
-        outcome = _run_on_codes(zoo, preset, labels, out, report)
+        outcome = _run_on_codes(zoo, preset, labels, out, place, report)
     _write_predictions(out, zoo, outcome)
     result = ClassificationResult(
         test_accuracy=(outcome.predictions == outcome.truth).float().mean().item(),
@@ -162,14 +163,16 @@ def _num_classes(labels: Tensor) -> int:
     return int(labels.max()) + 1
 
 
-def _run_on_codes(zoo: Zoo, preset: TwoStagePreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
-    model, validation_mse = _train_representation(zoo, preset, out, report)
-    splits = {name: _latents(model, zoo, name, labels) for name in SPLITS}
+def _run_on_codes(
+    zoo: Zoo, preset: TwoStagePreset, labels: Tensor, out: Path, place: Place, report: Reporter
+) -> _Outcome:
+    model, validation_mse = _train_representation(zoo, preset, out, place, report)
+    splits = {name: _latents(model, zoo, name, labels, place) for name in SPLITS}
     config = preset.classifier_training(splits["train"].num_networks)
     spec = spec_of(preset, splits["train"].first(), _num_classes(labels))
     write_classifier_spec(out / FOLDER, spec)
     with seeded(config.seed, "classifier"):
-        classifier = spec.build()
+        classifier = spec.build().to(place.device)
     task = CodeClassification(classifier, splits["validation"], config.batch_size)
     batches = splits["train"].endless(config.batch_size, config.seed)
     result = train(task, batches, config, out / FOLDER, "training the classifier", report)
@@ -178,38 +181,41 @@ def _run_on_codes(zoo: Zoo, preset: TwoStagePreset, labels: Tensor, out: Path, r
     return _Outcome(predictions, truth, result.best_score, validation_mse, num_parameters)
 
 
-def _run_directly(zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, report: Reporter) -> _Outcome:
+def _run_directly(
+    zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, place: Place, report: Reporter
+) -> _Outcome:
     config = preset.encoder_only.training
-    loaders = training_loaders(zoo, config, HERE, images=False)
+    loaders = training_loaders(zoo, config, place, images=False)
     architecture = first_batch(loaders["validation"]).graph.architecture
     with seeded(config.seed, "encoder-only"):
         model = build_network_classifier(architecture, preset, _num_classes(labels))
     run_dir = out / model.kind
     write_model_spec(run_dir, model)
+    model.to(place.device)
     task = NetworkClassification(model, loaders["validation"], lambda batch: labels[batch.rows])
     result = train(task, EndlessBatches(loaders["train"]), config, run_dir, "training the encoder", report)
-    predictions, truth = task.predict(zoo.select(split="test").loader(config.batch_size))
+    predictions, truth = task.predict(zoo.select(split="test").loader(config.batch_size, device=place.device))
     return _Outcome(predictions, truth, result.best_score, None, count_parameters(model))
 
 
 def _train_representation(
-    zoo: Zoo, preset: TwoStagePreset, out: Path, report: Reporter
+    zoo: Zoo, preset: TwoStagePreset, out: Path, place: Place, report: Reporter
 ) -> tuple[Representation, float]:
-    model, loaders = prepare_representation(zoo, preset)
-    result = fit_representation(model, loaders, preset.reconstruction, out / model.kind, report=report)
+    model, loaders = prepare_representation(zoo, preset, place)
+    result = fit_representation(model, loaders, preset.reconstruction, out / model.kind, place, report)
     return model, result.best_score
 
 
-def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor) -> Latents:
+def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor, place: Place) -> Latents:
     selected = zoo.select(split=split)
 
     def loader(batch_size: int, shuffle: bool, seed: int) -> Loader:
-        return selected.loader(batch_size, shuffle=shuffle, seed=seed)
+        return selected.loader(batch_size, shuffle=shuffle, seed=seed, device=place.device)
 
     return Latents(model, loader, lambda batch: labels[batch.rows], len(selected))
 
 
 def _write_predictions(out: Path, zoo: Zoo, outcome: _Outcome) -> None:
     table = zoo.select(split="test").nets[["net_id"]]
-    table["label"], table["prediction"] = outcome.truth.numpy(), outcome.predictions.numpy()
+    table["label"], table["prediction"] = outcome.truth.cpu().numpy(), outcome.predictions.cpu().numpy()
     write_atomic(out / "predictions.parquet", lambda sink: table.to_parquet(sink, index=False))

@@ -24,7 +24,7 @@ from dng.bench.data import Zoo
 from dng.bench.table import Table, spread
 from dng.bench.targets import Target, read_target
 from dng.bench.tasks import NetworkClassification
-from dng.bench.training import require_splits
+from dng.bench.training import HERE, Place, require_splits
 from dng.claim import claim
 from dng.heads import count_parameters
 from dng.predictors import Classifies
@@ -82,6 +82,7 @@ def compare_classifiers(
     budget: EqualBudget,
     num_seeds: int,
     out: Path,
+    place: Place = HERE,
     report: Reporter = silent,
 ) -> Comparison:
     """Train every method under every seed, read the test split once each; finished parts are kept.
@@ -104,7 +105,7 @@ def compare_classifiers(
             path = out / f"seed-{seed}" / name / "answer.json"
             if not path.exists():
                 done_before = False
-                write_json_atomic(path, asdict(_answer(name, zoo, target, budget.with_seed(seed), out, report)))
+                write_json_atomic(path, asdict(_answer(name, zoo, target, budget.with_seed(seed), out, place, report)))
             plain = json.loads(path.read_text(encoding="utf-8"))
             answers.append(from_plain(MethodAnswer, plain, str(path)))
         results.append(MethodResult(name, tuple(answers)))
@@ -115,12 +116,15 @@ def compare_classifiers(
     return found
 
 
-def _answer(name: str, zoo: Zoo, target: Target, budget: EqualBudget, out: Path, report: Reporter) -> MethodAnswer:
+def _answer(
+    name: str, zoo: Zoo, target: Target, budget: EqualBudget, out: Path, place: Place, report: Reporter
+) -> MethodAnswer:
     started = time.perf_counter()
-    trained = train_method(name, zoo, target, budget, out, report=report)
+    trained = train_method(name, zoo, target, budget, out, place=place, report=report)
     assert isinstance(trained.model, Classifies), "labels are classes"
-    loader = zoo.select(split="test").loader(budget.training.batch_size, targets=())
-    task = NetworkClassification(trained.model, loader, lambda batch: target.by_row[batch.rows])
+    loader = zoo.select(split="test").loader(budget.training.batch_size, device=place.device, targets=())
+    labels_by_row = target.by_row.to(place.device)
+    task = NetworkClassification(trained.model, loader, lambda batch: labels_by_row[batch.rows])
     predictions, labels = task.predict(loader)
     return MethodAnswer(
         test_accuracy=(predictions == labels).float().mean().item(),

@@ -13,7 +13,7 @@ from dng.bench.comparison.settings import EqualBudget
 from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
 from dng.bench.targets import Target
 from dng.bench.tasks import NetworkClassification
-from dng.bench.training import HERE, training_loaders
+from dng.bench.training import HERE, Place, training_loaders
 from dng.claim import claim
 from dng.graph import DynamicGraph
 from dng.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
@@ -42,14 +42,17 @@ def train_method(
     out: Path,
     *,
     symmetries: Symmetries | None = None,
+    place: Place = HERE,
     report: Reporter = silent,
 ) -> Trained:
     """Train the method `name` in `out`/seed-S/NAME; learning rates are tried beside it, once for all seeds.
 
+    The model comes back on the device of `place`.
+
     Finished parts are kept. Raises what `build_method` does, and UsageError where the folder holds another training.
     """
     seed = budget.training.seed
-    run = _Run(name, zoo, target, budget, symmetries, report)
+    run = _Run(name, zoo, target, budget, symmetries, place, report)
     lr = run.chosen_rate(out / "trials" / name) if len(budget.learning_rates) > 1 else _only_rate(budget)
     config = replace(budget.training, lr=lr)
     model, result = run.train(config, out / f"seed-{seed}" / name)
@@ -63,6 +66,7 @@ class _Run:
     target: Target
     budget: EqualBudget
     symmetries: Symmetries | None
+    place: Place
     report: Reporter
 
     def chosen_rate(self, folder: Path) -> float:
@@ -81,12 +85,13 @@ class _Run:
     def train(self, config: TrainConfig, folder: Path) -> tuple[Classifies | PredictsAccuracy, TrainResult]:
         wanted = {"method": self.name, "zoo": self.zoo.id, "target": self.target.name}
         claim(folder / "method.json", wanted | {"num_parameters": self.budget.num_parameters, **asdict(config)})
-        loaders = training_loaders(self.zoo, config, HERE, images=False)
+        loaders = training_loaders(self.zoo, config, self.place, images=False)
         architectures = self.zoo.architectures.values()
         body = build_method(self.name, architectures, self.target.num_outputs, self.budget.num_parameters, config.seed)
         body.fit(_graphs(self.zoo, config.batch_size))
-        model = MethodClassifier(body) if self.target.is_class else MethodPredictor(body)
-        task = _task(model, loaders["validation"], lambda batch: self.target.by_row[batch.rows], self.symmetries)
+        model = (MethodClassifier(body) if self.target.is_class else MethodPredictor(body)).to(self.place.device)
+        values = self.target.by_row.to(self.place.device)
+        task = _task(model, loaders["validation"], lambda batch: values[batch.rows], self.symmetries)
         stage = f"training {self.name}"
         result = train(task, EndlessBatches(loaders["train"]), config, folder, stage, self.report)
         model.eval()

@@ -23,7 +23,7 @@ from dng.bench.comparison.training import train_method
 from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.targets import Target
-from dng.bench.training import train_encoder
+from dng.bench.training import Place, train_encoder
 from dng.heads import count_parameters
 from dng.predictors import AccuracyPredictor, PredictsAccuracy
 from dng.runs import load
@@ -34,12 +34,16 @@ from zootool.progress import Reporter
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """What every contender is given: the networks, the settings, a seed, and a folder of its own."""
+    """What every contender is given: the networks, the settings, a seed, a folder of its own, and a place to train.
+
+    Trees and the flat MLP are trained on the CPU wherever that is.
+    """
 
     material: Material
     settings: GeneralizationSettings
     seed: int
     out: Path
+    place: Place
     report: Reporter
 
 
@@ -58,10 +62,10 @@ def dng(contest: Contest) -> Answer:
     material, chosen = contest.material, contest.settings.dng
     chosen = replace(chosen, training=replace(chosen.training, seed=contest.seed))
     target = Target(material.target, torch.from_numpy(material.accuracy_by_row), 1)
-    result = train_encoder(material.zoo, target, chosen, contest.out / "dng", report=contest.report)
-    model = load(contest.out / "dng")
+    result = train_encoder(material.zoo, target, chosen, contest.out / "dng", contest.place, contest.report)
+    model = load(contest.out / "dng").to(contest.place.device)
     assert isinstance(model, AccuracyPredictor), "accuracies are predicted by a predictor"
-    return Answer(_predictions(model, material), result.best_score, count_parameters(model), _step(result))
+    return Answer(_predictions(model, contest), result.best_score, count_parameters(model), _step(result))
 
 
 def statistics(contest: Contest) -> Answer:
@@ -111,9 +115,18 @@ def published(name: str) -> Callable[[Contest], Answer]:
         target = Target(material.target, torch.from_numpy(material.accuracy_by_row), 1)
         budget = EqualBudget(replace(settings.dng.training, seed=contest.seed), settings.num_parameters)
         folder, symmetries = contest.out.parent, settings.dng.symmetries
-        trained = train_method(name, material.zoo, target, budget, folder, symmetries=symmetries, report=contest.report)
+        trained = train_method(
+            name,
+            material.zoo,
+            target,
+            budget,
+            folder,
+            symmetries=symmetries,
+            place=contest.place,
+            report=contest.report,
+        )
         assert isinstance(trained.model, PredictsAccuracy), "accuracies are predicted by a predictor"
-        by_row = _predictions(trained.model, material)
+        by_row = _predictions(trained.model, contest)
         return Answer(by_row, trained.result.best_score, count_parameters(trained.model), _step(trained.result))
 
     return contend
@@ -136,9 +149,9 @@ NAMES = {
 
 
 @torch.no_grad()
-def _predictions(model: PredictsAccuracy, material: Material) -> dict[int, float]:
+def _predictions(model: PredictsAccuracy, contest: Contest) -> dict[int, float]:
     by_row: dict[int, float] = {}
-    for batch in material.batches("test"):
+    for batch in contest.material.batches("test", device=contest.place.device):
         by_row |= dict(zip(batch.rows.tolist(), model.predict(batch.graph).tolist(), strict=True))
     return by_row
 

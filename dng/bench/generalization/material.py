@@ -41,9 +41,10 @@ class Material:
         spread[self.zoo.rows] = self.accuracies
         return spread
 
-    def batches(self, name: str, batch_size: int = 256) -> Sequence[LabelledGraphs]:
-        """All networks of a split, in no particular order."""
-        return [to_graphs(batch) for batch in self.zoo.select(split=name).loader(batch_size, targets=())]
+    def batches(self, name: str, batch_size: int = 256, device: torch.device | None = None) -> Sequence[LabelledGraphs]:
+        """All networks of a split, in no particular order, on `device` (None: the CPU)."""
+        loader = self.zoo.select(split=name).loader(batch_size, device=device, targets=())
+        return [to_graphs(batch) for batch in loader]
 
     def num_runs(self, name: str) -> int:
         """How many runs a split has."""

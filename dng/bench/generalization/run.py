@@ -16,6 +16,7 @@ from dng.bench.generalization.contenders import CONTENDERS, PUBLISHED, Contest
 from dng.bench.generalization.material import Material, read_material
 from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs, score
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
+from dng.bench.training import HERE, Place
 from dng.claim import claim
 from zootool.errors import UsageError, did_you_mean
 from zootool.files import write_json_atomic
@@ -71,6 +72,7 @@ def run_generalization(
     *,
     target: str = "test_accuracy",
     num_parameters: int | None = None,
+    place: Place = HERE,
     report: Reporter = silent,
 ) -> GeneralizationResult:
     """Run the benchmark on `zoo` and leave every answer and results.json in `out`; finished parts are kept.
@@ -91,7 +93,7 @@ def run_generalization(
             path = _answer_path(out, name, seed)
             if not path.exists():
                 done_before = False
-                contest = Contest(material, settings, seed, path.parent, report)
+                contest = Contest(material, settings, seed, path.parent, place, report)
                 _answer(name, contest, path)
     result = GeneralizationResult(
         zoo_id=zoo.id,

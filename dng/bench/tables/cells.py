@@ -13,9 +13,11 @@ from dng.bench.comparison.classification import compare_classifiers
 from dng.bench.data import Zoo
 from dng.bench.generalization.run import run_generalization
 from dng.bench.inr_classification import run_inr_classification
-from dng.bench.presets import classification_preset
+from dng.bench.presets import TWO_STAGE, two_stage_preset
 from dng.bench.table import spread
 from dng.bench.tables.scales import Scale
+from dng.bench.training import Place
+from dng.distributed import local_device
 from zootool.build.claims import Claims
 from zootool.build.job import Advance, Job, Outcome
 from zootool.files import write_json_atomic
@@ -64,6 +66,11 @@ class CellJob(Job[Outcome]):
     def path(self) -> Path:
         """The file that is there when the cell is done."""
         return self.folder / self.place / "cell.json"
+
+    @property
+    def training_place(self) -> Place:
+        """The device, alone."""
+        return Place(local_device(self.device))
 
     def __len__(self) -> int:
         """A hundred for each training."""
@@ -144,20 +151,23 @@ def _threads(count: int) -> Iterator[None]:
 _Measured = tuple[list[float], int, float]
 
 
-def _inr2jls(job: CellJob, out: Path, report: Reporter) -> _Measured:
+def _two_stage(job: CellJob, out: Path, report: Reporter) -> _Measured:
     results = []
     for seed in range(job.scale.seeds):
-        preset = classification_preset(job.scale.inr2jls).with_seed(seed)
-        results.append(run_inr_classification(job.zoo, job.scale.inr2jls, preset, out / f"{seed}", report=report))
+        preset = two_stage_preset(job.method, job.scale.two_stage).with_seed(seed)
+        folder, place = out / f"{seed}", job.training_place
+        results.append(run_inr_classification(job.zoo, job.scale.two_stage, preset, folder, place=place, report=report))
     seconds = sum(result.seconds for result in results)
     return [100 * result.test_accuracy for result in results], results[0].num_parameters, seconds
 
 
 def _classification(job: CellJob, out: Path, report: Reporter) -> _Measured:
-    if job.method == "inr2jls":
-        return _inr2jls(job, out, report)
+    if job.method in TWO_STAGE:
+        return _two_stage(job, out, report)
     budget = job.scale.budget(job.table)
-    found = compare_classifiers(job.zoo, job.scale_name, [job.method], budget, job.scale.seeds, out, report)
+    found = compare_classifiers(
+        job.zoo, job.scale_name, [job.method], budget, job.scale.seeds, out, job.training_place, report
+    )
     (result,) = found.methods
     seconds = sum(answer.seconds for answer in result.answers)
     return [100 * accuracy for accuracy in result.accuracies], result.answers[0].num_parameters, seconds
@@ -165,7 +175,9 @@ def _classification(job: CellJob, out: Path, report: Reporter) -> _Measured:
 
 def _generalization(job: CellJob, out: Path, report: Reporter) -> _Measured:
     scale = job.scale
-    found = run_generalization(job.zoo, scale.generalization, [job.method], scale.seeds, out, report=report)
+    found = run_generalization(
+        job.zoo, scale.generalization, [job.method], scale.seeds, out, place=job.training_place, report=report
+    )
     (result,) = found.models
     return [scores.kendall_tau for scores in result.last], result.num_parameters, result.seconds
 

@@ -13,6 +13,7 @@ from dng.bench.tables.cells import Cell
 from dng.bench.tables.published import PUBLISHED, TITLES, published
 from zootool.files import write_bytes_atomic
 
+_TWO_STAGE_TITLES = {"inr2jls": "INR2JLS", "inr2array": "NFT (INR2ARRAY and classifier)"}
 _NOT_COMPARABLE = (
     "The paper's numbers were measured on whole zoos with its own budgets. A cell of scale {scale} says how methods "
     "compare under this budget on this zoo, not how they compare with the paper."
@@ -37,8 +38,8 @@ class TablesResult:
 
 def title_of(method: str) -> str:
     """What reports call a method."""
-    if method == "inr2jls":
-        return "INR2JLS"
+    if method in _TWO_STAGE_TITLES:
+        return _TWO_STAGE_TITLES[method]
     return METHODS[method].title if method in METHODS else NAMES.get(method, method)
 
 

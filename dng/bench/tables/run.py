@@ -32,7 +32,9 @@ MEASURABLE = (1, 2, 5, 7, 8)
 COSTS = "table-5"
 
 
-def table_jobs(zoos: Sequence[Zoo], only: Collection[int], scale_name: str, out: Path) -> list[CellJob]:
+def table_jobs(
+    zoos: Sequence[Zoo], only: Collection[int], scale_name: str, out: Path, device: str = "cpu"
+) -> list[CellJob]:
     """The cells of the chosen tables that these zoos can fill, each measured in `out`. Raises UsageError."""
     chosen = scale(scale_name)
     unknown = sorted(set(only) - set(MEASURABLE))
@@ -47,16 +49,16 @@ def table_jobs(zoos: Sequence[Zoo], only: Collection[int], scale_name: str, out:
         for table in sorted(set(only).intersection(TABLES_OF[kind])):
             for name in (*PUBLISHED[table], *CONTROLS[table]):
                 if _takes(name, kind):
-                    jobs.append(_job(table, name, zoo, scale_name, chosen, out))
+                    jobs.append(_job(table, name, zoo, scale_name, chosen, out, device))
     return sorted(jobs, key=lambda job: job.table)
 
 
-def _job(table: int, method: str, zoo: Zoo, scale_name: str, chosen: Scale, out: Path) -> CellJob:
+def _job(table: int, method: str, zoo: Zoo, scale_name: str, chosen: Scale, out: Path, device: str) -> CellJob:
     column = column_of(zoo)
     # The same cell has the same number whatever else is asked for: two runs in a folder then never share one.
     number = crc32(f"{table}/{column}/{method}".encode())
     return CellJob(
-        folder=out, number=number, table=table, method=method, column=column, zoo=zoo, scale_name=scale_name,
+        folder=out, number=number, device=device, table=table, method=method, column=column, zoo=zoo, scale_name=scale_name,
         scale=chosen,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from dng.bench.comparison.settings import CLASSIFICATION, EqualBudget
+from dng.bench.presets import TWO_STAGE
 from zootool.errors import UsageError, did_you_mean
 
 
@@ -10,13 +11,13 @@ from zootool.errors import UsageError, did_you_mean
 class Scale:
     """Seeds, the budget of methods that classify INRs without probes (Table 7) and with (Table 1), and presets.
 
-    `generalization` is the preset of Tables 2 and 8.
+    `two_stage` is the preset of INR2JLS and INR2ARRAY (Table 1), `generalization` that of Tables 2 and 8.
     """
 
     seeds: int
     encoders: EqualBudget
     with_probes: EqualBudget
-    inr2jls: str
+    two_stage: str
     generalization: str
 
     def budget(self, table: int) -> EqualBudget:
@@ -24,8 +25,8 @@ class Scale:
         return self.with_probes if table == 1 else self.encoders
 
     def num_trainings(self, table: int, method: str) -> int:
-        """How many trainings a cell takes; INR2JLS has its classifier trained besides, others try learning rates."""
-        if method == "inr2jls":
+        """How many trainings a cell takes: the classifier of codes is one too, other methods try learning rates."""
+        if method in TWO_STAGE:
             return 2 * self.seeds
         if table in (2, 8):
             return self.seeds

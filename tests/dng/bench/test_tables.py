@@ -145,7 +145,7 @@ def test_progress_counts_a_hundred_for_each_training(one_seed: None, cnns: Zoo, 
 
 
 def test_learning_rates_and_the_classifier_of_codes_are_trainings_too() -> None:
-    assert scale("demo").num_trainings(1, "inr2jls") == 2
+    assert scale("demo").num_trainings(1, "inr2jls") == scale("demo").num_trainings(1, "inr2array") == 2
     assert scale("demo").num_trainings(7, "dng") == 1
     assert scale("cpu").num_trainings(7, "dng") == 2 + 3
     assert scale("cpu").num_trainings(8, "dng") == 2
