@@ -25,6 +25,7 @@ from dng.bench.targets import by_row
 from dng.bench.tasks import CodeClassification, NetworkClassification, predict_codes
 from dng.bench.training import (
     HERE,
+    Place,
     first_batch,
     fit_representation,
     prepare_representation,

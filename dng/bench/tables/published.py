@@ -17,7 +17,9 @@ _MNIST, _FASHION, _CIFAR10, _CIFAR100 = "mnist", "fashion-mnist", "cifar10", "ci
 PUBLISHED: dict[int, dict[str, dict[str, str]]] = {
     1: {
         "nfn-hnp": {_MNIST: "92.9 ± 0.38", _FASHION: "75.6 ± 1.07", _CIFAR10: "46.6 ± 0.13", _CIFAR100: "20.55 ± 0.93"},
-        "inr2array": {_MNIST: "98.5 ± 0.00", _FASHION: "79.3 ± 0.00", _CIFAR10: "63.4 ± 0.00", _CIFAR100: "31.30 ± 0.04"},
+        "inr2array": {
+            _MNIST: "98.5 ± 0.00", _FASHION: "79.3 ± 0.00", _CIFAR10: "63.4 ± 0.00", _CIFAR100: "31.30 ± 0.04"
+        },
         "ng-gnn-probes": {
             _MNIST: "97.3 ± 0.02", _FASHION: "86.53 ± 0.58", _CIFAR10: "55.11 ± 1.43", _CIFAR100: "26.50 ± 1.32"
         },

@@ -58,8 +58,8 @@ def _job(table: int, method: str, zoo: Zoo, scale_name: str, chosen: Scale, out:
     # The same cell has the same number whatever else is asked for: two runs in a folder then never share one.
     number = crc32(f"{table}/{column}/{method}".encode())
     return CellJob(
-        folder=out, number=number, device=device, table=table, method=method, column=column, zoo=zoo, scale_name=scale_name,
-        scale=chosen,
+        folder=out, number=number, device=device, table=table, method=method, column=column, zoo=zoo,
+        scale_name=scale_name, scale=chosen,
     )  # fmt: skip
 
 

@@ -1,0 +1,75 @@
+"""Benchmarks on another device than the CPU: all tensors of a training meet there, and the numbers are the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dng.bench.comparison.classification import compare_classifiers
+from dng.bench.comparison.settings import EqualBudget
+from dng.bench.generalization import run as generalization_module
+from dng.bench.generalization.run import GeneralizationResult, run_generalization
+from dng.bench.generalization.settings import GeneralizationSettings
+from dng.bench.inr_classification import run_inr_classification
+from dng.bench.training import HERE, Place
+from dng.symmetries import Symmetries
+from dng.train import TrainConfig
+from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo
+from tests.dng.bench.elsewhere import DEVICE, Elsewhere
+from tests.dng.bench.test_generalization import TINY as TINY_PREDICTION
+from tests.dng.bench.zoos import TINY
+from zootool.zoo import Zoo
+
+THERE = Place(DEVICE)
+TRAINING = TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=1)
+SHORT = replace(
+    TINY,
+    reconstruction=replace(TRAINING, higher_is_better=False),
+    classification=TRAINING,
+    encoder_only=replace(TINY.encoder_only, training=TRAINING),
+)
+
+
+@pytest.mark.parametrize("method", ["dng", "dng-probes", "nfn-hnp", "nfn-np", "nft", "ng-gnn-probes", "ng-t"])
+def test_a_comparison_of_methods(method: str, digits_zoo: Zoo, tmp_path: Path) -> None:
+    def accuracies(out: Path, place: Place) -> list[tuple[float, float]]:
+        found = compare_classifiers(digits_zoo, "tiny", [method], EqualBudget(TRAINING, 110_000), 1, out, place)
+        return [(answer.test_accuracy, answer.validation_accuracy) for answer in found.methods[0].answers]
+
+    here = accuracies(tmp_path / "here", HERE)
+    with Elsewhere() as mode:
+        assert accuracies(tmp_path / "there", THERE) == here
+    assert_trained_there(mode)
+
+
+def test_a_prediction_of_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = replace(TINY_PREDICTION.dng, training=TRAINING, symmetries=Symmetries())
+    few = GeneralizationSettings(encoder, TRAINING, 20_000)
+    monkeypatch.setattr(generalization_module, "generalization_settings", lambda *_: few)
+    zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW)
+
+    def run(out: Path, place: Place) -> GeneralizationResult:
+        return run_generalization(zoo, "quick", ["dng", "stat-nn"], 1, out, place=place)
+
+    here = run(tmp_path / "here", HERE)
+    with Elsewhere() as mode:
+        there = run(tmp_path / "there", THERE)
+    for name in ("dng", "stat-nn"):
+        assert there.model(name).last == here.model(name).last
+    assert_trained_there(mode)
+
+
+@pytest.mark.parametrize("ablation", ["none", "encoder-only"])
+def test_inr2jls(ablation: str, digits_zoo: Zoo, tmp_path: Path) -> None:
+    preset = SHORT.with_ablation(ablation)
+    here = run_inr_classification(digits_zoo, "tiny", preset, tmp_path / "here")
+    with Elsewhere() as mode:
+        there = run_inr_classification(digits_zoo, "tiny", preset, tmp_path / "there", place=THERE)
+    assert replace(there, seconds=here.seconds) == here
+    assert_trained_there(mode)
+
+
+def assert_trained_there(mode: Elsewhere) -> None:
+    """Every training's gradients were computed on the device."""
+    assert "backward" in mode.computed_there
+    assert "backward" not in mode.computed_here
