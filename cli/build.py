@@ -55,9 +55,9 @@ def siren(
     Example: zoo build siren --dataset cifar100 --limit 64 --copies 0
     """
     from zootool.build.builder import available_threads
-    from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_limit, parse_share
     from zootool.build.siren_recipe import SirenRecipe
+    from zootool.engines.engine import choose_engine
 
     if request.status:
         show_status(out or default_folder(dataset, recipe), request.as_json)
@@ -144,8 +144,8 @@ def _build_classifiers(
     workforce: Workforce,
     request: Request,
 ) -> None:
-    from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_share
+    from zootool.engines.engine import choose_engine
 
     share = parse_share(request.unit)
     how = choose_engine(workforce.engine, workers=workforce.workers, address=workforce.address)

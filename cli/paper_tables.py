@@ -44,8 +44,8 @@ def tables(
     from dng.bench.tables import put_together, run_tables, table_jobs
     from dng.bench.tables import scale as scale_of
     from zootool.build.builder import available_threads
-    from zootool.build.engine import choose_engine
     from zootool.build.extents import parse_share
+    from zootool.engines.engine import choose_engine
 
     scale_of(scale)
     chosen, share = _numbers(only), parse_share(unit) or (0, 1)

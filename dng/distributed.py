@@ -109,7 +109,9 @@ def local_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"there is no device {name!r}", hint="give cpu, cuda or cuda:N") from error
-    if device.type != "cuda":
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"nothing here computes on {name!r}", hint="give cpu, cuda or cuda:N")
+    if device.type == "cpu":
         return device
     index = _from_environment("LOCAL_RANK", 0) if device.index is None else device.index
     count = torch.cuda.device_count()

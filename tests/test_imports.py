@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 ZOOTOOL_ORDER = (
     ("errors", "progress"),
     ("files", "records", "validation", "data_dir"),
+    ("engines",),
     ("architecture",),
     ("catalog", "checksums"),
     ("nets",),
@@ -25,9 +26,10 @@ ZOOTOOL_ORDER = (
     ("zoo", "loader"),
     ("share",),
 )
-# What models and benchmarks share with zootool: the architecture, the errors that they raise, how files are written.
+# What models and benchmarks share with zootool: the architecture, the errors that they raise, how files are written, the
+# engines that spread work over processes.
 # Stores and loaders reach the benchmarks through dng/bench/data.py alone.
-MODELS_MAY_IMPORT = {"architecture", "errors", "files", "records", "progress"}
+MODELS_MAY_IMPORT = {"architecture", "engines", "errors", "files", "records", "progress"}
 
 
 def files(package: str) -> list[Path]:

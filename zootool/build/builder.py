@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from zootool.build.claims import Claims
-from zootool.build.engine import Engine, build_here
 from zootool.build.extents import AnyExtent, first_smaller_key
 from zootool.build.recipe import AnyRecipe
 from zootool.build.record import BuildRecord, ImageSetRecord
@@ -21,6 +19,8 @@ from zootool.build.units import (
     writing_to,
 )
 from zootool.build.work import UnitJob, UnitOutcome
+from zootool.engines.claims import Claims
+from zootool.engines.engine import Engine, run_here
 from zootool.errors import UsageError
 from zootool.progress import Reporter, silent
 from zootool.validation import Entry
@@ -79,7 +79,7 @@ def build_folder(
     wanted: Wanted[Planned],
     *,
     device: str = "cpu",
-    engine: Engine = build_here,
+    engine: Engine = run_here,
     share: tuple[int, int] | None = None,
     report: Reporter = silent,
 ) -> BuildResult:

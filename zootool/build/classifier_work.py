@@ -13,10 +13,10 @@ from zootool.architecture import Architecture
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifier.trained import Checkpoint, Labelled
 from zootool.build.cnn_recipe import CnnRecipe
-from zootool.build.job import Advance
 from zootool.build.units import UnitGroup, group_key
 from zootool.build.vit_recipe import VitRecipe
 from zootool.build.work import BuiltUnit, UnitJob, device_name
+from zootool.engines.job import Advance
 from zootool.nets.cnn_architecture import cnn_architecture
 
 if TYPE_CHECKING:

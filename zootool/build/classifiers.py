@@ -12,11 +12,11 @@ from zootool.build.classifier.trained import Labelled
 from zootool.build.classifier_recipe import ClassifierRecipe
 from zootool.build.classifier_work import ClassifierJob, CnnJob, VitJob
 from zootool.build.cnn_recipe import CnnRecipe
-from zootool.build.engine import Engine, build_here
 from zootool.build.extents import RunsExtent, UnitRuns, units_of_runs
 from zootool.build.recipe_parts import refuse_cuda
 from zootool.build.record import BuildRecord, ImageSetRecord
 from zootool.build.vit_recipe import VitRecipe
+from zootool.engines.engine import Engine, run_here
 from zootool.errors import MissingError, UsageError
 from zootool.images import Images
 from zootool.progress import Reporter, silent
@@ -31,7 +31,7 @@ def build_classifiers(
     *,
     runs: int | None = None,
     device: str = "cpu",
-    engine: Engine = build_here,
+    engine: Engine = run_here,
     threads: int | None = None,
     share: tuple[int, int] | None = None,
     report: Reporter = silent,

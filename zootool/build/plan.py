@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from zootool.build.claims import Claims
 from zootool.build.extents import Limit, extent_of
 from zootool.build.siren.backends import Backend, choose_backend
 from zootool.build.siren.initial import initial_weights
@@ -16,6 +15,7 @@ from zootool.build.siren.settings import FitSettings
 from zootool.build.siren_recipe import SirenRecipe
 from zootool.build.siren_work import scaled_targets
 from zootool.build.units import Unit, read_recipe
+from zootool.engines.claims import Claims
 from zootool.images import Images
 
 CALIBRATION_SECONDS = 1.0

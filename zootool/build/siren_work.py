@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from zootool.build.job import Advance
 from zootool.build.philox import derived_seed
 from zootool.build.siren.backends import choose_backend
 from zootool.build.siren.initial import initial_weights, shared_weights
 from zootool.build.siren_recipe import SirenRecipe
 from zootool.build.work import BuiltUnit, UnitJob, device_name
+from zootool.engines.job import Advance
 
 if TYPE_CHECKING:
     import pyarrow as pa

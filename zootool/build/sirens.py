@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zootool.build.builder import BuildResult, Wanted, available_threads, build_folder
-from zootool.build.engine import Engine, build_here
 from zootool.build.extents import Extent, Limit, UnitNetworks, extent_of, units_of
 from zootool.build.record import BuildRecord, ImageSetRecord
 from zootool.build.siren.backends import choose_backend
 from zootool.build.siren_recipe import SirenRecipe
 from zootool.build.siren_work import SirenJob
+from zootool.engines.engine import Engine, run_here
 from zootool.images import Images
 from zootool.progress import Reporter, silent
 
@@ -23,7 +23,7 @@ def build_sirens(
     *,
     limit: Limit = None,
     device: str = "cpu",
-    engine: Engine = build_here,
+    engine: Engine = run_here,
     threads: int | None = None,
     share: tuple[int, int] | None = None,
     report: Reporter = silent,

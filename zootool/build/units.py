@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from zootool.build.claims import CLAIMS_NAME
 from zootool.build.record import BuildRecord
 from zootool.build.record import ImageSetRecord as ImageSetRecord
+from zootool.engines.claims import CLAIMS_NAME
 from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError
 from zootool.files import (
     fsync_folder,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zootool.build.claims import Claims
-from zootool.build.job import Advance, Job, Outcome
 from zootool.build.units import Receipt, Unit, UnitGroup, write_unit
+from zootool.engines.claims import Claims
+from zootool.engines.job import Advance, Job, Outcome
 
 if TYPE_CHECKING:
     import pyarrow as pa

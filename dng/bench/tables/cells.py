@@ -18,8 +18,8 @@ from dng.bench.table import spread
 from dng.bench.tables.scales import Scale
 from dng.bench.training import Place
 from dng.distributed import local_device
-from zootool.build.claims import Claims
-from zootool.build.job import Advance, Job, Outcome
+from zootool.engines.claims import Claims
+from zootool.engines.job import Advance, Job, Outcome
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter
 from zootool.records import from_plain

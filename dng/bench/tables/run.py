@@ -20,7 +20,7 @@ from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.published import CONTROLS, PUBLISHED
 from dng.bench.tables.scales import Scale, scale
 from dng.claim import claim
-from zootool.build.engine import Engine, build_here
+from zootool.engines.engine import Engine, run_here
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
@@ -81,7 +81,7 @@ def run_tables(
     scale_name: str,
     out: Path,
     *,
-    engine: Engine = build_here,
+    engine: Engine = run_here,
     share: tuple[int, int] = (0, 1),
     report: Reporter = silent,
 ) -> TablesResult:

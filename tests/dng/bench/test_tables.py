@@ -20,7 +20,7 @@ from dng.bench.tables.page import title_of
 from dng.bench.tables.published import CONTROLS, PUBLISHED, published
 from dng.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
-from zootool.build.engine import Engine, build_here, choose_engine
+from zootool.engines.engine import Engine, choose_engine, run_here
 from zootool.errors import UsageError
 from zootool.progress import silent
 from zootool.zoo import Zoo
@@ -47,7 +47,7 @@ def one_seed(small_scale: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def holding(folder: Path, number: int) -> Iterator[None]:
     """Another process that holds a job until the block ends."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom zootool.build.claims import Claims\n"
+        "import sys\nfrom pathlib import Path\nfrom zootool.engines.claims import Claims\n"
         "with Claims(Path(sys.argv[1])) as claims, claims.unit(int(sys.argv[2])) as held:\n"
         "    print(held, flush=True)\n    sys.stdin.read()\n"
     )
@@ -114,7 +114,7 @@ def test_workers_measure_what_one_process_does(one_seed: None, digits_zoo: Zoo, 
 
     shared = found(tmp_path / "shared", choose_engine(workers=2))
     assert len(shared) == 3
-    assert shared == found(tmp_path / "alone", build_here)
+    assert shared == found(tmp_path / "alone", run_here)
 
 
 def test_a_cell_that_another_process_measures_is_left_to_it(one_seed: None, cnns: Zoo, tmp_path: Path) -> None:

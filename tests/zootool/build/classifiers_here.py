@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.zootool.build.small import TINY_CNN, small_images
 from zootool.build import build_classifiers
-from zootool.build.engine import choose_engine
+from zootool.engines.engine import choose_engine
 
 if __name__ == "__main__":
     folder, epochs, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

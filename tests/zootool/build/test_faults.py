@@ -15,7 +15,7 @@ import pytest
 from tests.zootool.build.small import TINY, content, small_images, stamps
 from zootool.build import build_sirens, finished_units
 from zootool.build.plan import status_of
-from zootool.build.processes import ProcessEngine
+from zootool.engines.processes import ProcessEngine
 from zootool.errors import MissingError
 
 IMAGES = small_images(train=10)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.zootool.build.small import TINY, content, small_images
 from zootool.build import build_sirens
-from zootool.build.engine import choose_engine
+from zootool.engines.engine import choose_engine
 
 IMAGES = small_images(train=40)
 

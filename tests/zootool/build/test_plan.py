@@ -6,9 +6,9 @@ import pytest
 
 from tests.zootool.build.small import TINY, small_images
 from zootool.build import build_sirens, finished_units
-from zootool.build.claims import Claims
 from zootool.build.plan import plan_sirens, status_of
 from zootool.build.recipe import load_recipe
+from zootool.engines.claims import Claims
 from zootool.errors import MissingError
 from zootool.images import load_images
 

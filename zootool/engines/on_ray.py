@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from zootool.build.job import Advance, Job, OutcomeT
+from zootool.engines.job import Advance, Job, OutcomeT
 from zootool.errors import MissingError
 
 MAX_RETRIES = 5

@@ -2,14 +2,14 @@ from importlib.util import find_spec
 
 import pytest
 
-from zootool.build.engine import build_here, choose_engine
-from zootool.build.processes import ProcessEngine
+from zootool.engines.engine import choose_engine, run_here
+from zootool.engines.processes import ProcessEngine
 from zootool.errors import MissingError, UsageError
 
 
 def test_engines_are_chosen_by_name_and_workers() -> None:
-    assert choose_engine() is build_here
-    assert choose_engine("local", workers=1) is build_here
+    assert choose_engine() is run_here
+    assert choose_engine("local", workers=1) is run_here
     assert isinstance(choose_engine("local", workers=3), ProcessEngine)
 
 

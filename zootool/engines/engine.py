@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
-from zootool.build.job import Advance, Job, OutcomeT
+from zootool.engines.job import Advance, Job, OutcomeT
 from zootool.errors import UsageError, did_you_mean
 
 
@@ -17,7 +17,7 @@ class Engine(Protocol):
 ENGINES = ("local", "ray")
 
 
-def build_here(jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
+def run_here(jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
     """Run jobs one after the other in this process, each with all the threads that it names."""
     for job in jobs:
         yield job.run(advance)
@@ -34,7 +34,7 @@ def choose_engine(
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}", hint="leave it out for the default")
     if name == "ray":
-        from zootool.build.on_ray import RayEngine
+        from zootool.engines.on_ray import RayEngine
 
         return RayEngine(address, workers, gpu_fraction)
     if name != "local":
@@ -42,7 +42,7 @@ def choose_engine(
     if address is not None:
         raise UsageError("--address is for --engine ray", hint="leave it out")
     if workers is None or workers == 1:
-        return build_here
-    from zootool.build.processes import ProcessEngine
+        return run_here
+    from zootool.engines.processes import ProcessEngine
 
     return ProcessEngine(workers)

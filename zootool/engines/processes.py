@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Any
 
-from zootool.build.job import Advance, Job, OutcomeT
+from zootool.engines.job import Advance, Job, OutcomeT
 from zootool.errors import MissingError
 
 MAX_DEATHS = 3

@@ -1,0 +1,1 @@
+"""Who does the work: this process, worker processes of this machine, or a Ray cluster. They know jobs, and no more."""
