@@ -36,7 +36,7 @@ app.command("editing")(editing)
 def inr_classification(
     zoo: Annotated[str, typer.Option(help="A store of INRs with labels and splits.")],
     preset: Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")] = "demo",
-    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/ZOO-PRESET-SEED]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-PRESET-SEED]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")] = 0,
     control: Annotated[
         Literal["none", "shuffled-labels"], typer.Option(help="shuffled-labels: accuracy must fall to chance.")

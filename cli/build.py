@@ -96,7 +96,7 @@ def _add_classifiers(kind: Literal["cnn", "vit"], default_recipe: str, text: str
         out: OutOption = None,
         recipe: RecipeOption = default_recipe,
         parts: SetOption = None,
-        runs: Annotated[int | None, typer.Option(help="Networks to train. [default: the recipe's]")] = None,
+        runs: Annotated[int | None, typer.Option(help="Networks to train. \\[default: the recipe's]")] = None,
         seed: SeedOption = None,
         workforce: Workforce,
         request: Request,

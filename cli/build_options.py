@@ -12,7 +12,7 @@ import typer
 from cli.console import JsonOption
 
 DatasetOption = Annotated[str | None, typer.Option("--dataset", help="An image set of datasets.yaml, or folder:PATH.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. [default: zoos/DATASET-RECIPE]")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. \\[default: zoos/DATASET-RECIPE]")]
 RecipeOption = Annotated[str, typer.Option("--recipe", help="A recipe of datasets.yaml: see `zoo recipe ls`.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a part, KEY=VALUE: see `zoo recipe show`.")
@@ -26,7 +26,7 @@ class Workforce:
 
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Who builds the units.")] = "local"
     workers: Annotated[int | None, typer.Option(help="Worker processes, or Ray tasks at a time.")] = None
-    address: Annotated[str | None, typer.Option(help="The Ray cluster's. [default: start Ray here]")] = None
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's. \\[default: start Ray here]")] = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ _BIG_BYTES = 1 << 30
 
 
 def collect(
-    name: Annotated[str | None, typer.Argument(help="A zoo of datasets.yaml. [default: list them]")] = None,
-    folder: Annotated[Path | None, typer.Option("--folder", help="Where to put it. [default: the data folder]")] = None,
+    name: Annotated[str | None, typer.Argument(help="A zoo of datasets.yaml. \\[default: list them]")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where it goes. \\[default: the data folder]")] = None,
     path: Annotated[Path | None, typer.Option(help="What you fetched by hand: checked, its digest recorded.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be fetched, and fetch nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Fetch large files without asking.")] = False,

@@ -22,7 +22,7 @@ def editing(
     ),
     seeds: Annotated[int, typer.Option(min=1, help="How often each model is trained.")] = 3,
     preset: Annotated[str, typer.Option(help="quick (a minute a model on two cores) or paper.")] = "quick",
-    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/ZOO-editing-PRESET]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-editing-PRESET]")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:

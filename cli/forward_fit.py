@@ -11,7 +11,7 @@ from cli.console import JsonOption, print_json, progress_bars, say, shown
 def forward_fit(
     preset: Annotated[str, typer.Option(help="full (40 epochs) or quick (12).")] = "full",
     seeds: Annotated[int, typer.Option(min=1, help="How often each network is trained, on MLPs of its own.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/forward-fit-PRESET]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/forward-fit-PRESET]")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit the activations of random MLPs on a static and on a dynamic graph. Stopped early? Run it again.

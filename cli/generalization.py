@@ -19,7 +19,7 @@ DEFAULT_RECIPE: dict[str, Any] = {"split_ratios": [0.6, 0.1, 0.3]}
 
 
 def generalization(
-    zoo: Annotated[str | None, typer.Option(help="A store of classifiers. [default: build 300 digits CNNs]")] = None,
+    zoo: Annotated[str | None, typer.Option(help="A store of classifiers. \\[default: build 300 digits CNNs]")] = None,
     model: Annotated[
         str, typer.Option(help="With commas: dng, statistics, flat-mlp, nfn-hnp, nfn-np, nft, ng-gnn, ng-t, stat-nn.")
     ] = "dng,statistics,flat-mlp",
@@ -27,10 +27,10 @@ def generalization(
     preset: Annotated[str, typer.Option(help="demo, quick (a minute a seed on two cores) or paper.")] = "quick",
     target: Annotated[str, typer.Option(help="The column of accuracies.")] = "test_accuracy",
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Parameters of each published method. [default: as many as dng's]")
+        int | None, typer.Option(min=1, help="Parameters of each published method. \\[default: as many as dng's]")
     ] = None,
     device: DeviceOption = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Its folder. [default: runs/ZOO-generalization-PRESET]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Its folder. \\[default: runs/ZOO-generalization-PRESET]")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train predictors of test accuracy on a zoo's weights, and report Kendall's tau. Stopped early? Run it again.

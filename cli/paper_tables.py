@@ -22,16 +22,16 @@ def tables(
     scale: Annotated[str, typer.Option(help="demo (20 minutes on two cores), cpu (hours) or paper.")] = "demo",
     only: Annotated[str, typer.Option(help="Which of the paper's tables.")] = "1,2,5,7,8",
     zoo: Annotated[
-        list[str] | None, typer.Option(help="Stores to run on, several times. [default: build zoos on digits]")
+        list[str] | None, typer.Option(help="Stores to run on, several times. \\[default: build zoos on digits]")
     ] = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Who measures the cells.")] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Cells at a time, of one thread each. [default: one per processor]")
+        int | None, typer.Option(help="Cells at a time, of one thread each. \\[default: one per processor]")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="The Ray cluster's. [default: start Ray here]")] = None,
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's. \\[default: start Ray here]")] = None,
     device: DeviceOption = "cpu",
     unit: Annotated[str | None, typer.Option(help="I/N: every N-th cell, from cell I on (0/4 to 3/4).")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/tables-SCALE]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/tables-SCALE]")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the paper's tables cell by cell, ours beside the published numbers. Stopped early? Run it again.

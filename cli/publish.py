@@ -18,7 +18,7 @@ def publish(
     store: Annotated[Path, typer.Argument(help="A store's folder.")],
     url: Annotated[str, typer.Argument(help="A folder, s3://, gs://, ... or hf://datasets/OWNER/NAME.")],
     licence: Annotated[
-        str | None, typer.Option(help="Of the weights. [default: what the zoo says, CC-BY-4.0 if built here]")
+        str | None, typer.Option(help="Of the weights. \\[default: what the zoo says, CC-BY-4.0 if built here]")
     ] = None,
     source_terms: Annotated[str | None, typer.Option(help="Terms of the images, where nobody knows them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and upload nothing.")] = False,

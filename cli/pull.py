@@ -10,7 +10,7 @@ from cli.console import JsonOption, print_json, progress_bars, say, shown
 
 def pull(
     url: Annotated[str, typer.Argument(help="Where the zoo is; URL@ID takes that version and no other.")],
-    destination: Annotated[Path | None, typer.Argument(help="The new folder. [default: the URL's last part]")] = None,
+    destination: Annotated[Path | None, typer.Argument(help="The new folder. \\[default: the URL's last part]")] = None,
     split: Annotated[str | None, typer.Option(help="Only the networks of a split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first networks.")] = None,
     where: Annotated[str | None, typer.Option(help="Conditions on columns, such as split=test,label=3|5.")] = None,

@@ -11,7 +11,7 @@ from cli.console import say, shown
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a finished `zoo bench` run.")],
     zoo: Annotated[str, typer.Option(help="The store that the run was made on.")],
-    out: Annotated[Path | None, typer.Option(help="The page to write. [default: RUN/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write. \\[default: RUN/report.html]")] = None,
 ) -> None:
     """Write a run's report: one HTML file with its pictures inside.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Train a model on a zoo's networks.")
 
 ZooOption = Annotated[str, typer.Option(help="A store with the splits train and validation.")]
-OutOption = Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/ZOO-MODEL-PRESET-SEED]")]
+OutOption = Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-MODEL-PRESET-SEED]")]
 PresetOption = Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda is each process's own GPU.")]

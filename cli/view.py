@@ -10,7 +10,7 @@ from cli.console import JsonOption, print_json, say, shown
 
 def view(
     store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The page. [default: view.html in the store]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page. \\[default: view.html in the store]")] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     sample: Annotated[int, typer.Option(min=1, max=2000, help="About how many networks it shows.")] = 160,
     seed: Annotated[int, typer.Option(help="Which networks it shows.")] = 0,

@@ -26,8 +26,8 @@ ZOOTOOL_ORDER = (
     ("zoo", "loader"),
     ("share",),
 )
-# What models and benchmarks share with zootool: the architecture, the errors that they raise, how files are written, the
-# engines that spread work over processes.
+# What models and benchmarks share with zootool: the architecture, the errors that they raise, how files are written,
+# and the engines that spread work over processes.
 # Stores and loaders reach the benchmarks through dng/bench/data.py alone.
 MODELS_MAY_IMPORT = {"architecture", "engines", "errors", "files", "records", "progress"}
 

@@ -41,6 +41,8 @@ class NGEditor(Editor):
         read = network.graph.config
         if read.edge_dim > 1 or read.repeat_nodes:
             raise UsageError(f"{self.name} edits MLPs, got kernel_size {read.kernel_size}, attention or repeat_nodes")
+        if read.has_moves:
+            raise UsageError(f"{self.name} edits the networks it is given, not rotated, scaled or translated ones")
         self.network = network
         self.node_head, self.edge_head = _head(node_dim), _head(edge_dim)
         self.num_layers = network.graph.statistics.num_layers

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert f" {command} [OPTIONS]" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_shows_the_defaults_that_it_words(command: str) -> None:
+    found = typer.main.get_command(app)
+    for name in command.split():
+        found = found.commands[name]  # type: ignore[missing-attribute]
+    # rich would take unescaped brackets for markup, and leave them out.
+    texts = [getattr(parameter, "help", None) or "" for parameter in found.params]
+    worded = [text for text in texts if "default:" in text]
+    shown = re.sub(r"[\s│]+", " ", CliRunner().invoke(app, [*command.split(), "--help"]).output)
+    for text in worded:
+        assert f"[default:{text.partition('default:')[2]}" in shown
 
 
 @pytest.mark.parametrize("command", COMMANDS)

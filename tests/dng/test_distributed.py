@@ -45,6 +45,8 @@ def test_devices_that_are_not_there_are_named() -> None:
         local_device("gpu")
     with pytest.raises(UsageError, match="asks for GPU 99"):
         local_device("cuda:99")
+    with pytest.raises(UsageError, match="nothing here computes on 'mps'"):
+        local_device("mps")
     assert local_device("cpu") == torch.device("cpu")
 
 

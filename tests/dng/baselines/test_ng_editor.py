@@ -139,3 +139,5 @@ def test_other_networks_are_refused(kind: str) -> None:
         editor([SIREN, siren_architecture(3, (5,), 3)], config)
     with pytest.raises(UsageError, match="edits MLPs"):
         editor([small_cnn()], replace(config, graph=replace(ng_gnn.SMALL_CNN_GRAPH)))
+    with pytest.raises(UsageError, match="edits the networks it is given"):
+        editor([SIREN], replace(config, graph=replace(config.graph, rotation=45.0)))
