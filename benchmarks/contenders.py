@@ -20,6 +20,16 @@ def compare(title: str, unit: str, contenders: Mapping[str, Run], reference: str
     return rates
 
 
+def amounting_to(amount: float, run: Callable[[], object]) -> Run:
+    """`run`, whose work has this amount."""
+
+    def counted() -> float:
+        run()
+        return amount
+
+    return counted
+
+
 def rate(run: Run) -> float:
     """Amount per second."""
     started = time.perf_counter()

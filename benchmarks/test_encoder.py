@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.contenders import ROUNDS, Run, compare, median_ratio
+from benchmarks.contenders import ROUNDS, amounting_to, compare, median_ratio
 from dng.bench.efficiency.cases import generate_as_written
 from dng.config import EncoderConfig
 from dng.flops import count_flops
@@ -98,16 +98,8 @@ def compare_two(benchmark: Any, name: str, fast: Callable[[], object], written: 
     rates = compare(
         f"{name}, {BATCH} networks, {THREADS} threads",
         "networks/s",
-        {"as computed": batch_of(fast), "as written": batch_of(written)},
+        {"as computed": amounting_to(BATCH, fast), "as written": amounting_to(BATCH, written)},
         "as written",
     )
     benchmark.extra_info["ratio"] = median_ratio(rates["as computed"], rates["as written"])
     benchmark.pedantic(fast, rounds=ROUNDS)
-
-
-def batch_of(run: Callable[[], object]) -> Run:
-    def run_batch() -> float:
-        run()
-        return BATCH
-
-    return run_batch
