@@ -26,7 +26,7 @@ def tables(
     ] = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Who measures the cells.")] = "local",
     workers: Annotated[
-        int | None, typer.Option(help="Cells at a time, of one thread each. \\[default: one per processor]")
+        int | None, typer.Option(help="Cells at a time, of one thread each. \\[default: one per processor, 1 on a GPU]")
     ] = None,
     address: Annotated[str | None, typer.Option(help="The Ray cluster's. \\[default: start Ray here]")] = None,
     device: DeviceOption = "cpu",
@@ -49,7 +49,7 @@ def tables(
 
     scale_of(scale)
     chosen, share = _numbers(only), parse_share(unit) or (0, 1)
-    if workers is None and engine == "local":
+    if workers is None and engine == "local" and device == "cpu":
         workers = available_threads()
     how = choose_engine(engine, workers=workers, address=address)
     folder = out or Path("runs") / f"tables-{scale}"
