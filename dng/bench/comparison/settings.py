@@ -37,9 +37,9 @@ _TRAINING = TrainConfig(
 
 CLASSIFICATION: dict[str, EqualBudget] = {
     "demo": EqualBudget(_TRAINING, 100_000),
-    # What the slowest method, NG-T, makes of two seeds and the trials in about an hour on a processor.
+    # What the slowest method, NG-T, makes of two seeds and the trials in about 40 minutes on a processor.
     "cpu": EqualBudget(
-        replace(_TRAINING, steps=800, batch_size=16, validate_every=200), 400_000, (3e-4, 1e-3, 3e-3), trial_steps=200
+        replace(_TRAINING, steps=500, batch_size=16, validate_every=125), 400_000, (1e-3, 3e-3), trial_steps=150
     ),
     "paper": EqualBudget(
         replace(_TRAINING, steps=300_000, batch_size=128, validate_every=2000, warmup_per_step=1e-4, decay="none"),
