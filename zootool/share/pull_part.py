@@ -21,9 +21,8 @@ from zootool.store.blocks import PackedBlock, SourceInfo
 from zootool.store.cached_storage import CachedStorage
 from zootool.store.manifest import Manifest
 from zootool.store.options import WriteOptions
-from zootool.store.prepare import IS_FINITE
 from zootool.store.reader import Store
-from zootool.store.rows import StoreRows, info_of
+from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.schema import IMAGES
 from zootool.store.storage import Bytes, LocalStorage, Storage
 from zootool.store.stored_images import stored_images
@@ -65,8 +64,7 @@ def pull_part(
                 )
             check_room(folder, _size_of(source.store, len(rows)))
             wanted = _CheckedRows(source.store, rows, _info(source, destination.stem, len(rows)), columns)
-            nonfinite = "keep" if IS_FINITE in source.store.nets.column_names else "refuse"
-            options = WriteOptions(nonfinite=nonfinite, mark_bytes=_MARK_BYTES)
+            options = WriteOptions(nonfinite=nonfinite_of(source.store), mark_bytes=_MARK_BYTES)
             zoo_id = write_store(destination, wanted, options, report, images=stored_images(source.store))
             shutil.rmtree(folder)
     sizes = [path.stat().st_size for path in destination.rglob("*") if path.is_file()]

@@ -15,7 +15,7 @@ from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
 from zootool.store.image_keys import MAX_IMAGES, SOURCE
 from zootool.store.options import WriteOptions
 from zootool.store.reader import Store
-from zootool.store.rows import StoreRows, info_of
+from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.schema import ImageSource
 from zootool.store.stored_images import JoinedImages, joined_images, stored_images
 from zootool.store.table import store_schema, union_schema
@@ -58,6 +58,7 @@ def merge_stores(
         raise UsageError(f"can't merge {', '.join(map(printable, names))}", hint="give zoos with different names")
     source = _MergedSource(stores, name)
     images = source.images()
+    options = options or WriteOptions(nonfinite=nonfinite_of(*stores))
     zoo_id = write_store(destination, source, options, report, schema=source.schema, images=images)
     lost = images is None and any(store.images is not None for store in stores)
     return Merged(zoo_id, sum(map(len, stores)), _count_duplicates(stores), lost)

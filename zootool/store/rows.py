@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from jaxtyping import Int64
 from zootool.architecture import ARRAYS
 from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
 from zootool.store.pack import Packed
+from zootool.store.prepare import IS_FINITE
 from zootool.store.reader import SegmentSpan, Store
 from zootool.store.schema import STORE_COLUMNS
 
@@ -56,6 +58,11 @@ class StoreRows:
         span, rows = self._blocks[index]
         packed = Packed({name: self._store.gather(name, span, rows) for name in ARRAYS})
         return PackedBlock(span.architecture, packed, self._table.take(pa.array(rows)))
+
+
+def nonfinite_of(*stores: Store) -> Literal["refuse", "keep"]:
+    """How to write what stores hold: one that keeps networks with NaN may be copied without being asked about them."""
+    return "keep" if any(IS_FINITE in store.nets.column_names for store in stores) else "refuse"
 
 
 def info_of(store: Store, name: str, provenance: dict[str, object]) -> SourceInfo:

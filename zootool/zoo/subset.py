@@ -5,8 +5,7 @@ from pathlib import Path
 from zootool.errors import MissingError
 from zootool.progress import Reporter, silent
 from zootool.store.options import WriteOptions
-from zootool.store.prepare import IS_FINITE
-from zootool.store.rows import StoreRows, info_of
+from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store
 from zootool.zoo.zoo import Zoo
@@ -27,8 +26,6 @@ def subset(
     if len(zoo) == 0:
         raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
     provenance: dict[str, object] = {"subset_of": {"name": zoo.info.name, "id": zoo.id, "num_networks": len(zoo.store)}}
-    # A zoo that keeps networks with NaN may be divided without being asked about them again.
-    keeps = IS_FINITE in zoo.store.nets.column_names
-    options = options or WriteOptions(nonfinite="keep" if keeps else "refuse")
+    options = options or WriteOptions(nonfinite=nonfinite_of(zoo.store))
     source = StoreRows(zoo.store, zoo.rows, info_of(zoo.store, name or destination.stem, provenance))
     return write_store(destination, source, options, report, images=stored_images(zoo.store))

@@ -12,6 +12,7 @@ from zootool.store import Store, open_store, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
 from zootool.store.builder import ImagesByKey
 from zootool.store.merge import merge_stores
+from zootool.store.options import WriteOptions
 from zootool.store.schema import ImageSource
 from zootool.zoo import open_zoo, verify
 
@@ -45,6 +46,16 @@ def test_images_come_along_by_source(tmp_path: Path) -> None:
     assert zoo.store.images is not None
     assert len(zoo.store.images) == 7
     assert verify(tmp_path / "d.zoo", "deep").passed
+
+
+def test_networks_that_are_not_finite_come_along(tmp_path: Path) -> None:
+    block = random_block(SIREN, 3, 0)
+    next(iter(block.tensors.values()))[2] = np.nan
+    write_store(tmp_path / "a.zoo", MemorySource(SourceInfo("a"), [block]), WriteOptions(nonfinite="keep"))
+    b = stored(tmp_path / "b.zoo", random_block(SIREN, 2, 1))
+    merge_stores([open_store(tmp_path / "a.zoo"), b], tmp_path / "c.zoo", "c")
+    assert open_zoo(tmp_path / "c.zoo").nets["is_finite"].tolist() == [True, True, False, True, True]
+    assert verify(tmp_path / "c.zoo", "deep").passed
 
 
 @pytest.mark.parametrize("other", [None, drawn(0, height=4)], ids=["no images", "other shape"])
