@@ -36,7 +36,9 @@ class Scale:
 
 _DEMO = CLASSIFICATION["demo"]
 # NG-T takes a hundred times as long as the DNG-Encoder, and all methods make equally many steps.
-_SHORT = replace(_DEMO, training=replace(_DEMO.training, steps=40, batch_size=16, validate_every=20))
+_SHORT = replace(
+    _DEMO, training=replace(_DEMO.training, steps=40, batch_size=16, lr=3e-3, warmup_per_step=0.1, validate_every=20)
+)
 
 SCALES: dict[str, Scale] = {
     "demo": Scale(1, _SHORT, _SHORT, "demo", "demo"),
