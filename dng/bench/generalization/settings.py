@@ -74,7 +74,7 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
 
 def _demo(quick: EncoderPreset) -> EncoderPreset:
     encoder = replace(quick.encoder, dim=16, head_dim=4)
-    return replace(quick, encoder=encoder, head_dim=32, training=replace(quick.training, steps=40, batch_size=8))
+    return replace(quick, encoder=encoder, head_dim=32, training=replace(quick.training, steps=16, batch_size=8))
 
 
 _FLAT_MLP = TrainConfig(

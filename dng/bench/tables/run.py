@@ -89,7 +89,9 @@ def run_tables(
     claim(out / "settings.json", {"scale": scale_name, "settings": asdict(scale(scale_name))})
     for column, zoo_id in {job.column: job.zoo.id for job in jobs}.items():
         claim(out / "zoos" / f"{column}.json", {"zoo_id": zoo_id})
-    _measure([job for job in jobs[share[0] :: share[1]] if not job.path.exists()], engine, report)
+    waiting = [job for job in jobs[share[0] :: share[1]] if not job.path.exists()]
+    # The largest networks first: what takes longest shouldn't be left for the end, when other workers are idle.
+    _measure(sorted(waiting, key=_num_nodes, reverse=True), engine, report)
     return put_together(jobs, scale_name, out)
 
 
@@ -100,6 +102,10 @@ def measure_costs(cases: Sequence[Case], device: str, batch: int, runs: int, out
         result = run_efficiency(cases, device, batch, runs, report)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(path, [asdict(table) for table in result.tables()])
+
+
+def _num_nodes(job: CellJob) -> int:
+    return max(architecture.num_nodes for architecture in job.zoo.architectures.values())
 
 
 def _measure(jobs: Sequence[CellJob], engine: Engine, report: Reporter) -> None:

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from dng.bench.tables.published import CONTROLS, PUBLISHED, published
 from dng.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool.engines.engine import Engine, choose_engine, run_here
+from zootool.engines.job import Advance, Job, OutcomeT
 from zootool.errors import UsageError
 from zootool.progress import silent
 from zootool.zoo import Zoo
@@ -142,6 +143,21 @@ def test_progress_counts_a_hundred_for_each_training(one_seed: None, cnns: Zoo, 
     assert seen[-1] == (200, 200)
     assert sorted(seen) == seen
     assert (50, 200) in seen
+
+
+def test_cells_of_the_largest_networks_are_measured_first(
+    one_seed: None, digits_zoo: Zoo, cnns: Zoo, tmp_path: Path
+) -> None:
+    order: list[str] = []
+
+    def remember(jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
+        order.extend(job.label for job in jobs)
+        return iter(())
+
+    jobs = only(table_jobs([cnns, digits_zoo], {2, 7}, "demo", tmp_path), "dng")
+    run_tables(jobs, "demo", tmp_path, engine=remember)
+    assert [job.label for job in jobs] == ["table-2/cnns/dng", "table-7/digits/dng"]
+    assert order == ["table-7/digits/dng", "table-2/cnns/dng"]
 
 
 def test_learning_rates_and_the_classifier_of_codes_are_trainings_too() -> None:
