@@ -85,12 +85,17 @@ def write_page(result: TablesResult, out: Path) -> Path:
     costs = [*result.costs, *PUBLISHED_COSTS] if result.costs else []
     everything = [*tables, *costs]
     write_bytes_atomic(out / "tables.md", "\n".join(table.markdown() for table in everything).encode("utf-8"))
+    num_zoos = len(set(result.zoos.values()))
+    comparable = _NOT_COMPARABLE.format(scale=result.scale)
     Page(
         title=f"The paper's tables at scale {result.scale}",
-        subtitle=f"Cells: {len(result.cells)}, zoos: {len(result.zoos)}. " + _NOT_COMPARABLE.format(scale=result.scale),
+        subtitle=f"Cells: {len(result.cells)}, zoos: {num_zoos}. {comparable}",
         numbers=(),
         notes=(*_reasons(result.refused), *_missing(result.missing)),
-        sections=tuple(Section(table.caption.partition(":")[0], "", table=table) for table in everything),
+        sections=(
+            *(Section(table.caption.partition(":")[0], "", table=table) for table in tables),
+            *(Section("Tables 5 and 8: costs", "", table=table) for table in costs),
+        ),
         facts={
             "command": f"zoo bench tables --scale {result.scale}",
             **{f"zoo {k}": v for k, v in result.zoos.items()},

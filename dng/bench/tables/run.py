@@ -87,8 +87,8 @@ def run_tables(
 ) -> TablesResult:
     """Measure this share of the jobs, then put the tables together."""
     claim(out / "settings.json", {"scale": scale_name, "settings": asdict(scale(scale_name))})
-    for column, zoo_id in {job.column: job.zoo.id for job in jobs}.items():
-        claim(out / "zoos" / f"{column}.json", {"zoo_id": zoo_id})
+    for column, zoo_id in _zoos(jobs).items():
+        claim(out / column / "zoo.json", {"zoo_id": zoo_id})
     waiting = [job for job in jobs[share[0] :: share[1]] if not job.path.exists()]
     # The largest networks first: what takes longest shouldn't be left for the end, when other workers are idle.
     _measure(sorted(waiting, key=_num_nodes, reverse=True), engine, report)
@@ -102,6 +102,11 @@ def measure_costs(cases: Sequence[Case], device: str, batch: int, runs: int, out
         result = run_efficiency(cases, device, batch, runs, report)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(path, [asdict(table) for table in result.tables()])
+
+
+def _zoos(jobs: Sequence[CellJob]) -> dict[str, str]:
+    """The id of each column's zoo: zoos of CNNs and of SIRENs on the same images are columns of different tables."""
+    return {f"table-{job.table}/{job.column}": job.zoo.id for job in jobs}
 
 
 def _num_nodes(job: CellJob) -> int:
@@ -136,8 +141,7 @@ def put_together(jobs: Sequence[CellJob], scale_name: str, out: Path) -> TablesR
     costs = [
         from_plain(Table, table, str(path)) for path in paths for table in json.loads(path.read_text(encoding="utf-8"))
     ]
-    zoos = {job.column: job.zoo.id for job in jobs}
-    result = TablesResult(scale_name, zoos, tuple(cells), refused, tuple(missing), tuple(costs))
+    result = TablesResult(scale_name, _zoos(jobs), tuple(cells), refused, tuple(missing), tuple(costs))
     write_page(result, out)
     write_json_atomic(out / "results.json", asdict(result))
     return result

@@ -61,6 +61,11 @@ def holding(folder: Path, number: int) -> Iterator[None]:
         process.stdin.close()
 
 
+def no_work(jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[OutcomeT]:
+    """An engine that leaves everything to others."""
+    return iter(())
+
+
 def only(jobs: list[CellJob], *methods: str) -> list[CellJob]:
     return [job for job in jobs if job.method in methods]
 
@@ -163,7 +168,7 @@ def test_cells_of_the_largest_networks_are_measured_first(
 def test_learning_rates_and_the_classifier_of_codes_are_trainings_too() -> None:
     assert scale("demo").num_trainings(1, "inr2jls") == scale("demo").num_trainings(1, "inr2array") == 2
     assert scale("demo").num_trainings(7, "dng") == 1
-    assert scale("cpu").num_trainings(7, "dng") == 2 + 3
+    assert scale("cpu").num_trainings(7, "dng") == 2 + 2
     assert scale("cpu").num_trainings(8, "dng") == 2
 
 
@@ -173,7 +178,7 @@ def test_costs_are_measured_once_and_set_beside_the_paper(tmp_path: Path, monkey
     found = put_together([], "demo", tmp_path)
     assert cases[0].name in found.costs[0].rows[0][0]
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<table") == len(found.costs) + len(PUBLISHED_COSTS)
+    assert page.count(">Tables 5 and 8: costs<") == len(found.costs) + len(PUBLISHED_COSTS)
     monkeypatch.setattr(module, "run_efficiency", None)
     measure_costs(cases, "cpu", 2, 5, tmp_path, silent)
     assert put_together([], "demo", tmp_path).costs == found.costs
@@ -201,9 +206,24 @@ def test_another_zoo_or_scale_needs_another_folder(small_scale: None, cnns: Zoo,
         run_tables(only(table_jobs([other], {2}, "demo", tmp_path / "out"), "statistics"), "demo", tmp_path / "out")
 
 
+def test_every_table_has_a_zoo_of_its_own_in_a_column(
+    small_scale: None, digits_zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "column_of", lambda zoo: "same")
+    cnns = write_run_zoo(tmp_path / "cnns.zoo", NARROW)
+    jobs = table_jobs([digits_zoo, cnns], {2, 7}, "demo", tmp_path / "out")
+    found = run_tables(jobs, "demo", tmp_path / "out", engine=no_work)
+    assert found.zoos == {"table-2/same": cnns.id, "table-7/same": digits_zoo.id}
+    other = write_run_zoo(tmp_path / "other" / "cnns.zoo", WIDE)
+    for zoo, table in ((cnns, 2), (digits_zoo, 7)):
+        run_tables(table_jobs([zoo], {table}, "demo", tmp_path / "out"), "demo", tmp_path / "out", engine=no_work)
+    with pytest.raises(UsageError, match="holds a run with zoo_id"):
+        run_tables(table_jobs([other], {2}, "demo", tmp_path / "out"), "demo", tmp_path / "out", engine=no_work)
+
+
 def test_cells_at_another_scale_say_so_beside_the_published_number() -> None:
     cell = Cell(7, "dng", "mnist", (41.0, 43.0), 400_000, 1.0)
-    found = module.TablesResult("cpu", {"mnist": "x"}, (cell,), {})
+    found = module.TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {})
     (table,) = found.tables()
     assert table.rows[0][2] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
     assert table.header[2] == "mnist (cpu)"
