@@ -30,7 +30,9 @@ class Network(nn.Module):
             if slot.alias_of is not None:
                 _put(self, slot.key, _get(self, slot.alias_of))
         self._slots: dict[tuple[int | None, str], list[ParameterSlot]] = {}
-        for slot in sorted(slots.values(), key=lambda slot: slot.place):
+        # A tensor with two keys in one layer is one part.
+        parts = {(slot.timestamp, slot.role, slot.place): slot for slot in slots.values()}
+        for slot in sorted(parts.values(), key=lambda slot: slot.place):
             self._slots.setdefault((slot.timestamp, slot.role), []).append(slot)
 
     def forward(self, x: Tensor) -> Tensor:
