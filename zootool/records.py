@@ -128,6 +128,9 @@ def _at(step: str, hint: Any, value: Any) -> Any:
 
 
 def _parse(hint: Any, value: Any) -> Any:
+    if hint in (int, str, float, bool):
+        # Most values are these, and to look the others up takes longer.
+        return _parse_scalar(hint, value)
     origin, arguments = _form_of(hint)
     if origin in (Union, types.UnionType):
         return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value)
@@ -139,7 +142,7 @@ def _parse(hint: Any, value: Any) -> Any:
         return _parse_dict(arguments[1], value)
     if hint is Any:
         return value
-    return _record(hint, value) if is_dataclass(hint) else _parse_scalar(hint, value)
+    return _record(hint, value)
 
 
 def _parse_scalar(hint: type, value: Any) -> Any:

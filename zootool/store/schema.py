@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from zootool.architecture import ARRAYS, Architecture, ArrayName, check_slots, signature_of
+from zootool.architecture import ARRAYS, Architecture, ArrayName, signature_of
 from zootool.errors import FormatError, printable
 from zootool.records import from_plain, parse_json, to_plain
 
@@ -144,7 +144,8 @@ def parse_architectures(content: bytes, where: str) -> dict[str, Architecture]:
     for signature, plain in value.items():
         place = f"{where}[{printable(signature, 40)}]"
         architecture = Architecture.from_dict(plain, place)
-        check_slots(architecture)
+        if not architecture.slots:
+            raise FormatError(f"{place} has no slots")
         if signature_of(plain) != signature:
             raise FormatError(f"{place} is filed under the wrong signature")
         architectures[signature] = architecture
