@@ -1,6 +1,7 @@
 """Rebuilding a sample of a zoo's networks, and comparing what they compute with what was recorded about them."""
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float
 
@@ -59,7 +60,10 @@ def _sample(store: Store, metric: str, also: list[str], size: int, seed: int) ->
     """Rows of networks that have a recorded metric, and the metric."""
     if not {metric, *also} <= set(store.nets.column_names):
         raise MissingError("the table records no PSNR of a source image, and no accuracy")
-    recorded = store.nets.read([metric])[metric].to_numpy()
+    column = store.nets.read([metric])[metric]
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise FormatError(f"the column {metric} holds {column.type}, no numbers")
+    recorded = column.cast(pa.float64(), safe=False).to_numpy()
     known = np.flatnonzero(np.isfinite(recorded))
     if len(known) == 0:
         raise MissingError(f"no network has a finite {metric}")
