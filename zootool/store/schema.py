@@ -121,8 +121,9 @@ class ZooInfo:
     """zoo.json: what the zoo is and where it comes from.
 
     `segments` lie one behind the other in the arrays and in nets.parquet, without gaps, so every offset follows from
-    them; `counts`, where they are given, agree with it. `sources` are the image sets; the column `source` of nets.parquet counts through them (all zero where the
-    column is missing). `recipe` and `provenance` are the building tool's own records, plain JSON of bounded size.
+    them; `counts`, where they are given, agree with them. `sources` are the image sets; the column `source` of
+    nets.parquet counts through them (all zero where the column is missing). `recipe` and `provenance` are the building
+    tool's own records, plain JSON of bounded size.
     """
 
     name: str

@@ -21,7 +21,10 @@ from zootool.store.verify import Verification
 
 _MAX_RUNS = 1000
 _MAX_PRODUCTS = 10**8
-_SIDES = (8, 16, 28, 32, 64, 96, 128, 224, 256, 299, 384, 512)
+_SIDES = (29, 37, 67, 97, 131, 227, 293, 389, 521)
+"""Primes, since a side that equals a number of channels by chance could be taken for one."""
+
+_FLATTENED_SIDES = (*range(1, 65), 96, 128, 224, 256, 299)
 
 
 def run_architectures(store: Store, result: Verification, seed: int, report: Reporter) -> None:
@@ -55,7 +58,8 @@ def run_architectures(store: Store, result: Verification, seed: int, report: Rep
         if found is None:
             result.skipped.append(f"running {signature}: the image size that its flatten needs isn't known")
     report("running architectures", len(signatures), len(signatures))
-    result.checked.append(f"{len(signatures)} architectures run on random weights")
+    several = "1 architecture" if len(signatures) == 1 else f"{len(signatures)} architectures"
+    result.checked.append(f"{several} run on random weights")
     if sizes_alone:
         result.skipped.append(f"running: {sizes_alone} large architectures were run on shapes alone")
 
@@ -70,7 +74,7 @@ def _fitting(module: nn.Module, architecture: Architecture, shapes: list[tuple[i
             return shape
         except FormatError as error:
             first = first or error
-    if any(timestamp.kind == "flatten_linear" for timestamp in architecture.timestamps[1:]) and _is_image(architecture):
+    if _is_image(architecture) and _flattens(architecture):
         return None
     assert first is not None
     raise first
@@ -86,10 +90,13 @@ def _inputs(architecture: Architecture, shapes: list[tuple[int, ...]]) -> Iterat
         for side in (isqrt(max(length, 1)), *range(1, 17)):
             yield 2, inputs // size**2, side * size, side * size
     elif _is_image(architecture):
-        channels = inputs
-        yield from ((2, channels, *shape[:2]) for shape in shapes)
-        yield from ((2, channels, side, side) for side in (*_SIDES, *range(1, 65)))
-        yield from ((2, channels, 1, side) for side in _SIDES)
+        stride = architecture.timestamps[0].stride
+        yield from ((2, inputs, *shape[:2]) for shape in shapes)
+        sides = _FLATTENED_SIDES if _flattens(architecture) else _SIDES
+        if positions:
+            sides = (isqrt(max(length, 1)) * stride, *sides)
+        yield from ((2, inputs, side, side) for side in sides)
+        yield from ((2, inputs, 1, side) for side in sides)
     elif kind == "flatten_linear":
         yield 2, inputs, architecture.timestamps[0].edges_per_pair
     else:
@@ -101,6 +108,10 @@ def _inputs(architecture: Architecture, shapes: list[tuple[int, ...]]) -> Iterat
 def _is_image(architecture: Architecture) -> bool:
     patches = architecture.tokens is not None and architecture.tokens.patch_size is not None
     return architecture.timestamps[0].kind == "conv" and not patches
+
+
+def _flattens(architecture: Architecture) -> bool:
+    return any(timestamp.kind == "flatten_linear" for timestamp in architecture.timestamps[1:])
 
 
 def _products(architecture: Architecture, shape: tuple[int, ...]) -> int:
