@@ -17,7 +17,7 @@ FLIPS = 600
 
 
 def everything_read(store: Path) -> tuple[object, ...]:
-    """What opening, the table and one network say; a digest of another file may differ in the manifest, and so its id."""
+    """What opening, the table and one network say; not the id, which a flip in a digest of the manifest changes."""
     zoo = open_zoo(store)
     _, tensors = zoo.tensors(0)
     return (

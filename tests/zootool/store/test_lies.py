@@ -1,4 +1,4 @@
-"""A store whose manifest agrees with what was changed in it: what can't be is refused, what can be is found by verify."""
+"""Stores whose manifest agrees with what was changed: what can't be is refused, what could be is found by verify."""
 
 import json
 import re
