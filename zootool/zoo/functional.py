@@ -77,7 +77,12 @@ def _check_psnr(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: Repo
     problems = []
     for done, (row, pixels) in enumerate(zip(chosen.tolist(), images, strict=True)):
         report("rendering networks", done, len(chosen))
-        value = psnr(render(zoo.module(row), *pixels.shape[:2]), pixels, targets[done])
+        try:
+            rendered = render(zoo.module(row), *pixels.shape[:2])
+        except FormatError as error:
+            problems.append(f"network {row} can't render its image: {error.message}")
+            continue
+        value = psnr(rendered, pixels, targets[done])
         if not abs(value - recorded[done]) <= PSNR_TOLERANCE:
             problems.append(f"network {row} renders its image at {value:.3f} dB, recorded are {recorded[done]:.3f} dB")
     report("rendering networks", len(chosen), len(chosen))

@@ -1,6 +1,7 @@
 """Stores whose manifest agrees with what was changed: what can't be is refused, what could be is found by verify."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -217,3 +218,28 @@ def test_columns_of_the_store_hold_what_they_must(tmp_path: Path, column: str, v
     except BadDataError as error:
         problems = str(error)
     assert message in problems
+
+
+@pytest.mark.parametrize("path", ["x\n", "a" * 300, "a/" * 20 + "x", "../x"])
+def test_paths_that_no_folder_holds_are_refused(tmp_path: Path, path: str) -> None:
+    store = tmp_path / "x.zoo"
+    write_small_store(store, random_block(FAMILIES["siren"], 4))
+    manifest = json.loads((store / "manifest.json").read_text())
+    manifest["files"][path] = {"size": 1, "sha256": "0" * 64}
+    (store / "manifest.json").write_bytes(canonical_json(manifest))
+    with pytest.raises(FormatError, match="a path that no store has"):
+        open_zoo(store)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "zoo.json", "edges/c/0"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "huge"])
+def test_files_without_end_are_refused_unread(tmp_path: Path, name: str, kind: str) -> None:
+    store = tmp_path / "x.zoo"
+    write_small_store(store, random_block(FAMILIES["siren"], 4))
+    if kind == "huge":
+        os.truncate(store / name, 100 << 30)
+    else:
+        (store / name).unlink()
+        os.mkfifo(store / name) if kind == "pipe" else (store / name).symlink_to("/dev/zero")
+    with pytest.raises(BadDataError, match=name.replace(".", r"\.")):
+        open_zoo(store)
