@@ -16,7 +16,7 @@ def verify(
     seed: Annotated[int, typer.Option(help="Which networks are rebuilt.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a store: digests, chunks, offsets, and a sample of networks rebuilt and measured again.
+    """Check a store: digests, chunks, offsets, every architecture run once, a sample of networks measured again.
 
     Example: zoo verify digits.zoo
     """

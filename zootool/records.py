@@ -5,7 +5,7 @@ finite, nothing is converted, and the error names the place.
 """
 
 import json
-import math
+import sys
 import types
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
@@ -16,6 +16,12 @@ from zootool.errors import FormatError, printable
 Record = TypeVar("Record")
 
 _MAX_JSON_BYTES = 1 << 28
+_MAX_JSON_VALUES = 1 << 24
+_MAX_JSON_DEPTH = 100
+"""Python's own functions on a value call themselves for every level, and its stack ends at a thousand calls."""
+
+_BRACKETS = b"[]{}"
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 
 _JSON_NAMES: dict[type, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
@@ -43,13 +49,37 @@ def from_plain(kind: type[Record], value: Any, where: str = "record") -> Record:
 
 
 def parse_json(content: bytes, where: str) -> Any:
-    """The value of a JSON file without duplicate keys, NaN, or absurd depth. Raises FormatError."""
+    """The value of a JSON file without duplicate keys, NaN, or absurd depth or size. Raises FormatError."""
     if len(content) > _MAX_JSON_BYTES:
         raise FormatError(f"{where} has {len(content)} bytes, more than {_MAX_JSON_BYTES}")
+    # Some bytes become objects of hundreds, so values are counted before they are made.
+    if sum(content.count(mark) for mark in (b",", b"[", b"{")) > _MAX_JSON_VALUES:
+        raise FormatError(f"{where} holds more than {_MAX_JSON_VALUES} values")
     try:
-        return json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} isn't readable JSON ({printable(error, 120)})") from error
+    if _may_be_deep(content) and _is_deep(value):
+        raise FormatError(f"{where} is nested more than {_MAX_JSON_DEPTH} levels deep")
+    return value
+
+
+def _may_be_deep(content: bytes) -> bool:
+    """Whether pairs of brackets are left when as many levels are taken away; also for odd brackets within text."""
+    left = content.translate(None, _ALL_BUT_BRACKETS)
+    for _ in range(_MAX_JSON_DEPTH):
+        if not left:
+            return False
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    return bool(left)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_JSON_DEPTH + 1):
+        level = [inner for item in level if isinstance(item, dict | list)
+                 for inner in (item.values() if isinstance(item, dict) else item)]  # fmt: skip
+    return bool(level)
 
 
 class _Problem(Exception):
@@ -73,6 +103,8 @@ def _record(kind: type[Any], value: Any) -> Any:
         return kind(**arguments)
     except ValueError as error:
         raise _Problem(f": {error}") from error
+    except FormatError as error:
+        raise _Problem(f": {error.message}") from error
 
 
 @cache
@@ -96,6 +128,9 @@ def _at(step: str, hint: Any, value: Any) -> Any:
 
 
 def _parse(hint: Any, value: Any) -> Any:
+    if hint in (int, str, float, bool):
+        # Most values are these, and to look the others up takes longer.
+        return _parse_scalar(hint, value)
     origin, arguments = _form_of(hint)
     if origin in (Union, types.UnionType):
         return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value)
@@ -107,7 +142,7 @@ def _parse(hint: Any, value: Any) -> Any:
         return _parse_dict(arguments[1], value)
     if hint is Any:
         return value
-    return _record(hint, value) if is_dataclass(hint) else _parse_scalar(hint, value)
+    return _record(hint, value)
 
 
 def _parse_scalar(hint: type, value: Any) -> Any:
@@ -115,9 +150,11 @@ def _parse_scalar(hint: type, value: Any) -> Any:
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise _Problem(f" must be {_JSON_NAMES[hint]}, got {_shown(value)}")
-    if hint is float and not math.isfinite(value):
-        raise _Problem(f" must be finite, got {value}")
-    return float(value) if hint is float else value
+    if hint is not float:
+        return value
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        raise _Problem(f" must be finite, got {_shown(value)}")
+    return float(value)
 
 
 def _parse_literal(choices: tuple[Any, ...], value: Any) -> Any:
@@ -150,6 +187,8 @@ def _is_default(record: Any, field: Field[Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
     return f"{printable(value, 60)} ({type(value).__name__})"
 
 

@@ -11,6 +11,9 @@ from zootool.errors import FormatError, ZooError, did_you_mean, printable
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_MAX_YAML_BYTES = 4 << 20
+"""YAML is read at about a megabyte in some seconds."""
+
 
 class Entry(BaseModel):
     """Base of what people write by hand: immutable, and a key that it doesn't know is an error."""
@@ -19,7 +22,15 @@ class Entry(BaseModel):
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML file. Raises FormatError for a broken file or a key that is given twice."""
+    """The plain values of a YAML file.
+
+    Raises FormatError for a broken or very large file, or a key that is given twice.
+    """
+    if path.stat().st_size > _MAX_YAML_BYTES:
+        raise FormatError(
+            f"{path} has {path.stat().st_size} bytes, at most {_MAX_YAML_BYTES} are read as YAML",
+            hint="correct the file",
+        )
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

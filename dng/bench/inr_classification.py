@@ -5,7 +5,6 @@ once, by the classifier that validation picked. The preset's ablation exchanges 
 paper's Tables 3, 4, 6 and 7.
 """
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from dng.bench.training import (
     require_splits,
     training_loaders,
 )
+from dng.claim import read_json
 from dng.heads import count_parameters
 from dng.model import Representation
 from dng.runs import write_model_spec
@@ -135,7 +135,7 @@ def read_result(out: Path) -> ClassificationResult | None:
     path = out / RESULTS
     if not path.exists():
         return None
-    return ClassificationResult(**json.loads(path.read_text(encoding="utf-8")) | {"skipped": True})
+    return ClassificationResult(**read_json(path) | {"skipped": True})
 
 
 def _check_same(done: ClassificationResult, identity: dict[str, Any], out: Path) -> None:

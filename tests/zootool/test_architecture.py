@@ -42,10 +42,10 @@ def test_unknown_keys_of_a_later_minor_version_are_ignored() -> None:
         (("output_offset",), float("nan"), "must be finite"),
         (("timestamps",), [], "at least one timestamp"),
         (("timestamps",), "abc", "must be a list"),
-        (("timestamps", 0, "num_nodes"), -4, "needs nodes"),
+        (("timestamps", 0, "num_nodes"), -4, "nodes of a layer must be an integer from 1"),
         (("timestamps", 0, "kind"), "exec", "must be one of"),
         (("timestamps", 0, "kind"), "conv", "kernel None"),
-        (("slots", 0, "start"), -1, "negative"),
+        (("slots", 0, "start"), -1, "start must be an integer from 0"),
         (("slots", 0, "dtype"), "object", "dtype"),
         (("slots", 0, "order"), [0, 0], "no permutation"),
     ],
@@ -74,4 +74,5 @@ def test_residuals_come_from_earlier_layers() -> None:
 def test_slots_in_exact_count_bytes() -> None:
     slot = ParameterSlot("step", "exact", 0, (3,), dtype="int64", role="other")
     assert slot.length == 24
-    assert Architecture(1, (Timestamp("linear", 1, 1),), (slot,)).array_length("exact") == 24
+    layer, weight = Timestamp("linear", 1, 1, has_bias=False), ParameterSlot("w", "edges", 0, (1, 1), timestamp=1)
+    assert Architecture(1, (layer,), (weight, slot)).array_length("exact") == 24

@@ -60,3 +60,30 @@ def test_the_place_of_a_wrong_value_is_named(change: dict[str, Any], message: st
 def test_broken_json_is_named(text: bytes) -> None:
     with pytest.raises(FormatError, match="w isn't readable JSON"):
         parse_json(text, "w")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 102 + b"]" * 102, "nested more than 100 levels"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "isn't readable JSON"),
+        (b"[" + b"0," * (1 << 24) + b"0]", "holds more than 16777216 values"),
+        (b'{"a":1,"a":1}', "occurs twice"),
+        (b"[NaN]", "NaN isn't JSON"),
+        (b"[" + b"9" * 5000 + b"]", "isn't readable JSON"),
+    ],
+    ids=["deep", "deeper", "many", "twice", "nan", "digits"],
+)
+def test_json_beyond_bounds_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        parse_json(content, "x.json")
+
+
+def test_json_within_bounds_is_read_whatever_its_text_holds() -> None:
+    assert parse_json(b"[" * 100 + b"]" * 100, "x")
+    assert parse_json(b'["' + b"[{" * 300 + b'"]', "x") == ["[{" * 300]
+
+
+def test_numbers_too_large_for_floats_are_named() -> None:
+    with pytest.raises(FormatError, match=r"x\.rate must be finite, got an integer of 1329 bits"):
+        from_plain(Whole, {"name": "a", "rate": 10**400}, "x")

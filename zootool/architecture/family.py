@@ -16,6 +16,8 @@ from importlib import import_module
 from itertools import accumulate
 from typing import Any
 
+from zootool.architecture.bounds import checked_number
+from zootool.architecture.checks import check_architecture
 from zootool.architecture.layers import Timestamp, Tokens
 from zootool.architecture.slots import ARRAYS, ArrayName, ParameterSlot
 from zootool.records import from_plain, to_plain
@@ -27,7 +29,8 @@ class Architecture:
 
     `output_offset` is added to the network's output (0.5 for SIRENs that were fitted to images in [0, 1]). `tokens`
     says how a transformer makes tokens of its input. `family` is a word for people ("siren", "cnn", "vit"): nothing
-    depends on it.
+    depends on it. Raises ValueError where a number is out of bounds or a layer doesn't fit its neighbours,
+    FormatError where the slots don't fit the layers; models that need no state_dict leave the slots out.
     """
 
     num_inputs: int
@@ -38,18 +41,9 @@ class Architecture:
     tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output_offset", float(self.output_offset))
-        if not self.timestamps:
-            raise ValueError("an architecture needs at least one timestamp")
-        counts = self.node_counts
-        for index, timestamp in enumerate(self.timestamps, start=1):
-            if timestamp.num_sources != counts[index - 1]:
-                raise ValueError(
-                    f"layer {index} has {timestamp.num_sources} sources, but {counts[index - 1]} nodes precede it"
-                )
-            for residual in timestamp.residuals:
-                if not 0 <= residual.source < index:
-                    raise ValueError(f"layer {index} adds the nodes of layer {residual.source}, which isn't before it")
+        offset = checked_number("output_offset", self.output_offset)
+        object.__setattr__(self, "output_offset", offset)
+        check_architecture(self)
 
     def __hash__(self) -> int:
         return hash(self.signature)
@@ -134,7 +128,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "architecture") -> "Architecture":
-        """The inverse of `to_dict`, with everything checked. Raises FormatError."""
+        """The inverse of `to_dict`. Raises FormatError."""
         return from_plain(cls, value, where)
 
 

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
+
+from zootool.architecture.bounds import MAX_ELEMENTS, MAX_LAYERS, check_choice, check_text, check_whole
+from zootool.errors import printable
 
 ArrayName = Literal["edges", "nodes", "extras", "exact"]
 Role = Literal[
@@ -32,6 +35,10 @@ DTYPE_BYTES: dict[str, int] = {
 WIDENED_DTYPES = ("float32", "float16", "bfloat16")
 """What float32 holds without loss, so that it may lie in edges, nodes and extras."""
 
+_ROLES = frozenset(get_args(Role))
+_MAX_AXES = 32
+"""What every version of numpy can hold."""
+
 
 @dataclass(frozen=True)
 class ParameterSlot:
@@ -57,19 +64,38 @@ class ParameterSlot:
     rounded: bool = False
 
     def __post_init__(self) -> None:
-        if self.start < 0 or any(size < 0 for size in self.shape):
-            raise ValueError(f"slot {self.key!r} has a negative start or size: {self.start}, {self.shape}")
-        if self.dtype not in DTYPE_BYTES:
-            raise ValueError(f"slot {self.key!r} has the dtype {self.dtype!r}, known are {', '.join(DTYPE_BYTES)}")
-        if self.array != "exact" and not self.rounded and self.dtype not in WIDENED_DTYPES:
-            raise ValueError(f"slot {self.key!r}: {self.array} can't hold {self.dtype} without loss")
-        if self.order is not None and sorted(self.order) != list(range(len(self.shape))):
-            raise ValueError(f"slot {self.key!r}: order {self.order} is no permutation of its {len(self.shape)} axes")
+        check_text("a slot's key", self.key)
+        try:
+            self._check()
+        except ValueError as error:
+            raise ValueError(f"slot {printable(self.key)!r}: {error}") from None
 
     @property
     def length(self) -> int:
         """Elements taken in the array; bytes in `exact`."""
         return prod(self.shape) * (DTYPE_BYTES[self.dtype] if self.array == "exact" else 1)
+
+    def _check(self) -> None:
+        check_choice("its array", self.array, ARRAYS)
+        check_choice("its dtype", self.dtype, DTYPE_BYTES)
+        check_choice("its role", self.role, _ROLES)
+        check_whole("its start", self.start, 0, MAX_ELEMENTS)
+        if not isinstance(self.shape, tuple) or len(self.shape) > _MAX_AXES:
+            raise ValueError(f"its shape must be a tuple of at most {_MAX_AXES} sizes")
+        for size in self.shape:
+            check_whole("a size", size, 0, MAX_ELEMENTS)
+        if self.start + self.length > MAX_ELEMENTS:
+            raise ValueError("it ends beyond what an array can hold")
+        if self.timestamp is not None:
+            check_whole("its timestamp", self.timestamp, 1, MAX_LAYERS)
+        if self.alias_of is not None:
+            check_text("alias_of", self.alias_of)
+        if not isinstance(self.rounded, bool) or (self.rounded and self.array == "exact"):
+            raise ValueError("numbers in exact are not rounded")
+        if self.array != "exact" and not self.rounded and self.dtype not in WIDENED_DTYPES:
+            raise ValueError(f"{self.array} can't hold {self.dtype} without loss")
+        if self.order is not None and sorted(self.order) != list(range(len(self.shape))):
+            raise ValueError(f"order {printable(self.order, 60)} is no permutation of its {len(self.shape)} axes")
 
     @property
     def place(self) -> tuple[ArrayName, int]:

@@ -12,7 +12,6 @@ that was recorded several times while it was trained, a trajectory, is a row (an
 each checkpoint; it counts as one network.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from zootool.files import (
     write_bytes_atomic,
     write_json_atomic,
 )
-from zootool.records import from_plain, to_plain
+from zootool.records import from_plain, parse_json, to_plain
 from zootool.validation import read_yaml, validate
 
 if TYPE_CHECKING:
@@ -112,11 +111,11 @@ class Unit:
     @cached_property
     def receipt(self) -> Receipt:
         """The receipt. Raises FormatError."""
+        where = str(self.receipt_path)
         try:
-            value = json.loads(self.receipt_path.read_bytes())
-        except ValueError as error:
-            raise FormatError(f"{self.receipt_path} is not readable JSON", hint="run `zoo build` again") from error
-        return from_plain(Receipt, value, str(self.receipt_path))
+            return from_plain(Receipt, parse_json(self.receipt_path.read_bytes(), where), where)
+        except FormatError as error:
+            raise FormatError(error.message, hint="run `zoo build` again") from error
 
     @property
     def num_networks(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from zootool.architecture import DTYPE_BYTES, Architecture, ArrayName, ParameterSlot, Role, Timestamp, check_slots
+from zootool.architecture import DTYPE_BYTES, Architecture, ArrayName, ParameterSlot, Role, Timestamp
 from zootool.architecture.slots import WIDENED_DTYPES
 
 _GRAPH_ARRAYS: dict[str, ArrayName] = {"weight": "edges", "bias": "nodes"}
@@ -41,9 +41,7 @@ def lay_out(num_inputs: int, timestamps: Sequence[Timestamp], entries: Sequence[
         if entry.alias_of is not None:
             slots_of[entry.key] = places.tied_slots(entry, slots_of[entry.alias_of])
     slots = tuple(slot for entry in entries for slot in slots_of[entry.key])
-    architecture = Architecture(num_inputs, tuple(timestamps), slots, **rest)
-    check_slots(architecture)
-    return architecture
+    return Architecture(num_inputs, tuple(timestamps), slots, **rest)
 
 
 def entries_of(architecture: Architecture) -> list[Entry]:

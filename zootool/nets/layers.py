@@ -54,8 +54,15 @@ def normalise(norm: Norm, x: Tensor, parameters: Mapping[str, Tensor], is_traini
 
 
 def pool(pooling: Pooling, x: Tensor) -> Tensor:
-    """Pool feature maps (batch, channels, height, width), or tokens (batch, tokens, nodes) to one."""
+    """Pool feature maps (batch, channels, height, width), or tokens (batch, tokens, nodes) to one.
+
+    Raises ValueError for anything else.
+    """
+    if x.ndim != 4 and (x.ndim != 3 or pooling.size is not None):
+        raise ValueError("there is nothing to pool over")
     if pooling.size is None:
+        if pooling.kind == "first" and x.ndim == 4:
+            raise ValueError("feature maps have no first token")
         if pooling.kind == "first":
             return x[:, 0]
         axes = (2, 3) if x.ndim == 4 else (1,)
@@ -86,10 +93,17 @@ def attend(num_heads: int, x: Float[Tensor, "batch tokens qkv"]) -> Float[Tensor
 
 
 def add_residual(residual: Residual, x: Tensor, source: Tensor) -> Tensor:
-    """Add node i of `source` to node i + offset of `x`; nodes are channels of feature maps, else the last axis."""
+    """Add node i of `source` to node i + offset of `x`; nodes are channels of feature maps, else the last axis.
+
+    Raises ValueError where the two differ in another axis.
+    """
     axis = 1 if x.ndim == 4 else x.ndim - 1
     if x.ndim == 4 and residual.stride > 1:
         source = source[:, :, :: residual.stride, :: residual.stride]
+    rest = [shape[:axis] + shape[axis + 1 :] for shape in (source.shape, x.shape)]
+    if rest[0] != rest[1]:
+        # Where one is 1, torch would repeat it without a word.
+        raise ValueError(f"a residual of shape {tuple(source.shape)} isn't added to {tuple(x.shape)}")
     room = min(source.shape[axis], x.shape[axis] - residual.offset)
     count = room if residual.count is None else min(residual.count, room)
     part = source.narrow(axis, 0, count)

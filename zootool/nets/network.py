@@ -17,7 +17,7 @@ class Network(nn.Module):
     """The network that an architecture describes, with the checkpoint's own state_dict keys, all zero at first.
 
     Takes coordinates or features (..., inputs), or images (batch, channels, height, width). Raises FormatError for
-    keys that no module can have.
+    keys that no module can have, and, naming the layer, for an input that the architecture can't be applied to.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -30,21 +30,35 @@ class Network(nn.Module):
             if slot.alias_of is not None:
                 _put(self, slot.key, _get(self, slot.alias_of))
         self._slots: dict[tuple[int | None, str], list[ParameterSlot]] = {}
-        for slot in sorted(slots.values(), key=lambda slot: slot.place):
+        # A tensor with two keys in one layer is one part.
+        parts = {(slot.timestamp, slot.role, slot.place): slot for slot in slots.values()}
+        for slot in sorted(parts.values(), key=lambda slot: slot.place):
             self._slots.setdefault((slot.timestamp, slot.role), []).append(slot)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.architecture.tokens
-        image_shape = x.shape[-2:]
-        if tokens is not None and tokens.patch_size is not None:
-            x = to_patches(tokens, x)
-        outputs = [x]
-        for index, timestamp in enumerate(self.architecture.timestamps, start=1):
-            x = self._layer(index, timestamp, outputs)
-            if index == 1 and tokens is not None:
-                x = self._positioned(x, image_shape)
-            outputs.append(x)
+        image_shape, index, outputs = x.shape[-2:], 0, [x]
+        try:
+            if tokens is not None and tokens.patch_size is not None:
+                outputs = [to_patches(tokens, x)]
+            for index, timestamp in enumerate(self.architecture.timestamps, start=1):
+                x = self._layer(index, timestamp, outputs)
+                if index == 1 and tokens is not None:
+                    x = self._positioned(x, image_shape)
+                outputs.append(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise self._misfit(index, outputs[-1], error) from error
         return x + self.architecture.output_offset if self.architecture.output_offset else x
+
+    def _misfit(self, index: int, x: Tensor, error: Exception) -> FormatError:
+        layer = f"layer {index} ({self.architecture.timestamps[index - 1].kind})" if index else "the cut into patches"
+        shown = f"{tuple(x.shape)} of {str(x.dtype).removeprefix('torch.')}"
+        return FormatError(
+            f"{layer} can't be applied to {shown} ({printable(error, 160)})",
+            hint=f"give an input of {self.architecture.num_inputs} features or channels, or run `zoo verify`",
+        )
 
     def _layer(self, index: int, timestamp: Timestamp, outputs: list[Tensor]) -> Tensor:
         x = outputs[-1]

@@ -7,7 +7,7 @@ beside it, and the next attempt goes on at its end.
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Lock
@@ -29,15 +29,23 @@ def unfinished(destination: Path) -> Iterator[Path]:
 
     Raises UsageError where `destination` exists, or another process pulls it.
     """
-    if destination.exists():
-        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
     folder = destination.with_name(f".{destination.name}.pull")
+    if destination.exists():
+        _remove_leftover(folder)
+        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"another process is pulling {destination}"):
         if destination.exists():
             # Another one has finished between the two looks.
             raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
         yield folder
+
+
+def _remove_leftover(folder: Path) -> None:
+    """Remove what a pull of a part left that was killed when its zoo was already in place."""
+    if folder.is_dir():
+        with suppress(UsageError), locked(folder, f"{folder} is in use"):
+            shutil.rmtree(folder)
 
 
 def check_room(folder: Path, num_bytes: int) -> None:

@@ -19,8 +19,9 @@ from zootool.store.schema import (
     parse_json,
 )
 
-_SAFE_PATH = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")
-_HEX = re.compile(r"^[0-9a-f]{64}$")
+_SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}){0,7}")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_MAX_FILE_BYTES = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     files = {}
     for path, entry in plain.items():
         parsed = from_plain(FileEntry, entry, f"{where}[{printable(path, 80)}]")
-        if not _SAFE_PATH.match(path) or path == MANIFEST_JSON:
+        if not _SAFE_PATH.fullmatch(path) or path == MANIFEST_JSON:
             raise FormatError(f"{where} lists a path that no store has: {printable(path, 80)!r}")
-        if parsed.size < 0 or not _HEX.match(parsed.sha256):
+        if not 0 <= parsed.size <= _MAX_FILE_BYTES or not _HEX.fullmatch(parsed.sha256):
             raise FormatError(f"{where}[{path}] has an impossible size or digest")
         files[path] = parsed
     version = value["format_version"]

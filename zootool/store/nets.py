@@ -14,6 +14,8 @@ from zootool.store.schema import NETS_PARQUET, STORE_COLUMNS
 from zootool.store.storage import Storage
 from zootool.store.table import STORE_TYPES
 
+_ID_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+
 
 class NetsTable:
     """A zoo's networks as a table whose columns are read when they are used.
@@ -64,10 +66,14 @@ class NetsTable:
 
 
 class NetsFile:
-    """nets.parquet of one store, opened by its footer alone. Columns are kept once they were read."""
+    """nets.parquet of one store, opened by its footer alone. Columns are kept once they were read.
 
-    def __init__(self, storage: Storage) -> None:
+    `content` is the whole file, where it was fetched at once.
+    """
+
+    def __init__(self, storage: Storage, content: bytes | None = None) -> None:
         self._storage = storage
+        self.content = content
         self.name = f"{storage.name}/{NETS_PARQUET}"
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._metadata: pq.FileMetaData | None = None
@@ -88,14 +94,11 @@ class NetsFile:
                 )
         wanted = [column for column in columns if column not in self._columns]
         if wanted:
-            try:
-                with self._opened() as parquet:
-                    table = parquet.read(columns=wanted)
-            except (pa.ArrowException, OSError) as error:
-                raise IntegrityError(
-                    f"{self.name} can't be read ({printable(error, 120)})",
-                    hint=f"run `zoo verify {self._storage.name}`",
-                ) from error
+            with self._opened() as parquet:
+                table = parquet.read(columns=wanted)
+            for column in wanted:
+                if column in STORE_COLUMNS and table[column].null_count:
+                    raise FormatError(f"{self.name}: {column!r} is missing for {table[column].null_count} networks")
             self._columns |= dict(zip(table.column_names, table.columns, strict=True))
         return pa.table({column: self._columns[column] for column in columns})
 
@@ -107,21 +110,35 @@ class NetsFile:
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
-        with self._storage.open(NETS_PARQUET) as source:
+        with self._source() as source:
             try:
                 parquet = pq.ParquetFile(source, metadata=self._metadata, page_checksum_verification=True)
             except (pa.ArrowException, OSError) as error:
                 raise FormatError(f"{self.name} isn't a Parquet file ({printable(error, 120)})") from error
-            yield parquet
+            try:
+                yield parquet
+            except (pa.ArrowException, OSError) as error:
+                raise IntegrityError(
+                    f"{self.name} can't be read ({printable(error, 120)})",
+                    hint=f"run `zoo verify {printable(self._storage.name)}`",
+                ) from error
+
+    def _source(self) -> Any:
+        return self._storage.open(NETS_PARQUET) if self.content is None else pa.BufferReader(self.content)
 
     def _check_schema(self) -> None:
         schema = self.schema
+        if len(set(schema.names)) != len(schema.names):
+            raise FormatError(f"{self.name} has two columns of one name")
         for column in STORE_COLUMNS:
             if column not in schema.names:
                 raise FormatError(f"{self.name} lacks the column {column!r}")
             wanted = STORE_TYPES.get(column)
             if wanted is not None and schema.field(column).type != wanted:
                 raise FormatError(f"{self.name}: {column!r} is {schema.field(column).type}, a store has {wanted}")
+        kind = schema.field("net_id").type
+        if not any(is_kind(kind) for is_kind in _ID_TYPES):
+            raise FormatError(f"{self.name}: 'net_id' is {printable(kind, 60)}, a store has strings or integers")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_columns": {}}

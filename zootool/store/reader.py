@@ -1,8 +1,17 @@
-"""Opening a store: its small files checked, its arrays and table at hand, its networks by row."""
+"""Opening a store: its small files checked, its arrays and table at hand, its networks by row.
 
+Nothing of a store is believed before it was compared with the manifest: zoo.json, architectures.json and the metadata
+of the arrays on opening, each chunk by its own checksum, and nets.parquet as a whole. A table of up to 16 MB is
+compared on opening, a larger one, or one behind a URL, when it is first used; a large one behind a URL is read in
+parts, where only its pages' checksums tell.
+"""
+
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +34,7 @@ from zootool.store.schema import (
     NETS_PARQUET,
     ZARR_JSON,
     ZOO_JSON,
+    FileEntry,
     array_lengths,
     parse_architectures,
     parse_info,
@@ -34,6 +44,16 @@ from zootool.store.storage import LocalStorage, Storage, cached, open_storage
 
 _MAX_PINNED = 8192
 """Operating systems limit how many files a process maps; of larger stores files are mapped when they are used."""
+
+_WHOLE_TABLE_BYTES = 16 << 20
+"""A table of this size is compared in about 20 ms."""
+
+_BLOCK_BYTES = 1 << 20
+_SETTLED_NS = 2_000_000_000
+"""Clocks of file systems are coarse: a file that changed just now may change again without a sign."""
+
+_compared: set[tuple[str, int, int, int, str]] = set()
+"""Path, size, inode, time of change and digest of the tables that this process has compared."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,7 @@ class Store:
     def __init__(self, storage: Storage, manifest: Manifest) -> None:
         self.storage = storage
         self.manifest = manifest
+        self._is_local = isinstance(storage, LocalStorage)
         self.info = parse_info(self._covered(ZOO_JSON), self._place(ZOO_JSON))
         if self.info.format_version != manifest.format_version:
             raise FormatError(
@@ -65,11 +86,12 @@ class Store:
             if length or name != "exact":
                 self.arrays[name] = self._open_array(name, length)
         self._resident: dict[tuple[str, int], np.ndarray] = {}
-        self._is_local = isinstance(storage, LocalStorage)
         self._last_checked: tuple[tuple[int, bytes], Packed] | None = None
         self._covered(ZARR_JSON)
         self._check_files()
         self._pin()
+        if self._is_local and manifest.files[NETS_PARQUET].size <= _WHOLE_TABLE_BYTES:
+            self._compare_table()
 
     def __len__(self) -> int:
         return self.info.num_networks
@@ -81,8 +103,17 @@ class Store:
 
     @cached_property
     def nets(self) -> NetsFile:
-        """nets.parquet. Raises FormatError when it doesn't have a store's columns or one row per network."""
-        nets = NetsFile(self.storage)
+        """nets.parquet, compared with the manifest.
+
+        Raises IntegrityError for another file, FormatError when it doesn't have a store's columns or one row per
+        network.
+        """
+        content = None
+        if self._is_local:
+            self._compare_table()
+        elif self.manifest.files[NETS_PARQUET].size <= _WHOLE_TABLE_BYTES:
+            content = self._covered(NETS_PARQUET)
+        nets = NetsFile(self.storage, content)
         if nets.num_rows != len(self):
             raise FormatError(f"{nets.name} has {nets.num_rows} rows for {len(self)} networks")
         return nets
@@ -162,7 +193,8 @@ class Store:
     @cached_property
     def _digests(self) -> UInt8[np.ndarray, "networks 32"]:
         # The file as a whole is what the manifest vouches for: a part of it may be another version's already.
-        table = pq.read_table(pa.BufferReader(self._covered(NETS_PARQUET)), columns=["digest"])
+        content = self.nets.content or self._covered(NETS_PARQUET)
+        table = pq.read_table(pa.BufferReader(content), columns=["digest"], page_checksum_verification=True)
         column = table["digest"].combine_chunks()
         return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(self), DIGEST_BYTES)
 
@@ -183,6 +215,28 @@ class Store:
                 raise FormatError(f"{self._place(MANIFEST_JSON)} lacks {name}/{layout.shard_path(shard)}")
         return FlatArray(self.storage, name, layout)
 
+    def _compare_table(self) -> None:
+        """Compare a local nets.parquet with its digest, once while it doesn't change."""
+        entry = self.manifest.files[NETS_PARQUET]
+        status = os.stat(f"{self.storage.name}/{NETS_PARQUET}")
+        key = os.path.realpath(self.storage.name), status.st_size, status.st_ino, status.st_mtime_ns, entry.sha256
+        if key in _compared:
+            return
+        digest, now = sha256(), time.time_ns()
+        with self.storage.open(NETS_PARQUET) as source:
+            while block := source.read(_BLOCK_BYTES):
+                digest.update(block)
+        if digest.hexdigest() != entry.sha256:
+            raise self._differs(NETS_PARQUET)
+        if now - status.st_mtime_ns > _SETTLED_NS:
+            _compared.add(key)
+
+    def _differs(self, path: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self._place(path)} isn't what the manifest lists",
+            hint=f"`zoo verify {printable(self.storage.name)}` shows what else is damaged; fetch or convert it again",
+        )
+
     def _covered(self, path: str) -> bytes:
         """A small file's content, its digest compared with the manifest's."""
         entry = self.manifest.files.get(path)
@@ -191,21 +245,27 @@ class Store:
                 f"{self._place(MANIFEST_JSON)} doesn't list {path}", hint="convert or fetch the zoo again"
             )
         try:
+            if self._is_local and self.storage.size(path) != entry.size:
+                # Before it is read: it may be of any size.
+                raise self._unlike(path, entry)
             content = self.storage.read(path)
         except OSError as error:
             raise IntegrityError(f"{self._place(path)} is missing", hint="convert or fetch the zoo again") from error
         if entry_of(content) != entry:
-            raise IntegrityError(f"{self._place(path)} isn't what the manifest lists", hint="convert or fetch it again")
+            raise self._differs(path)
         return content
 
     def _check_files(self) -> None:
         for path, entry in self.manifest.files.items():
-            size = self.storage.size(path)
-            if size != entry.size:
-                state = "is missing" if size is None else f"has {size} bytes, the manifest says {entry.size}"
-                raise IntegrityError(f"{self._place(path)} {state}", hint="convert or fetch the zoo again")
+            if self.storage.size(path) != entry.size:
+                raise self._unlike(path, entry)
         if NETS_PARQUET not in self.manifest.files:
             raise FormatError(f"{self._place(MANIFEST_JSON)} doesn't list {NETS_PARQUET}")
+
+    def _unlike(self, path: str, entry: FileEntry) -> IntegrityError:
+        size = self.storage.size(path)
+        state = "is missing" if size is None else f"has {size} bytes, the manifest says {entry.size}"
+        return IntegrityError(f"{self._place(path)} {state}", hint="convert or fetch the zoo again")
 
     def _pin(self) -> None:
         """Keep this version's files, so that an append which takes the store's name doesn't pull them away."""

@@ -4,7 +4,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from zootool.architecture import ARRAYS, Architecture, ArrayName, check_slots, signature_of
+from zootool.architecture import ARRAYS, Architecture, ArrayName, signature_of
+from zootool.architecture.bounds import (
+    MAX_ELEMENTS,
+    check_all,
+    check_plain,
+    check_text,
+    check_whole,
+    checked_number,
+)
 from zootool.errors import FormatError, printable
 from zootool.records import from_plain, parse_json, to_plain
 
@@ -36,9 +44,17 @@ OFFSET_COLUMNS: dict[ArrayName, str] = {
 }
 
 MAX_NETWORKS = 1 << 40
-MAX_ELEMENTS = 1 << 53
 
-_VERSION = re.compile(r"^(\d{1,6})\.(\d{1,6})$")
+_MAX_SOURCES = 10_000
+_MAX_SEGMENTS = 1 << 22
+_MAX_PROSE = 100_000
+"""Of terms, licences and citations, in characters."""
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})", re.ASCII)
+
+
+_PROVENANCE_KINDS: dict[str, type] = {"appended": list, "merged": list, "notes": list, "subset_of": dict}
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,25 @@ class ImageSource:
     target: tuple[float, float] | None = None
     terms: str | None = None
 
+    def __post_init__(self) -> None:
+        check_text("the name of a source", self.name)
+        if self.digest is not None:
+            _check_digest("the digest of a source", self.digest)
+        if not isinstance(self.shape, tuple) or len(self.shape) not in (0, 3):
+            raise ValueError("the shape of a source is its height, width and channels, or left out")
+        for size in self.shape:
+            check_whole("a size of a source", size)
+        for name in ("num_images", "num_classes"):
+            if getattr(self, name) is not None:
+                check_whole(f"{name} of a source", getattr(self, name), 0, MAX_NETWORKS)
+        if self.target is not None:
+            low, high = (checked_number("a target of a source", value) for value in self.target)
+            if low >= high:
+                raise ValueError(f"the target of dark pixels, {low:g}, must be below that of bright ones, {high:g}")
+        for name in ("grid", "terms"):
+            if getattr(self, name) is not None:
+                check_text(f"{name} of a source", getattr(self, name), _MAX_PROSE)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -77,8 +112,8 @@ class Segment:
     count: int
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"a segment needs networks, got {self.count}")
+        check_text("the architecture of a segment", self.architecture)
+        check_whole("the count of a segment", self.count, 1, MAX_NETWORKS)
 
 
 @dataclass(frozen=True)
@@ -86,8 +121,9 @@ class ZooInfo:
     """zoo.json: what the zoo is and where it comes from.
 
     `segments` lie one behind the other in the arrays and in nets.parquet, without gaps, so every offset follows from
-    them. `sources` are the image sets; the column `source` of nets.parquet counts through them (all zero where the
-    column is missing). `recipe` and `provenance` are the building tool's own records.
+    them; `counts`, where they are given, agree with them. `sources` are the image sets; the column `source` of
+    nets.parquet counts through them (all zero where the column is missing). `recipe` and `provenance` are the building
+    tool's own records, plain JSON of bounded size.
     """
 
     name: str
@@ -105,9 +141,24 @@ class ZooInfo:
     parent: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("name", "kind"):
+            check_text(name, getattr(self, name))
+        for name in ("licence", "citation", "parent"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name), _MAX_PROSE)
+        check_all("segments", self.segments, Segment, _MAX_SEGMENTS)
+        check_all("sources", self.sources, ImageSource, _MAX_SOURCES)
         total = sum(segment.count for segment in self.segments)
         if total != self.num_networks or not 0 < total <= MAX_NETWORKS:
             raise ValueError(f"num_networks is {self.num_networks}, but the segments hold {total}")
+        for name, count in self.counts.items():
+            check_text("a key of counts", name)
+            check_whole("counts", count, 0, MAX_ELEMENTS)
+        check_plain("recipe", self.recipe)
+        check_plain("provenance", self.provenance)
+        for name, kind in _PROVENANCE_KINDS.items():
+            if not isinstance(self.provenance.get(name, kind()), kind):
+                raise ValueError(f"{name} of provenance must be {'a list' if kind is list else 'an object'}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the format's name and version always present."""
@@ -126,7 +177,7 @@ def check_version(value: Any, where: str) -> None:
     if not isinstance(value, dict) or value.get("format") != FORMAT_NAME:
         raise FormatError(f"{where} doesn't say that this is a zoo", hint="give a folder that `zoo convert` wrote")
     version = value.get("format_version")
-    match = _VERSION.match(version) if isinstance(version, str) else None
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
     if match is None:
         raise FormatError(f"{where}: format_version must be like '{FORMAT_VERSION}', got {printable(version, 40)}")
     if int(match[1]) > FORMAT_MAJOR:
@@ -144,7 +195,8 @@ def parse_architectures(content: bytes, where: str) -> dict[str, Architecture]:
     for signature, plain in value.items():
         place = f"{where}[{printable(signature, 40)}]"
         architecture = Architecture.from_dict(plain, place)
-        check_slots(architecture)
+        if not architecture.slots:
+            raise FormatError(f"{place} has no slots")
         if signature_of(plain) != signature:
             raise FormatError(f"{place} is filed under the wrong signature")
         architectures[signature] = architecture
@@ -161,6 +213,16 @@ def array_lengths(info: ZooInfo, architectures: dict[str, Architecture], where: 
                               f"which {ARCHITECTURES_JSON} lacks")  # fmt: skip
         for array in ARRAYS:
             totals[array] += segment.count * architecture.array_length(array)
+    lies = [name for name in ARRAYS if info.counts.get(name, totals[name]) != totals[name]]
+    if lies:
+        raise FormatError(
+            f"{where}: counts has {info.counts[lies[0]]} for {lies[0]}, the networks need {totals[lies[0]]}"
+        )
     if max(totals.values()) > MAX_ELEMENTS:
         raise FormatError(f"{where}: the arrays would hold {max(totals.values())} elements")
     return totals
+
+
+def _check_digest(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise ValueError(f"{name} must be 64 hex digits, got {printable(value, 80)}")

@@ -1,8 +1,10 @@
 """Where a store's bytes are: a local folder that is mapped into memory, or any URL that fsspec knows."""
 
+import errno
 import mmap
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zootool.errors import MissingError, printable
+from zootool.errors import IntegrityError, MissingError, printable
 from zootool.store.cached_storage import CachedStorage
 from zootool.store.http_storage import HttpStorage
 from zootool.store.patience import patiently
@@ -18,6 +20,10 @@ from zootool.store.storage_base import Bytes, Storage
 
 __all__ = ["Bytes", "LocalStorage", "RemoteStorage", "Storage", "cached", "open_storage"]
 
+_MAX_WHOLE_BYTES = 1 << 31
+"""Of a file that is read at once."""
+
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _HTTP = ("http://", "https://")
 
 
@@ -30,15 +36,25 @@ class LocalStorage(Storage):
         self._maps: dict[str, Bytes] = {}
 
     def read(self, path: str) -> bytes:
-        return (self.folder / path).read_bytes()
+        place = self.folder / path
+        size = self.size(path)
+        if size is None:
+            raise FileNotFoundError(f"{place} is no file")
+        if size > _MAX_WHOLE_BYTES:
+            raise IntegrityError(f"{printable(place)} has {size} bytes", hint="fetch the zoo again")
+        return place.read_bytes()
 
     def size(self, path: str) -> int | None:
         if path in self._maps:
             return len(self._maps[path])
         try:
-            return (self.folder / path).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            status = (self.folder / path).stat()
+        except OSError as error:
+            if error.errno in _NOWHERE:
+                return None
+            raise
+        # A pipe or a device would be read without end.
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def fetch(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Bytes]:
         mapped = self._maps.get(path)

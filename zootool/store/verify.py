@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from zootool.architecture import ARRAYS
-from zootool.errors import BadDataError, IntegrityError
+from zootool.errors import BadDataError, IntegrityError, printable
 from zootool.files import sha256_file
 from zootool.progress import Reporter, silent
+from zootool.store.dtypes import narrow, widen
 from zootool.store.pack import Packed
 from zootool.store.reader import SegmentSpan, Store
 from zootool.store.schema import DERIVED_FILES, MANIFEST_JSON, OFFSET_COLUMNS
@@ -137,12 +138,26 @@ def _wrong_networks(store: Store, report: Reporter) -> Iterator[str]:
         for start in range(0, span.count, _ROWS):
             rows = span.first_row + np.arange(start, min(start + _ROWS, span.count))
             report("checking networks", int(rows[0]), len(store))
-            found = packed_rows(store, span, rows).digests()
+            packed = packed_rows(store, span, rows)
+            found = packed.digests()
             recorded = digests.slice(int(rows[0]), len(rows)).to_pylist()
             for row, digest, wanted in zip(rows.tolist(), found, recorded, strict=True):
                 if digest.tobytes() != wanted:
                     yield f"network {row} differs from its digest in nets.parquet"
+            yield from _unlike_their_dtype(span, packed, int(rows[0]))
     report("checking networks", len(store), len(store))
+
+
+def _unlike_their_dtype(span: SegmentSpan, packed: Packed, first_row: int) -> Iterator[str]:
+    """float16 and bfloat16 lie in float32 without loss; what they can't hold was never in a checkpoint."""
+    for slot in span.architecture.slots:
+        if slot.array != "exact" and slot.dtype in ("float16", "bfloat16"):
+            stored = np.ascontiguousarray(packed.rows[slot.array][:, slot.start : slot.start + slot.length])
+            again = widen(narrow(stored, slot.dtype), slot.dtype)
+            lossy = (again.view(np.uint32) != stored.view(np.uint32)).any(axis=1)
+            if lossy.any():
+                row, key = first_row + int(np.flatnonzero(lossy)[0]), printable(slot.key)
+                yield f"network {row}: {key!r} holds numbers that {slot.dtype} can't"
 
 
 def packed_rows(store: Store, span: SegmentSpan, rows: np.ndarray) -> Packed:

@@ -1,6 +1,7 @@
 """Rebuilding a sample of a zoo's networks, and comparing what they compute with what was recorded about them."""
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float
 
@@ -59,7 +60,10 @@ def _sample(store: Store, metric: str, also: list[str], size: int, seed: int) ->
     """Rows of networks that have a recorded metric, and the metric."""
     if not {metric, *also} <= set(store.nets.column_names):
         raise MissingError("the table records no PSNR of a source image, and no accuracy")
-    recorded = store.nets.read([metric])[metric].to_numpy()
+    column = store.nets.read([metric])[metric]
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise FormatError(f"the column {metric} holds {column.type}, no numbers")
+    recorded = column.cast(pa.float64(), safe=False).to_numpy()
     known = np.flatnonzero(np.isfinite(recorded))
     if len(known) == 0:
         raise MissingError(f"no network has a finite {metric}")
@@ -73,7 +77,12 @@ def _check_psnr(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: Repo
     problems = []
     for done, (row, pixels) in enumerate(zip(chosen.tolist(), images, strict=True)):
         report("rendering networks", done, len(chosen))
-        value = psnr(render(zoo.module(row), *pixels.shape[:2]), pixels, targets[done])
+        try:
+            rendered = render(zoo.module(row), *pixels.shape[:2])
+        except FormatError as error:
+            problems.append(f"network {row} can't render its image: {error.message}")
+            continue
+        value = psnr(rendered, pixels, targets[done])
         if not abs(value - recorded[done]) <= PSNR_TOLERANCE:
             problems.append(f"network {row} renders its image at {value:.3f} dB, recorded are {recorded[done]:.3f} dB")
     report("rendering networks", len(chosen), len(chosen))

@@ -8,7 +8,6 @@ Unlike INR2JLS no method here sees an image: labels and weights alone. What a co
     results.json table.md    everything that was measured, written last
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from dng.bench.table import Table, spread
 from dng.bench.targets import Target, read_target
 from dng.bench.tasks import NetworkClassification
 from dng.bench.training import HERE, Place, require_splits
-from dng.claim import claim
+from dng.claim import claim, read_json
 from dng.heads import count_parameters
 from dng.predictors import Classifies
 from zootool.files import write_bytes_atomic, write_json_atomic
@@ -106,7 +105,7 @@ def compare_classifiers(
             if not path.exists():
                 done_before = False
                 write_json_atomic(path, asdict(_answer(name, zoo, target, budget.with_seed(seed), out, place, report)))
-            plain = json.loads(path.read_text(encoding="utf-8"))
+            plain = read_json(path)
             answers.append(from_plain(MethodAnswer, plain, str(path)))
         results.append(MethodResult(name, tuple(answers)))
     networks = {split: len(zoo.select(split=split)) for split in SPLITS}

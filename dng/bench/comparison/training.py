@@ -1,6 +1,5 @@
 """Training one method on a zoo: built for its networks, fitted to its statistics, picked on validation."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graph
 from dng.bench.targets import Target
 from dng.bench.tasks import NetworkClassification
 from dng.bench.training import HERE, Place, training_loaders
-from dng.claim import claim
+from dng.claim import claim, read_json
 from dng.graph import DynamicGraph
 from dng.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
 from dng.symmetries import Symmetries
@@ -79,7 +78,7 @@ class _Run:
                 _, result = self.train(config, folder / f"{rate:g}")
                 scores[f"{rate:g}"] = result.best_score
             write_json_atomic(path, scores)
-        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores = read_json(path)
         return float(max(scores, key=lambda rate: scores[rate]))
 
     def train(self, config: TrainConfig, folder: Path) -> tuple[Classifies | PredictsAccuracy, TrainResult]:

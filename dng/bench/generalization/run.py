@@ -1,6 +1,5 @@
 """Running generalisation prediction: every contender under every seed, each kept as soon as it is done."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from dng.bench.generalization.material import Material, read_material
 from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs, score
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
 from dng.bench.training import HERE, Place
-from dng.claim import claim
+from dng.claim import claim, read_json
 from zootool.errors import UsageError, did_you_mean
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
@@ -121,7 +120,7 @@ def _check_published(models: Sequence[str], material: Material, settings: Genera
 
 def read_answers(out: Path, model: str, num_seeds: int) -> list[dict[str, Any]]:
     """What a contender answered under every seed."""
-    return [json.loads(_answer_path(out, model, seed).read_text(encoding="utf-8")) for seed in range(num_seeds)]
+    return [read_json(_answer_path(out, model, seed)) for seed in range(num_seeds)]
 
 
 def _answer_path(out: Path, model: str, seed: int) -> Path:

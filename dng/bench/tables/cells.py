@@ -1,6 +1,5 @@
 """A table's cell, one method on one zoo over seeds, and the job that measures it."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from dng.bench.presets import TWO_STAGE, two_stage_preset
 from dng.bench.table import spread
 from dng.bench.tables.scales import Scale
 from dng.bench.training import Place
+from dng.claim import read_json
 from dng.distributed import local_device
 from zootool.engines.claims import Claims
 from zootool.engines.job import Advance, Job, Outcome
@@ -101,7 +101,7 @@ class CellJob(Job[Outcome]):
         """The cell, or why the method couldn't take the zoo; None where neither is there yet."""
         if not self.path.exists():
             return None
-        plain = json.loads(self.path.read_text(encoding="utf-8"))
+        plain = read_json(self.path)
         return str(plain["refused"]) if "refused" in plain else from_plain(Cell, plain["cell"], str(self.path))
 
     def _measure(self, report: Reporter) -> dict[str, object]:

@@ -4,7 +4,6 @@ Engines spread the jobs over processes and machines that see the folder, as they
 may also be started by hand. The last one to finish, or any later run, puts the tables together.
 """
 
-import json
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from dng.bench.tables.cells import CellJob
 from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.published import CONTROLS, PUBLISHED
 from dng.bench.tables.scales import Scale, scale
-from dng.claim import claim
+from dng.claim import claim, read_json
 from zootool.engines.engine import Engine, run_here
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic
@@ -138,9 +137,7 @@ def put_together(jobs: Sequence[CellJob], scale_name: str, out: Path) -> TablesR
         else:
             cells.append(found)
     paths = sorted((out / COSTS).glob("*.json"))
-    costs = [
-        from_plain(Table, table, str(path)) for path in paths for table in json.loads(path.read_text(encoding="utf-8"))
-    ]
+    costs = [from_plain(Table, table, str(path)) for path in paths for table in read_json(path)]
     result = TablesResult(scale_name, _zoos(jobs), tuple(cells), refused, tuple(missing), tuple(costs))
     write_page(result, out)
     write_json_atomic(out / "results.json", asdict(result))

@@ -95,6 +95,17 @@ def test_an_interrupted_part_fetches_no_more_than_a_shard_again(served: Served, 
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_a_kill_at_the_very_end_left_goes_with_the_next_pull(served: Served, tmp_path: Path) -> None:
+    pull_part(remote(served), tmp_path / "y.zoo", limit=2)
+    leftover = tmp_path / ".y.zoo.pull"
+    leftover.mkdir()
+    (leftover / "nets.parquet").write_bytes(b"x")
+    with pytest.raises(UsageError, match="exists"):
+        pull_part(remote(served), tmp_path / "y.zoo", limit=2)
+    assert not leftover.exists()
+    assert len(open_zoo(tmp_path / "y.zoo")) == 2
+
+
 def test_no_more_is_asked_than_is_needed(served: Served, tmp_path: Path) -> None:
     pull_part(remote(served), tmp_path / "y.zoo", limit=1)
     untouched = shards_of(served).keys() - {"x.zoo/edges/c/0", "x.zoo/nodes/c/0"}

@@ -71,7 +71,7 @@ def info_with(provenance: dict[str, Any], *sources: ImageSource) -> ZooInfo:
         ({"merged": [{"provenance": HERE}, {"provenance": HERE}]}, True),
         ({"merged": [{"provenance": HERE}, {"provenance": {"format": "nft"}}]}, False),
         ({"format": "nft"}, False),
-        (HERE | {"appended": 5}, False),
+        (HERE | {"appended": [5]}, False),
         (HERE | {"merged": [7]}, False),
         ({}, False),
     ],
