@@ -27,6 +27,8 @@ ARRAYS: tuple[ArrayName, ...] = ("edges", "nodes", "extras", "exact")
 DTYPE_BYTES: dict[str, int] = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
+    "uint64": 8, "uint32": 4, "uint16": 2, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
 }  # fmt: skip
 
 WIDENED_DTYPES = ("float32", "float16", "bfloat16")
@@ -63,6 +65,8 @@ class ParameterSlot:
             raise ValueError(f"slot {self.key!r} has the dtype {self.dtype!r}, known are {', '.join(DTYPE_BYTES)}")
         if self.array != "exact" and not self.rounded and self.dtype not in WIDENED_DTYPES:
             raise ValueError(f"slot {self.key!r}: {self.array} can't hold {self.dtype} without loss")
+        if self.rounded and self.dtype.startswith("complex"):
+            raise ValueError(f"slot {self.key!r}: {self.dtype} can't be rounded to float32")
         if self.order is not None and sorted(self.order) != list(range(len(self.shape))):
             raise ValueError(f"slot {self.key!r}: order {self.order} is no permutation of its {len(self.shape)} axes")
 

@@ -31,6 +31,14 @@ class Names(Protocol):
         """The value of a call, which is never one of the function named."""
         ...
 
+    def make(self, name: Name, arguments: tuple[Any, ...]) -> Any:
+        """What stands for an object of a class, of which no object is made."""
+        ...
+
+    def content_of(self, target: Any, kind: type) -> Any:
+        """The dict or list in which a subclass of that keeps its items. Raises TypeError for anything else."""
+        ...
+
     def set_state(self, target: Any, state: Any) -> None:
         """Take in what a pickle says about an object beyond its arguments."""
         ...

@@ -13,7 +13,11 @@ from zootool.errors import FormatError, NumericalError, printable
 WRAPPERS = ("state_dict", "model", "model_state_dict", "params")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
-_BFLOAT16_EXPONENT = np.uint16(0x7F80)
+# The bits that are looked at, and what they are where a value is NaN or infinite.
+_NON_FINITE_BITS = {
+    "bfloat16": (0x7F80, 0x7F80), "float8_e5m2": (0x7C, 0x7C), "float8_e4m3fn": (0x7F, 0x7F),
+    "float8_e4m3fnuz": (0xFF, 0x80), "float8_e5m2fnuz": (0xFF, 0x80), "float8_e8m0fnu": (0xFF, 0xFF),
+}  # fmt: skip
 _MAX_UNWRAPPED = 4
 
 
@@ -117,8 +121,11 @@ def _common_prefixes(keys: list[str], stripped: list[str]) -> str:
 
 
 def _is_finite(array: np.ndarray, dtype: str) -> bool:
-    if dtype == "bfloat16":
-        return not bool(np.any((array & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT))
+    if dtype in _NON_FINITE_BITS:
+        mask, bad = (array.dtype.type(bits) for bits in _NON_FINITE_BITS[dtype])
+        return not bool(np.any((array & mask) == bad))
+    if array.dtype.kind == "c":
+        return bool(np.isfinite(array).all())
     if array.dtype.kind != "f":
         return True
     # A sum of squares is finite only where all values are, and takes a third of the time of looking at each.

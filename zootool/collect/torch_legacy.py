@@ -16,18 +16,17 @@ _PROTOCOL = 1001
 _COUNT = struct.Struct("<q")
 
 
-def read_torch_legacy(source: ByteSource, stubs: frozenset[str], limits: LoadLimits) -> Any:
+def read_torch_legacy(source: ByteSource, limits: LoadLimits) -> Any:
     """The value of a file that torch wrote before 1.6, or on request. Raises FormatError and UntrustedError."""
     content = bytes(source.read(0, min(source.size, limits.max_pickle_bytes)))
-    nothing: frozenset[str] = frozenset()
-    magic, position = parse_template_at(content, 0, nothing, limits)
+    magic, position = parse_template_at(content, 0, limits)
     if magic.value != _MAGIC:
         raise FormatError("is a pickle that torch didn't write", hint="save the state_dict by torch.save")
-    protocol, position = parse_template_at(content, position, nothing, limits)
-    system, position = parse_template_at(content, position, nothing, limits)
+    protocol, position = parse_template_at(content, position, limits)
+    system, position = parse_template_at(content, position, limits)
     _check_system(protocol.value, system.value)
-    template, position = parse_template_at(content, position, stubs, limits)
-    keys, position = parse_template_at(content, position, nothing, limits)
+    template, position = parse_template_at(content, position, limits)
+    keys, position = parse_template_at(content, position, limits)
     check_expansion(template, source.size, limits)
     return fill(template, _storages(source, position, keys.value, template.storages))
 

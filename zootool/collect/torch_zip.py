@@ -15,7 +15,7 @@ from zootool.errors import FormatError, IntegrityError, printable
 _MAX_NOTE_BYTES = 64
 
 
-def read_torch_zip(source: ByteSource, stubs: frozenset[str], limits: LoadLimits) -> Any:
+def read_torch_zip(source: ByteSource, limits: LoadLimits) -> Any:
     """The value of a file that torch.save wrote. Raises FormatError, IntegrityError and UntrustedError."""
     members = read_directory(source, limits.max_records)
     root = _root(members)
@@ -23,7 +23,7 @@ def read_torch_zip(source: ByteSource, stubs: frozenset[str], limits: LoadLimits
     pickled = members[f"{root}/data.pkl"]
     if pickled.num_bytes > limits.max_pickle_bytes:
         raise FormatError(f"holds a pickle of {pickled.num_bytes} bytes, at most {limits.max_pickle_bytes} are read")
-    template = parse_template(bytes(_read_checked(source, pickled)), stubs, limits)
+    template = parse_template(bytes(_read_checked(source, pickled)), limits)
     check_expansion(template, source.size, limits)
     storages = {key: _storage(source, members, root, record) for key, record in template.storages.items()}
     return fill(template, storages)
