@@ -14,18 +14,17 @@ from zootool.errors import BadDataError, FormatError, printable
 Tensors = Mapping[str, LazyTensor]
 
 
-def state_dict_of(source: Source) -> Tensors:
-    """The tensors of the state_dict in a file, by key."""
-    return found_in(load_checkpoint(source)).tensors
+def state_dict_of(source: Source, weights: str | None = None) -> Tensors:
+    """The tensors of the state_dict in a file, by key; `weights` says where it is."""
+    return found_in(load_checkpoint(source), weights).tensors
 
 
-def found_in(loaded: Loaded, wrapper: str | None = None) -> StateDict:
-    """The state_dict in a loaded file, itself or what `wrapper` holds; errors name the file."""
+def found_in(loaded: Loaded, weights: str | None = None) -> StateDict:
+    """The state_dict in a loaded file, or in what `weights` leads to; errors name the file."""
     try:
-        return find_state_dict(loaded.value, wrapper=wrapper)
+        return find_state_dict(loaded.value, weights=weights, shown=loaded.shown)
     except BadDataError as error:
-        problem = error.message.removeprefix("the checkpoint ")
-        raise type(error)(f"{loaded.shown} {problem}", hint=error.hint) from error
+        raise type(error)(error.message, hint=error.hint and error.hint.replace("{file}", loaded.shown)) from error
 
 
 def stack_networks(

@@ -5,6 +5,7 @@ file by its path relative to the table or to the folder, in its first column or 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from zootool.architecture import Architecture
 from zootool.collect.bounded_text import read_untrusted_yaml
 from zootool.collect.collection import Collection
-from zootool.collect.file_stack import found_in, stack_networks
+from zootool.collect.file_stack import found_in, stack_networks, state_dict_of
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.label_table import find_table, read_labels
@@ -54,7 +55,11 @@ def read(path: Path, options: ReadOptions) -> Collection:
         table=table,
         architectures=tuple(found.architectures),
         architecture_index=index,
-        load=lambda rows: stack_networks(found.architectures[index[rows[0]]], [files[row] for row in rows.tolist()]),
+        load=lambda rows: stack_networks(
+            found.architectures[index[rows[0]]],
+            [files[row] for row in rows.tolist()],
+            partial(state_dict_of, weights=options.weights),
+        ),
         fingerprint=f"{fingerprint_of_files(files)} {table.num_columns}",
         conventions={"splits": notes[0]} if notes else {},
         notes=tuple(found.notes),
@@ -70,12 +75,15 @@ class _Headers:
         self.scalars: list[Mapping[str, Any]] = []
         self._known: dict[Signature, int] = {}
         self._declaration = declaration
+        self._weights = options.weights
         self._where = str(options.architecture or "")
 
     def architecture_of(self, file: Path) -> int:
         """The number of a file's architecture."""
         loaded = load_checkpoint(file)
-        found = found_in(loaded)
+        found = found_in(loaded, self._weights)
+        if found.choice is not None and found.choice not in self.notes:
+            self.notes.append(found.choice)
         self.scalars.append(_scalars(loaded.value) | _scalars(found.others))
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
