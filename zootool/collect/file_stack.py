@@ -1,11 +1,13 @@
 """State_dicts of many files as stacked arrays, each checked against the one architecture that they are to have."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from zootool.architecture import Architecture
+from zootool.architecture import DTYPE_BYTES, Architecture
+from zootool.collect.byte_source import check_memory
 from zootool.collect.lazy_tensor import NUMPY_DTYPES, LazyTensor
 from zootool.collect.safe_load import Loaded, Source, load_checkpoint
 from zootool.collect.state_dicts import StateDict, find_state_dict
@@ -24,7 +26,9 @@ def found_in(loaded: Loaded, weights: str | None = None) -> StateDict:
     try:
         return find_state_dict(loaded.value, weights=weights, shown=loaded.shown)
     except BadDataError as error:
-        raise type(error)(error.message, hint=error.hint and error.hint.replace("{file}", loaded.shown)) from error
+        raise type(error)(
+            error.message, hint=error.hint and error.hint.replace("'{file}'", repr(loaded.shown))
+        ) from error
 
 
 def stack_networks(
@@ -40,6 +44,9 @@ def stack_networks(
     shapes or dtypes are others.
     """
     wanted = {slot.key: (slot.shape, slot.dtype) for slot in architecture.slots}
+    total = len(sources) * sum(prod(shape) * DTYPE_BYTES[dtype] for shape, dtype in wanted.values())
+    # Stacked, and then laid out for the store.
+    check_memory(2 * total, printable(names[0] if names else sources[0], 200))
     stacked = {key: np.empty((len(sources), *shape), NUMPY_DTYPES[dtype]) for key, (shape, dtype) in wanted.items()}
     for place, source in enumerate(sources):
         tensors = read(source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zootool.collect.lazy_tensor import LazyTensor
-from zootool.collect.torch_names import Stub
+from zootool.collect.pickle_names import Stub
 from zootool.errors import FormatError, printable
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "params", "net", "network", "weights", "model_state", "module")

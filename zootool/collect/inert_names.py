@@ -14,10 +14,10 @@ from zootool.collect.pickle_names import Name
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _DOTTED = re.compile(rf"{_WORD}(\.{_WORD})*", re.ASCII)
 # A class by the usual way of writing them. What is called with one plain value is a member of an enumeration.
-_CLASS_NAME = re.compile(r"([A-Za-z0-9_]+\.)*_?[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", re.ASCII)
+_CLASS_NAME = re.compile(r"([A-Za-z0-9_]+\.)*_*[A-Z][A-Za-z0-9_]*", re.ASCII)
 
 _PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
-_TYPES = ("str", "unicode", "bool", "tuple", "complex", "object", "slice", "range", "frozenset", "bytes")
+_TYPES = ("str", "unicode", "bool", "tuple", "complex", "object", "slice", "range", "bytes", "bytearray")
 # These may be called, too: the call is recorded.
 _HARMLESS: dict[str, tuple[str, ...]] = {
     "argparse": ("Namespace",),
@@ -27,6 +27,7 @@ _HARMLESS: dict[str, tuple[str, ...]] = {
     "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
+    "functools": ("partial",),
     "operator": ("getitem",),
     "_operator": ("getitem",),
     "pathlib": _PATHS,

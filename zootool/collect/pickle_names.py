@@ -1,6 +1,6 @@
 """What a pickle may name, and what it may use as a key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from zootool.errors import FormatError, printable
@@ -18,6 +18,23 @@ class Name:
 
     def __str__(self) -> str:
         return printable(f"{self.module}.{self.name}", 120)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Stub:
+    """An object among the settings, which is not made: its class's name, and what the pickle says about it.
+
+    The class itself, where a file stores that rather than an object, has None for its arguments. `content` is that
+    of a subclass of dict or list.
+    """
+
+    class_name: str
+    arguments: tuple[Any, ...] | None
+    state: Any = field(default=None)
+    content: dict[Any, Any] | list[Any] | None = field(default=None)
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name}>"
 
 
 class Names(Protocol):
@@ -49,9 +66,18 @@ class Names(Protocol):
 
 
 def check_key(key: Any) -> Any:
-    """A dictionary's key or a set's item. Raises FormatError for anything but text, bytes, small integers and such."""
+    """A dictionary's key or a set's item: text, bytes, small integers and such, or a stub, which is equal to itself
+    alone. Raises FormatError for anything else.
+    """
     kind = type(key)
-    if kind is str or kind is bytes or kind is bool or key is None or (kind is int and abs(key) < _MAX_KEY):
+    if (
+        kind is str
+        or kind is bytes
+        or kind is bool
+        or key is None
+        or kind is Stub
+        or (kind is int and abs(key) < _MAX_KEY)
+    ):
         return key
     if kind is tuple and len(key) <= 4 and all(type(item) in (str, int, bool) for item in key):
         for item in key:

@@ -17,9 +17,10 @@ from zootool.collect.lazy_tensor import LazyTensor
 from zootool.collect.limits import LoadLimits
 from zootool.collect.lookalikes import refused_kind
 from zootool.collect.names import join_path
+from zootool.collect.pickle_names import Stub
 from zootool.collect.safetensors import read_safetensors_lazily
 from zootool.collect.torch_legacy import read_torch_legacy
-from zootool.collect.torch_names import NeedsTorch, Stub
+from zootool.collect.torch_names import NeedsTorch
 from zootool.collect.torch_zip import read_torch_zip
 from zootool.collect.worker import read_by_torch
 from zootool.errors import BadDataError, FormatError, printable
@@ -102,7 +103,7 @@ def recognize(source: ByteSource) -> Form:
 
 def _for_file(hint: str | None, source: ByteSource) -> str | None:
     """A hint with the file's name in its commands."""
-    return hint and hint.replace("{file}", source.shown)
+    return hint and hint.replace("'{file}'", repr(source.shown))
 
 
 def walk_tensors(value: Any, path: str = "") -> Iterator[tuple[str, LazyTensor]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from zootool.architecture import DTYPE_BYTES
@@ -10,7 +10,7 @@ from zootool.collect.inert_names import is_harmless, is_inert, is_member
 from zootool.collect.lazy_tensor import check_layout
 from zootool.collect.limits import LoadLimits
 from zootool.collect.numpy_records import NUMPY_CALLS, NUMPY_NAMES, ArrayRecord, DtypeRecord
-from zootool.collect.pickle_names import Name, add_items, check_key
+from zootool.collect.pickle_names import Name, Stub, add_items, check_key
 from zootool.errors import FormatError, UntrustedError, printable
 
 
@@ -41,23 +41,6 @@ class TensorRecord:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Stub:
-    """An object among the settings, which is not made: its class's name, and what the pickle says about it.
-
-    The class itself, where a file stores that rather than an object, has None for its arguments. `content` is that
-    of a subclass of dict or list.
-    """
-
-    class_name: str
-    arguments: tuple[Any, ...] | None
-    state: Any = field(default=None)
-    content: dict[Any, Any] | list[Any] | None = field(default=None)
-
-    def __repr__(self) -> str:
-        return f"<{self.class_name}>"
 
 
 class TorchNames:
@@ -115,8 +98,10 @@ class TorchNames:
         elif type(target) not in (dict, TensorRecord) or type(state) not in (dict, tuple):
             raise UntrustedError(f"sets the state of a {type(target).__name__}", hint="don't use this file")
 
-    def persistent(self, identity: Any) -> StorageRecord:
-        """The record of a storage, which lies outside of the pickle."""
+    def persistent(self, identity: Any) -> StorageRecord | Name:
+        """The record of a storage, which lies outside of the pickle; of a class with its source, the class alone."""
+        if type(identity) is tuple and len(identity) == 4 and identity[0] == "module" and type(identity[1]) is Name:
+            return identity[1]
         if type(identity) is not tuple or len(identity) not in (5, 6) or identity[0] != "storage":
             raise UntrustedError("refers to something outside of it that is no storage", hint="don't use this file")
         kind, key, location, count = identity[1:5]
@@ -195,7 +180,9 @@ class TorchNames:
             raise FormatError(f"holds a torch.device of {printable((kind, index), 40)}")
         return kind if index is None else f"{kind}:{index}"
 
-    def _version(self, text: Any) -> Any:
+    def _text(self, text: Any) -> str:
+        if type(text) is not str:
+            raise TypeError
         return text
 
     def _object(self, kind: Any, *arguments: Any) -> Stub:
@@ -213,7 +200,8 @@ class TorchNames:
         ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
         ("torch", "Size"): _size,
         ("torch", "device"): _device,
-        ("torch.torch_version", "TorchVersion"): _version,
+        ("torch.torch_version", "TorchVersion"): _text,
+        ("torch.serialization", "_get_layout"): _text,
         ("copyreg", "_reconstructor"): _object,
         ("copy_reg", "_reconstructor"): _object,
         ("collections", "OrderedDict"): _ordered,
@@ -256,7 +244,6 @@ _REFUSED_KINDS = {
     "_init_from_local_shards": "a sharded tensor (FSDP)",
     "ScriptObject": "packed parameters, which are quantized",
     "ComplexHalfStorage": "complex numbers of 16 bits",
-    "_get_layout": "a sparse tensor",
     "QInt8Storage": "quantized numbers",
     "QUInt8Storage": "quantized numbers",
     "QInt32Storage": "quantized numbers",
@@ -267,7 +254,6 @@ _TORCH_ALONE = {
     ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"),
     ("torch._utils", "_rebuild_wrapper_subclass"),
     ("collections", "Counter"),
-    ("builtins", "bytearray"),
 }
 
 

@@ -15,9 +15,9 @@ from zootool.collect.limits import LoadLimits
 from zootool.collect.names import check_tensor_name, join_path
 from zootool.collect.numpy_records import ArrayRecord, DtypeRecord, to_array
 from zootool.collect.pickle_machine import PickleMachine
-from zootool.collect.pickle_names import Name
-from zootool.collect.torch_names import StorageRecord, Stub, TensorRecord, TorchNames
-from zootool.errors import FormatError
+from zootool.collect.pickle_names import Name, Stub
+from zootool.collect.torch_names import StorageRecord, TensorRecord, TorchNames
+from zootool.errors import FormatError, printable
 
 # What hostile pickles of this size expand to, this many times, stays below 100 MB.
 _MAX_REMEMBERED_BYTES = 1 << 15
@@ -127,6 +127,8 @@ class _Survey:
             return self._check_stub(value, path, depth)
         if type(value) is Name:
             return f"{value.module}.{value.name}" if value.module == "torch" else Stub(str(value), None)
+        if type(value) is DtypeRecord:
+            return Stub("numpy.dtype", (printable(value.name, 40),))
         if type(value) is set or type(value) is frozenset:
             # It is copied for each file.
             self._count(len(value))
@@ -174,4 +176,4 @@ def _copy(value: Any, tensors: list[LazyTensor], stubs: dict[int, Stub]) -> Any:
 
 
 _PLAIN = (str, int, float, bool, bytes, type(None))
-_SHOWN = {StorageRecord: "bare storage", DtypeRecord: "numpy dtype"}
+_SHOWN = {StorageRecord: "bare storage"}

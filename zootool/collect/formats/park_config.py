@@ -5,7 +5,7 @@ The classes aren't installed and never made: a `Stub` holds what was pickled abo
 
 from typing import Any
 
-from zootool.collect.torch_names import Stub
+from zootool.collect.pickle_names import Stub
 from zootool.errors import FormatError, printable
 from zootool.nets.cnn_architecture import CnnConfig
 
