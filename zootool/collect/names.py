@@ -6,7 +6,7 @@ from zootool.collect.limits import LoadLimits
 from zootool.errors import FormatError, UntrustedError, printable
 
 _MAX_MEMBER_CHARS = 1_000
-_MAX_PATH_CHARS = 10_000
+_MAX_PATH_CHARS = 1_000
 
 
 def check_tensor_name(name: str, limits: LoadLimits) -> None:
@@ -33,7 +33,7 @@ def check_member_name(name: str) -> None:
 
 def _problem(name: str, max_chars: int) -> str | None:
     if len(name) > max_chars:
-        return f"has {len(name)} characters, at most {max_chars} are read"
+        return f"has more than {max_chars} characters"
     if not name.isprintable():
         return "has control characters"
     if name.startswith(("/", "\\")) or (":" in name and re.match(r"[A-Za-z]:[/\\]", name)):

@@ -170,7 +170,7 @@ def names() -> Iterator[Case]:
         "a line break": ("x\r\nFINISHED", "control characters"),
         "text that runs backwards": ("x\u202egnp.exe", "control characters"),
         "a zero byte": ("x\0y", "control characters"),
-        "10,000 characters": ("x" * 10_000, "characters, at most 256"),
+        "10,000 characters": ("x" * 10_000, "more than 256 characters"),
     }
     for shown, (name, match) in harmful.items():
         yield Case(f"a tensor's name: {shown}", torch_zip(pickled(entries((name, FINE))), FOUR), match)
