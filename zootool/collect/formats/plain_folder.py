@@ -30,6 +30,8 @@ TITLE = "A folder of checkpoints, or a single one"
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
 
+_MAX_SCALARS = 1_000
+
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
@@ -84,7 +86,14 @@ class _Headers:
         found = found_in(loaded, self._weights)
         if found.choice is not None and found.choice not in self.notes:
             self.notes.append(found.choice)
-        self.scalars.append(_scalars(loaded.value) | _scalars(found.others))
+        scalars = _scalars(loaded.value) | _scalars(found.others)
+        if len(scalars) > _MAX_SCALARS:
+            raise FormatError(
+                f"{loaded.shown} holds {len(scalars)} numbers and texts beside its weights, "
+                f"at most {_MAX_SCALARS} become columns",
+                hint="save the state_dict alone",
+            )
+        self.scalars.append(scalars)
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
             self._known[signature] = len(self.architectures)
