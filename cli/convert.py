@@ -14,6 +14,7 @@ from cli.reading import (
     SplitSeedOption,
     SplitsOption,
     StepsOption,
+    WeightsOption,
     read_options,
 )
 
@@ -40,6 +41,7 @@ def convert(
     architecture: ArchitectureOption = None,
     clean: CleanOption = False,
     split_seed: SplitSeedOption = 0,
+    weights: WeightsOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and check; never changes a byte.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,7 +55,7 @@ def convert(
     from zootool.store import WriteOptions
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
-    reading = read_options(steps, splits, labels, architecture, clean, split_seed)
+    reading = read_options(steps, splits, labels, architecture, clean, split_seed, weights)
     if append and (name or with_images):
         raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")
     with progress_bars() as report:

@@ -18,6 +18,10 @@ ArchitectureOption = Annotated[
 CleanOption = Annotated[bool, typer.Option("--clean", help="Without the known slips of a published protocol.")]
 SplitSeedOption = Annotated[int, typer.Option(min=0, help="Of splits that the source leaves open.")]
 
+WeightsOption = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Where each file keeps its weights, such as ema or models.generator.")
+]
+
 
 def read_options(
     steps: str | None,
@@ -26,6 +30,7 @@ def read_options(
     architecture: Path | None,
     clean: bool,
     split_seed: int,
+    weights: str | None = None,
 ) -> "ReadOptions":
     """The options as readers take them. Raises UsageError and MissingError."""
     from zootool.collect.formats.options import ReadOptions
@@ -38,4 +43,4 @@ def read_options(
         wanted = tuple(int(step) for step in steps.split(",")) if steps else ()
     except ValueError as error:
         raise UsageError(f"can't read --steps {printable(steps, 60)}", hint="write it like --steps 20,40,86") from error
-    return ReadOptions(wanted, splits, labels, architecture, clean, split_seed)
+    return ReadOptions(wanted, splits, labels, architecture, clean, split_seed, weights)

@@ -15,6 +15,7 @@ from cli.reading import (
     SplitSeedOption,
     SplitsOption,
     StepsOption,
+    WeightsOption,
     read_options,
 )
 
@@ -33,6 +34,7 @@ def show(
     architecture: ArchitectureOption = None,
     clean: CleanOption = False,
     split_seed: SplitSeedOption = 0,
+    weights: WeightsOption = None,
     sample: Annotated[int, typer.Option(min=1, help="How many networks are read, to find problems.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,7 +43,7 @@ def show(
     Example: zoo show siren_mnist_wts
     """
     from zootool.build.units import is_unit_folder
-    from zootool.collect.formats import reader_for
+    from zootool.collect.formats import read_source
     from zootool.collect.preview import preview
     from zootool.errors import UsageError
     from zootool.store.schema import MANIFEST_JSON
@@ -52,8 +54,8 @@ def show(
         raise UsageError(
             f"{source} is a folder that `zoo build` wrote", hint=f"zoo build siren --status --out {source}"
         )
-    options = read_options(steps, splits, labels, architecture, clean, split_seed)
-    found = preview(reader_for(source, format).read(source, options), sample)
+    options = read_options(steps, splits, labels, architecture, clean, split_seed, weights)
+    found = preview(read_source(source, format, options), sample)
     if as_json:
         print_json({"source": str(source), **asdict(found)})
     else:

@@ -62,14 +62,14 @@ def append(
 def open_source(source: Path, name: str, format: str | None = None, reading: ReadOptions | None = None) -> BlockSource:
     """The networks at `source`. Raises UsageError for an unknown format, MissingError, and BadDataError's children."""
     from zootool.build.units import is_unit_folder
-    from zootool.collect.formats import reader_for
+    from zootool.collect.formats import read_source
     from zootool.store.collection_source import CollectionSource
     from zootool.store.unit_source import UnitSource
 
     if format is None and is_unit_folder(source):
         return UnitSource(source, name)
     reading = reading or ReadOptions()
-    return CollectionSource(reader_for(source, format).read(source, reading), name)
+    return CollectionSource(read_source(source, format, reading), name)
 
 
 def images_of(blocks: BlockSource) -> ImagesByKey:

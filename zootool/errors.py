@@ -14,7 +14,7 @@ Anything else that escapes is a bug of ours (exit 1). Only `cli` catches these a
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ZooError(Exception):
@@ -79,13 +79,70 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     return "choose from " + ", ".join(choices)
 
 
-def printable(text: object, limit: int = 200) -> str:
-    """`text` with control characters escaped and its length bounded, safe to show on a terminal.
+def printable(value: object, limit: int = 200) -> str:
+    """`value` with control characters escaped and its length bounded, safe to show on a terminal.
 
-    Names and labels come from files that nobody has checked; an escape sequence in one could rewrite the screen.
+    Names and labels come from files that nobody has checked: an escape sequence in one could rewrite the screen, and
+    a small file can hold what is endless once it is written out. Hence no more is written out than is shown.
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    text = value if isinstance(value, str) else _Spelling(limit).spell(value)
+    head = text[: limit + 1]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in head)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+class _Spelling:
+    """Writes a value out, up to a budget of characters and a depth, as `str` would."""
+
+    _MAX_DEPTH = 8
+    _BRACKETS: ClassVar[dict[type, tuple[str, str]]] = {
+        tuple: ("(", ")"), list: ("[", "]"), set: ("{", "}"), frozenset: ("{", "}"), dict: ("{", "}"),
+    }  # fmt: skip
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit + 1
+
+    def spell(self, value: object) -> str:
+        if isinstance(value, BaseException) and len(value.args) == 1:
+            # A KeyError, for one, writes out whatever it was given.
+            return self._inside(value.args[0], 0) if type(value.args[0]) in self._BRACKETS else self._whole(value)
+        return self._inside(value, 0) if type(value) in (*self._BRACKETS, int, bytes, bytearray) else self._whole(value)
+
+    def _inside(self, value: Any, depth: int) -> str:
+        kind = type(value)
+        if kind in self._BRACKETS:
+            text = self._group(value, depth)
+        elif kind is str or kind is bytes or kind is bytearray:
+            text = repr(value[: max(self._left, 0)])
+        elif kind is int and value.bit_length() > 256:
+            # Python refuses to write out more than some thousand digits.
+            text = f"an integer of {value.bit_length()} bits"
+        else:
+            return self._whole(value)
+        if kind not in self._BRACKETS:
+            self._left -= len(text)
+        return text
+
+    def _group(self, value: Any, depth: int) -> str:
+        first, last = self._BRACKETS[type(value)]
+        parts: list[str] = []
+        for item in value:
+            self._left -= 2
+            if self._left <= 0 or depth == self._MAX_DEPTH:
+                parts.append("...")
+                break
+            part = self._inside(item, depth + 1)
+            parts.append(f"{part}: {self._inside(value[item], depth + 1)}" if type(value) is dict else part)
+        return first + ", ".join(parts) + ("," if len(parts) == 1 and first == "(" else "") + last
+
+    def _whole(self, value: object) -> str:
+        try:
+            text = str(value)
+        # Whatever holds too much to be written out has a class with a name.
+        except (RecursionError, MemoryError, ValueError, UnicodeError):
+            text = f"a {type(value).__name__}"
+        self._left -= len(text)
+        return text
 
 
 def _rebuild(kind: type[ZooError], message: str, hint: str | None) -> ZooError:

@@ -7,7 +7,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cli.main import app
+from zootool import open_zoo
 
+CASES = Path(__file__).parents[1] / "cases"
 RUNNER = CliRunner()
 
 
@@ -95,3 +97,49 @@ def test_collect_lists_what_it_knows_and_plans(tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(text)["to_fetch"] == ["cnn-wild-park/cnn_wild_park.zip"]
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_chosen_by_a_key_where_several_are_meant(tmp_path: Path) -> None:
+    first, second = (nn.Linear(2, size).state_dict() for size in (3, 5))
+    torch.save({"nets": {"generator": first, "discriminator": second}}, tmp_path / "gan.pth")
+    code, text = zoo("show", tmp_path / "gan.pth")
+    assert code == 3
+    assert "2 state_dicts (nets.generator, nets.discriminator)" in text
+    assert "--weights nets.generator" in text
+    code, text = zoo("convert", tmp_path / "gan.pth", tmp_path / "d.zoo", "--weights", "nets.discriminator")
+    assert code == 0
+    found = open_zoo(tmp_path / "d.zoo").state_dict(0)
+    assert all(torch.equal(found[key], second[key]) for key in second)
+    code, text = zoo("show", tmp_path / "gan.pth", "--weights", "nets.generater")
+    assert code == 3
+    assert "nothing under 'nets.generater': nets.generator, nets.discriminator" in text
+
+
+def test_what_was_passed_over_is_noted(tmp_path: Path) -> None:
+    state, average = nn.Linear(2, 3).state_dict(), nn.Linear(2, 3).state_dict()
+    torch.save({"net": state, "ema": average}, tmp_path / "a.pth")
+    for command in (("show", tmp_path / "a.pth"), ("convert", tmp_path / "a.pth", tmp_path / "x.zoo")):
+        code, text = zoo(*command)
+        assert code == 0
+        assert "the weights are those of net; passed over: ema" in " ".join(text.split())
+    assert torch.equal(open_zoo(tmp_path / "x.zoo").state_dict(0)["weight"], state["weight"])
+    code, _ = zoo("convert", tmp_path / "a.pth", tmp_path / "y.zoo", "--weights", "ema")
+    assert code == 0
+    assert torch.equal(open_zoo(tmp_path / "y.zoo").state_dict(0)["weight"], average["weight"])
+
+
+def test_weights_are_asked_of_plain_folders_alone(nets: Path) -> None:
+    code, text = zoo("show", nets, "--format", "nfn-siren", "--weights", "ema")
+    assert code == 2
+    assert "--weights is for plain folders" in text
+
+
+@pytest.mark.parametrize("path", sorted((CASES / "weights_not_found").glob("*/*")), ids=lambda path: path.parent.name)
+def test_weights_are_found_beside_other_tensors_and_under_any_key(path: Path, tmp_path: Path) -> None:
+    code, text = zoo("convert", path, tmp_path / "x.zoo")
+    assert code == 0, text
+    value = torch.load(path, weights_only=True)
+    wanted = next(item for item in value.values() if isinstance(item, dict) and any("weight" in key for key in item))
+    found = open_zoo(tmp_path / "x.zoo").state_dict(0)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)

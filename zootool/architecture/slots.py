@@ -30,6 +30,8 @@ ARRAYS: tuple[ArrayName, ...] = ("edges", "nodes", "extras", "exact")
 DTYPE_BYTES: dict[str, int] = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
+    "uint64": 8, "uint32": 4, "uint16": 2, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
 }  # fmt: skip
 
 WIDENED_DTYPES = ("float32", "float16", "bfloat16")
@@ -94,6 +96,8 @@ class ParameterSlot:
             raise ValueError("numbers in exact are not rounded")
         if self.array != "exact" and not self.rounded and self.dtype not in WIDENED_DTYPES:
             raise ValueError(f"{self.array} can't hold {self.dtype} without loss")
+        if self.rounded and self.dtype.startswith("complex"):
+            raise ValueError(f"{self.dtype} can't be rounded to float32")
         if self.order is not None and sorted(self.order) != list(range(len(self.shape))):
             raise ValueError(f"order {printable(self.order, 60)} is no permutation of its {len(self.shape)} axes")
 

@@ -11,6 +11,7 @@ from typing import IO, Protocol, runtime_checkable
 from zootool.errors import FormatError, IntegrityError, MissingError, printable
 
 _SMALL_BYTES = 8 << 20
+_LARGE_BYTES = 256 << 20
 
 
 @runtime_checkable
@@ -40,7 +41,10 @@ class MemorySource:
 
 
 class FileSource:
-    """A file, opened for each read, that has to stay as it was at first. Raises MissingError and FormatError."""
+    """A file, opened for each read, that has to stay as it was at first. Raises MissingError and FormatError.
+
+    What is larger than the memory that is free isn't read: MissingError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.shown = printable(path)
@@ -52,6 +56,7 @@ class FileSource:
     def read(self, start: int, size: int) -> memoryview:
         """Exactly `size` bytes from byte `start` on. Raises IntegrityError where the file isn't the same any more."""
         _check_span(self, start, size)
+        check_memory(size, self.shown)
         try:
             with self._path.open("rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
@@ -78,6 +83,30 @@ class Window:
         """Exactly `size` bytes from byte `start` on."""
         _check_span(self, start, size)
         return self._source.read(self._start + start, size)
+
+
+def check_memory(num_bytes: int, shown: str) -> None:
+    """Raise MissingError where `num_bytes` are more than the memory that is free, before any is taken.
+
+    A file may claim what it doesn't hold: one of 60 GB takes no place on a disk where it was never written.
+    """
+    if num_bytes < _LARGE_BYTES:
+        return
+    free = _free_bytes()
+    if free is not None and num_bytes > free:
+        raise MissingError(
+            f"{shown} needs {num_bytes / 1e9:.1f} GB of memory at once, {free / 1e9:.1f} GB are free",
+            hint="read it where there is more memory, or give smaller files",
+        )
+
+
+def _free_bytes() -> int | None:
+    """What can be taken without swapping, None where the system doesn't say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
 
 
 def open_source(source: Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource, max_bytes: int) -> ByteSource:

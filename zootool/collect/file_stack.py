@@ -1,11 +1,13 @@
 """State_dicts of many files as stacked arrays, each checked against the one architecture that they are to have."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from zootool.architecture import Architecture
+from zootool.architecture import DTYPE_BYTES, Architecture
+from zootool.collect.byte_source import check_memory
 from zootool.collect.lazy_tensor import NUMPY_DTYPES, LazyTensor
 from zootool.collect.safe_load import Loaded, Source, load_checkpoint
 from zootool.collect.state_dicts import StateDict, find_state_dict
@@ -14,18 +16,19 @@ from zootool.errors import BadDataError, FormatError, printable
 Tensors = Mapping[str, LazyTensor]
 
 
-def state_dict_of(source: Source) -> Tensors:
-    """The tensors of the state_dict in a file, by key."""
-    return found_in(load_checkpoint(source)).tensors
+def state_dict_of(source: Source, weights: str | None = None) -> Tensors:
+    """The tensors of the state_dict in a file, by key; `weights` says where it is."""
+    return found_in(load_checkpoint(source), weights).tensors
 
 
-def found_in(loaded: Loaded, wrapper: str | None = None) -> StateDict:
-    """The state_dict in a loaded file, itself or what `wrapper` holds; errors name the file."""
+def found_in(loaded: Loaded, weights: str | None = None) -> StateDict:
+    """The state_dict in a loaded file, or in what `weights` leads to; errors name the file."""
     try:
-        return find_state_dict(loaded.value, wrapper=wrapper)
+        return find_state_dict(loaded.value, weights=weights, shown=loaded.shown)
     except BadDataError as error:
-        problem = error.message.removeprefix("the checkpoint ")
-        raise type(error)(f"{loaded.shown} {problem}", hint=error.hint) from error
+        raise type(error)(
+            error.message, hint=error.hint and error.hint.replace("'{file}'", repr(loaded.shown))
+        ) from error
 
 
 def stack_networks(
@@ -41,6 +44,9 @@ def stack_networks(
     shapes or dtypes are others.
     """
     wanted = {slot.key: (slot.shape, slot.dtype) for slot in architecture.slots}
+    total = len(sources) * sum(prod(shape) * DTYPE_BYTES[dtype] for shape, dtype in wanted.values())
+    # Stacked, and then laid out for the store.
+    check_memory(2 * total, printable(names[0] if names else sources[0], 200))
     stacked = {key: np.empty((len(sources), *shape), NUMPY_DTYPES[dtype]) for key, (shape, dtype) in wanted.items()}
     for place, source in enumerate(sources):
         tensors = read(source)

@@ -41,7 +41,7 @@ class Storage:
 
 @dataclass(slots=True, eq=False)
 class LazyTensor:
-    """A dense, real tensor in a file. Strides and offset count elements of the storage, as torch's do.
+    """A dense tensor in a file. Strides and offset count elements of the storage, as torch's do.
 
     What it describes has been checked against the bytes that the file has.
     """
@@ -64,7 +64,7 @@ class LazyTensor:
         return id(self.storage), self.dtype, self.shape, self.strides, self.offset
 
     def read(self) -> np.ndarray:
-        """The values: read-only, C-contiguous, aligned, little-endian. bfloat16 comes as the uint16 of its bytes.
+        """The values: read-only, C-contiguous, aligned, little-endian, in a dtype of `NUMPY_DTYPES`.
 
         It may view the memory that the file was read into. Raises IntegrityError for bytes that were damaged.
         """
@@ -79,10 +79,9 @@ class LazyTensor:
         return array
 
 
-NUMPY_DTYPES = {
-    name: np.dtype("<u2") if name == "bfloat16" else np.dtype(name).newbyteorder("<") for name in DTYPE_BYTES
-}
-"""The numpy dtype that holds the bytes of each dtype of a checkpoint."""
+_LACKING = {name: np.dtype(f"<u{size}") for name, size in DTYPE_BYTES.items() if name.startswith(("bfloat", "float8"))}
+NUMPY_DTYPES = {name: _LACKING.get(name) or np.dtype(name).newbyteorder("<") for name in DTYPE_BYTES}
+"""The numpy dtype that holds the bytes of each dtype of a checkpoint: unsigned integers where numpy lacks it."""
 
 
 def extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
@@ -96,13 +95,13 @@ def check_layout(
     dtype: str, shape: object, strides: object, offset: object, storage_bytes: int, limits: LoadLimits
 ) -> None:
     """Raise FormatError unless the tensor lies in its storage and is no larger than that."""
-    if not _are_counts(shape) or not _are_counts(strides) or not _are_counts((offset,)):
+    if not _are_counts(shape, limits) or not _are_counts(strides, limits) or not _are_counts((offset,), limits):
         raise FormatError(f"has the shape {printable(shape, 60)}, strides {printable(strides, 60)} or offset")
     assert isinstance(shape, tuple)
     assert isinstance(strides, tuple)
     assert isinstance(offset, int)
-    if len(shape) != len(strides) or len(shape) > limits.max_dims:
-        raise FormatError(f"has {len(shape)} axes and {len(strides)} strides, at most {limits.max_dims} are read")
+    if len(shape) != len(strides):
+        raise FormatError(f"has {len(shape)} axes and {len(strides)} strides")
     # Numpy and torch multiply the sizes even where one of them is 0.
     if prod(max(size, 1) for size in shape) > _MAX_COUNT:
         raise FormatError(f"has the shape {printable(shape, 60)}, which no file can hold")
@@ -114,5 +113,9 @@ def check_layout(
         raise FormatError(f"has {prod(shape) * itemsize} bytes in a storage of {storage_bytes} bytes: it repeats them")
 
 
-def _are_counts(values: object) -> bool:
-    return isinstance(values, tuple) and all(type(value) is int and 0 <= value < _MAX_COUNT for value in values)
+def _are_counts(values: object, limits: LoadLimits) -> bool:
+    if not isinstance(values, tuple):
+        return False
+    if len(values) > limits.max_dims:
+        raise FormatError(f"has {len(values)} axes, at most {limits.max_dims} are read")
+    return all(type(value) is int and 0 <= value < _MAX_COUNT for value in values)

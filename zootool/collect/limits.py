@@ -16,6 +16,8 @@ class LoadLimits:
     max_header_bytes: int = 4 << 20
     """Of a safetensors file."""
     max_opcodes: int = 1_000_000
+    max_made_bytes: int = 64 << 20
+    """Of what the calls in a pickle make, beyond the pickle's own bytes."""
     max_objects: int = 250_000
     max_depth: int = 64
     max_tensors: int = 50_000

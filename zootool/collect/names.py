@@ -6,6 +6,7 @@ from zootool.collect.limits import LoadLimits
 from zootool.errors import FormatError, UntrustedError, printable
 
 _MAX_MEMBER_CHARS = 1_000
+_MAX_PATH_CHARS = 1_000
 
 
 def check_tensor_name(name: str, limits: LoadLimits) -> None:
@@ -13,6 +14,12 @@ def check_tensor_name(name: str, limits: LoadLimits) -> None:
     problem = _problem(name, limits.max_name_chars)
     if problem:
         raise FormatError(f"names a tensor {printable(name, 80)!r}, which {problem}")
+
+
+def join_path(path: str, key: object) -> str:
+    """The path of what stands under a key, such as `model/fc.weight`; longer than any tensor's name it is cut."""
+    shown = (key if type(key) is str else printable(key, _MAX_PATH_CHARS))[:_MAX_PATH_CHARS]
+    return f"{path[:_MAX_PATH_CHARS]}/{shown}" if path else shown
 
 
 def check_member_name(name: str) -> None:
@@ -26,7 +33,7 @@ def check_member_name(name: str) -> None:
 
 def _problem(name: str, max_chars: int) -> str | None:
     if len(name) > max_chars:
-        return f"has {len(name)} characters, at most {max_chars} are read"
+        return f"has more than {max_chars} characters"
     if not name.isprintable():
         return "has control characters"
     if name.startswith(("/", "\\")) or (":" in name and re.match(r"[A-Za-z]:[/\\]", name)):

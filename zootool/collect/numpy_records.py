@@ -9,10 +9,11 @@ import numpy as np
 from zootool.errors import FormatError, UntrustedError, printable
 
 _NUMERIC = frozenset({"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
+_MAX_DIMS = 32
 _CORES = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class DtypeRecord:
     """What a pickle says about a number type: its name, and in `state` its byte order."""
 
@@ -20,7 +21,7 @@ class DtypeRecord:
     state: Any = field(default=None)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ArrayRecord:
     """What a pickle says about an array; `state` is version, shape, dtype, order and bytes."""
 
@@ -33,7 +34,8 @@ def to_array(record: ArrayRecord) -> np.ndarray:
         raise FormatError("holds an incomplete numpy array")
     _, shape, kind, is_fortran, content = record.state
     dtype = _dtype(kind)
-    if type(content) is not bytes or type(shape) is not tuple or any(type(n) is not int or n < 0 for n in shape):
+    are_sizes = type(shape) is tuple and len(shape) <= _MAX_DIMS and all(type(n) is int and n >= 0 for n in shape)
+    if type(content) is not bytes or not are_sizes:
         raise FormatError(f"holds a numpy array of the shape {printable(shape, 60)}")
     if math.prod(max(n, 1) for n in shape) > 1 << 48 or math.prod(shape) * dtype.itemsize != len(content):
         raise FormatError(f"holds a numpy array of {printable(shape, 60)} {dtype} with {len(content)} bytes")
@@ -72,9 +74,7 @@ def _new_dtype(name: Any, *_: Any) -> DtypeRecord:
 def _latin1(text: Any, encoding: Any = None) -> bytes:
     """How protocol 2 writes bytes."""
     if type(text) is not str or encoding != "latin1":
-        raise UntrustedError(
-            f"asks for _codecs.encode with {printable(repr(encoding), 40)}", hint="don't use this file"
-        )
+        raise UntrustedError(f"asks for _codecs.encode with {printable(encoding, 40)!r}", hint="don't use this file")
     return text.encode("latin1")
 
 

@@ -15,6 +15,9 @@ from zootool.errors import FormatError, UntrustedError, printable
 
 _MAX_LONG_BYTES = 64
 _MAX_NAME_CHARS = 200
+# What an item of a list, a set or a dict takes, and an empty set.
+_ITEM_BYTES = 64
+_SET_BYTES = 216
 
 
 class PickleMachine:
@@ -28,6 +31,7 @@ class PickleMachine:
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._bytes_left = limits.max_made_bytes
         self._value: Any = None
         self._is_done = False
 
@@ -47,7 +51,20 @@ class PickleMachine:
         except (IndexError, KeyError, ValueError, TypeError, OverflowError, struct.error, AttributeError) as error:
             reason = printable(f"{type(error).__name__} at byte {self.position}")
             raise FormatError(f"holds no readable pickle ({reason})", hint="get the file again") from error
-        raise FormatError(f"holds a pickle of more than {self._limits.max_opcodes} opcodes")
+        raise FormatError(
+            f"holds a pickle of more than {self._limits.max_opcodes} opcodes in {len(self._content)} bytes",
+            hint="save the state_dict alone",
+        )
+
+    def _charge(self, num_bytes: int) -> None:
+        """Count what is made beyond the pickle's own bytes: a call can copy its arguments over and over."""
+        self._bytes_left -= num_bytes
+        if self._bytes_left < 0:
+            raise FormatError(
+                f"holds a pickle that makes more than {self._limits.max_made_bytes} bytes of objects "
+                f"out of {len(self._content)}",
+                hint="save the state_dict alone",
+            )
 
     def _take(self, size: int) -> bytes:
         end = self.position + size
@@ -108,15 +125,14 @@ class PickleMachine:
 
     def _list_of(self, items: list[Any]) -> None:
         target = self._stack[-1]
-        if type(target) is not list:
-            raise TypeError
-        target.extend(items)
+        (target if type(target) is list else self._names.content_of(target, list)).extend(items)
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
-        if type(target) is not dict or len(items) % 2:
+        if len(items) % 2:
             raise TypeError
-        add_items(target, items[::2], items[1::2])
+        found = target if type(target) is dict else self._names.content_of(target, dict)
+        add_items(found, items[::2], items[1::2])
 
     def _add(self, items: list[Any]) -> None:
         target = self._stack[-1]
@@ -146,18 +162,35 @@ class PickleMachine:
         self._stack.append(named)
 
     def _call(self) -> None:
+        self._apply(self._names.call)
+
+    def _make(self) -> None:
+        self._apply(self._names.make)
+
+    def _make_with_keywords(self) -> None:
+        keywords = self._stack.pop()
+        if type(keywords) is not dict or keywords:
+            raise UntrustedError("holds a pickle that makes an object by keywords")
+        self._make()
+
+    def _apply(self, act: Callable[[Name, tuple[Any, ...]], Any]) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if type(function) is not Name:
             raise UntrustedError(f"holds a pickle that calls a {type(function).__name__}, which is no listed name")
         if type(arguments) is not tuple:
             raise TypeError
-        self._stack.append(self._names.call(function, arguments))
+        self._charge(_ITEM_BYTES * len(arguments))
+        self._charge(sum(map(_num_bytes, arguments)))
+        self._stack.append(act(function, arguments))
 
-    def _call_with_keywords(self) -> None:
-        keywords = self._stack.pop()
-        if keywords != {}:
-            raise UntrustedError("holds a pickle that makes an object by keywords")
-        self._call()
+    def _push_set(self) -> None:
+        self._charge(_SET_BYTES)
+        self._stack.append(set())
+
+    def _push_frozenset(self) -> None:
+        items = self._pop_mark()
+        self._charge(_SET_BYTES + _ITEM_BYTES * len(items))
+        self._stack.append(frozenset(check_key(item) for item in items))
 
     def _build(self) -> None:
         state = self._stack.pop()
@@ -228,9 +261,9 @@ _OPERATIONS: dict[int, Callable[[PickleMachine], None]] = {
     ord("d"): lambda m: _push_items(m, _dict_of),
     ord("s"): lambda m: m._set_items([m._stack.pop(-2), m._stack.pop()]),
     ord("u"): lambda m: m._set_items(m._pop_mark()),
-    0x8F: lambda m: m._stack.append(set()),
+    0x8F: PickleMachine._push_set,
     0x90: lambda m: m._add(m._pop_mark()),
-    0x91: lambda m: _push_items(m, _frozenset_of),
+    0x91: PickleMachine._push_frozenset,
     ord("h"): lambda m: m._stack.append(m._memo[m._number(_U8)]),
     ord("j"): lambda m: m._stack.append(m._memo[m._number(_U32)]),
     ord("q"): lambda m: m._memoize(m._number(_U8)),
@@ -239,9 +272,8 @@ _OPERATIONS: dict[int, Callable[[PickleMachine], None]] = {
     ord("c"): PickleMachine._global,
     0x93: PickleMachine._stack_global,
     ord("R"): PickleMachine._call,
-    # A listed class is called or made in the same way.
-    0x81: PickleMachine._call,
-    0x92: PickleMachine._call_with_keywords,
+    0x81: PickleMachine._make,
+    0x92: PickleMachine._make_with_keywords,
     ord("b"): PickleMachine._build,
     ord("Q"): PickleMachine._persistent,
 }
@@ -263,5 +295,9 @@ def _dict_of(items: list[Any]) -> dict[Any, Any]:
     return made
 
 
-def _frozenset_of(items: list[Any]) -> frozenset[Any]:
-    return frozenset(check_key(item) for item in items)
+def _num_bytes(value: Any) -> int:
+    """About what a copy of a value takes, without what is in it."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value)
+    return _ITEM_BYTES * len(value) if kind in (tuple, list, dict, set, frozenset) else 0

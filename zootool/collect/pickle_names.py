@@ -1,6 +1,6 @@
 """What a pickle may name, and what it may use as a key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from zootool.errors import FormatError, printable
@@ -20,6 +20,23 @@ class Name:
         return printable(f"{self.module}.{self.name}", 120)
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class Stub:
+    """An object among the settings, which is not made: its class's name, and what the pickle says about it.
+
+    The class itself, where a file stores that rather than an object, has None for its arguments. `content` is that
+    of a subclass of dict or list.
+    """
+
+    class_name: str
+    arguments: tuple[Any, ...] | None
+    state: Any = field(default=None)
+    content: dict[Any, Any] | list[Any] | None = field(default=None)
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name}>"
+
+
 class Names(Protocol):
     """What the names in a pickle stand for."""
 
@@ -29,6 +46,14 @@ class Names(Protocol):
 
     def call(self, name: Name, arguments: tuple[Any, ...]) -> Any:
         """The value of a call, which is never one of the function named."""
+        ...
+
+    def make(self, name: Name, arguments: tuple[Any, ...]) -> Any:
+        """What stands for an object of a class, of which no object is made."""
+        ...
+
+    def content_of(self, target: Any, kind: type) -> Any:
+        """The dict or list in which a subclass of that keeps its items. Raises TypeError for anything else."""
         ...
 
     def set_state(self, target: Any, state: Any) -> None:
@@ -41,9 +66,18 @@ class Names(Protocol):
 
 
 def check_key(key: Any) -> Any:
-    """A dictionary's key or a set's item. Raises FormatError for anything but text, bytes, small integers and such."""
+    """A dictionary's key or a set's item: text, bytes, small integers and such, or a stub, which is equal to itself
+    alone. Raises FormatError for anything else.
+    """
     kind = type(key)
-    if kind is str or kind is bytes or kind is bool or key is None or (kind is int and abs(key) < _MAX_KEY):
+    if (
+        kind is str
+        or kind is bytes
+        or kind is bool
+        or key is None
+        or kind is Stub
+        or (kind is int and abs(key) < _MAX_KEY)
+    ):
         return key
     if kind is tuple and len(key) <= 4 and all(type(item) in (str, int, bool) for item in key):
         for item in key:

@@ -6,6 +6,7 @@ for the few files that these can't read (views of storages in the oldest ones, a
 process of its own with limits. Nothing ever falls back to an unsafe load, and there is no option that asks for one.
 """
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import IO, Any, Literal
 from zootool.collect.byte_source import ByteSource, open_source
 from zootool.collect.lazy_tensor import LazyTensor
 from zootool.collect.limits import LoadLimits
+from zootool.collect.lookalikes import refused_kind
+from zootool.collect.names import join_path
+from zootool.collect.pickle_names import Stub
 from zootool.collect.safetensors import read_safetensors_lazily
 from zootool.collect.torch_legacy import read_torch_legacy
-from zootool.collect.torch_names import NeedsTorch, Stub
+from zootool.collect.torch_names import NeedsTorch
 from zootool.collect.torch_zip import read_torch_zip
 from zootool.collect.worker import read_by_torch
 from zootool.errors import BadDataError, FormatError, printable
@@ -54,40 +58,52 @@ class Loaded:
         return {path: earlier for path, earlier in pairs if path != earlier}
 
 
-def load_checkpoint(source: Source, *, limits: LoadLimits | None = None, stubs: frozenset[str] = frozenset()) -> Loaded:
+def load_checkpoint(source: Source, *, limits: LoadLimits | None = None) -> Loaded:
     """Read a checkpoint's structure; the tensors' values are read when they are asked for.
 
-    `source` is a path, the bytes themselves, an open file or a member of an archive. `stubs` are the exact names of
-    classes ("omegaconf.dictconfig.DictConfig") that may stand in the file and become inert `Stub`s.
+    `source` is a path, the bytes themselves, an open file or a member of an archive. Objects of other classes among
+    the settings become inert `Stub`s.
 
     Raises FormatError for what is no checkpoint or damaged, UntrustedError for one that asks for anything beyond
-    weights and plain values, IntegrityError for bytes that don't match their checksum, MissingError for no file.
+    weights and settings, IntegrityError for bytes that don't match their checksum, MissingError for no file.
     """
     limits = limits or LoadLimits()
     opened = open_source(source, limits.max_file_bytes)
     try:
         form = recognize(opened)
-        return Loaded(_read(opened, form, stubs, limits), form, opened.shown)
+        return Loaded(_read(opened, form, limits), form, opened.shown)
     except BadDataError as error:
         if error.message.startswith(opened.shown):
             raise
-        raise type(error)(f"{opened.shown} {error.message}", hint=error.hint) from error
+        raise type(error)(
+            f"{opened.shown} {_for_file(error.message, opened)}", hint=_for_file(error.hint, opened)
+        ) from error
+    # What a file can do to any parser: too deep, too large, out of range, no text.
+    except (RecursionError, MemoryError, ArithmeticError, LookupError, ValueError, struct.error) as error:
+        raise FormatError(
+            f"{opened.shown} can't be read: it is damaged, or deeper or larger than a checkpoint "
+            f"({type(error).__name__})",
+            hint="get the file again, or save the state_dict alone",
+        ) from error
 
 
 def recognize(source: ByteSource) -> Form:
-    """Which format the content is in. Raises FormatError, which names what it looks like instead."""
+    """Which format the content is in. Raises FormatError, which names what it looks like instead and the way out."""
     head = bytes(source.read(0, min(source.size, 512)))
+    # First, since the length of a safetensors header may begin with any byte, that of a pickle or a zip file among
+    # them. No pickle and no zip file has a brace at that place behind a length of less than the file's.
+    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= source.size - 8:
+        return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         return "torch zip"
     if head.startswith(b"\x80"):
         return "torch legacy"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= source.size:
-        return "safetensors"
-    for magic, name in _LOOKALIKES.items():
-        if head.startswith(magic):
-            raise FormatError(f"is {name}, not a checkpoint", hint="wanted: a torch file or safetensors")
-    kind = "a tar archive" if head[257:262] == b"ustar" else "in no format that zootool knows"
-    raise FormatError(f"is {kind}", hint="wanted: a torch file or safetensors")
+    raise refused_kind(head, source.size)
+
+
+def _for_file(hint: str | None, source: ByteSource) -> str | None:
+    """A hint with the file's name in its commands."""
+    return hint and hint.replace("'{file}'", repr(source.shown))
 
 
 def walk_tensors(value: Any, path: str = "") -> Iterator[tuple[str, LazyTensor]]:
@@ -96,34 +112,20 @@ def walk_tensors(value: Any, path: str = "") -> Iterator[tuple[str, LazyTensor]]
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from walk_tensors(item, f"{path}/{key}" if path else str(key))
+            yield from walk_tensors(item, join_path(path, key))
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from walk_tensors(item, f"{path}/{i}" if path else str(i))
+            yield from walk_tensors(item, join_path(path, i))
 
 
-def _read(source: ByteSource, form: Form, stubs: frozenset[str], limits: LoadLimits) -> Any:
+def _read(source: ByteSource, form: Form, limits: LoadLimits) -> Any:
     if form == "safetensors":
         return read_safetensors_lazily(source, limits)
     try:
-        return (read_torch_zip if form == "torch zip" else read_torch_legacy)(source, stubs, limits)
+        return (read_torch_zip if form == "torch zip" else read_torch_legacy)(source, limits)
     except NeedsTorch:
         return read_by_torch(source, limits)
 
-
-_LOOKALIKES = {
-    b"\x1f\x8b": "gzip-compressed",
-    b"BZh": "bzip2-compressed",
-    b"\xfd7zXZ": "xz-compressed",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed",
-    b"PK\x05\x06": "an empty zip file",
-    b"\x93NUMPY": "a numpy array",
-    b"\x89HDF": "an HDF5 file",
-    b"GGUF": "a GGUF file",
-    b"version https://git-lfs": "a pointer of Git LFS to a file that wasn't fetched",
-    b"<": "a web page",
-    b"{": "JSON",
-}
 
 __all__ = [
     "Form",

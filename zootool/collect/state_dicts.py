@@ -7,26 +7,41 @@ from typing import Any
 
 import numpy as np
 
+from zootool.collect.find_weights import find_weights
 from zootool.collect.lazy_tensor import LazyTensor
 from zootool.errors import FormatError, NumericalError, printable
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "params")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
-_BFLOAT16_EXPONENT = np.uint16(0x7F80)
-_MAX_UNWRAPPED = 4
+# The bits that are looked at, and what they are where a value is NaN or infinite.
+_NON_FINITE_BITS = {
+    "bfloat16": (0x7F80, 0x7F80), "float8_e5m2": (0x7C, 0x7C), "float8_e4m3fn": (0x7F, 0x7F),
+    "float8_e4m3fnuz": (0xFF, 0x80), "float8_e5m2fnuz": (0xFF, 0x80), "float8_e8m0fnu": (0xFF, 0xFF),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class StateDict:
     """Tensors by their keys, in the file's order; what else stood among them; and what was taken off to get there.
 
-    `stripped` holds wrappers such as "state_dict" and prefixes such as "module.", outermost first.
+    `stripped` holds wrappers such as "state_dict" and prefixes such as "module.", outermost first; `place` are the
+    wrappers joined by dots, and `passed_over` the places of other state_dicts in the file.
     """
 
     tensors: dict[str, LazyTensor]
     others: dict[str, Any]
     stripped: tuple[str, ...]
+    place: str = ""
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def choice(self) -> str | None:
+        """A sentence on which state_dict of several this is, None where there was one."""
+        if not self.passed_over:
+            return None
+        others = ", ".join(self.passed_over)
+        place = printable(self.place, 80) or "the file itself"
+        return f"the weights are those of {place}; passed over: {others} (--weights KEY takes another)"
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -44,23 +59,25 @@ class CheckedTensors:
     non_finite: tuple[str, ...]
 
 
-def find_state_dict(value: Any, *, wrapper: str | None = None, shown: str = "the checkpoint") -> StateDict:
-    """The state_dict in a loaded value: itself, or what a known wrapper (or the one named) holds.
+def find_state_dict(value: Any, *, weights: str | None = None, shown: str = "the checkpoint") -> StateDict:
+    """The state_dict in a loaded value, or in what the key or dotted path `weights` leads to.
 
-    `shown` names the file in errors.
-
-    Raises FormatError where there is none, or where two wrappers hold one each and none is named.
+    `shown` names the file in errors. Raises FormatError where there is none, and where several might be meant.
     """
-    stripped: list[str] = []
     try:
-        while not _has_tensors(value):
-            value = _unwrap(value, wrapper if not stripped else None, stripped)
+        found = find_weights(value, weights)
     except FormatError as error:
         raise FormatError(f"{shown} {error.message}", hint=error.hint) from None
-    keys = [key for key, item in value.items() if isinstance(item, LazyTensor)]
+    stripped = list(found.path)
+    keys = [key for key, item in found.value.items() if isinstance(item, LazyTensor)]
+    if any(type(key) is not str for key in keys):
+        raise FormatError(f"{shown} holds tensors under keys that are no text, so no state_dict")
     prefix = _common_prefixes(keys, stripped)
-    others = {str(key).removeprefix(prefix): item for key, item in value.items() if not isinstance(item, LazyTensor)}
-    return StateDict({key[len(prefix) :]: value[key] for key in keys}, others, tuple(stripped))
+    others = {
+        str(key).removeprefix(prefix): item for key, item in found.value.items() if not isinstance(item, LazyTensor)
+    }
+    tensors = {key[len(prefix) :]: found.value[key] for key in keys}
+    return StateDict(tensors, others, tuple(stripped), ".".join(found.path), found.passed_over)
 
 
 def read_tensors(tensors: Mapping[str, LazyTensor], *, allow_non_finite: bool = False) -> CheckedTensors:
@@ -79,33 +96,6 @@ def read_tensors(tensors: Mapping[str, LazyTensor], *, allow_non_finite: bool = 
     return CheckedTensors(arrays, non_finite)
 
 
-def _has_tensors(value: Any) -> bool:
-    if not isinstance(value, dict):
-        raise FormatError(f"holds a {type(value).__name__} where a state_dict is wanted")
-    keys = [key for key, item in value.items() if isinstance(item, LazyTensor)]
-    if any(type(key) is not str for key in keys):
-        raise FormatError("holds tensors under keys that are no text, so no state_dict")
-    return bool(keys)
-
-
-def _unwrap(value: dict[Any, Any], wrapper: str | None, stripped: list[str]) -> Any:
-    candidates = [wrapper] if wrapper is not None else WRAPPERS
-    found = [key for key in candidates if isinstance(value.get(key), dict) and _holds_tensors(value[key])]
-    if len(found) != 1 or len(stripped) == _MAX_UNWRAPPED:
-        what = f"{len(found)} state_dicts ({', '.join(found)})" if found else "no state_dict"
-        keys = printable(", ".join(str(key) for key in list(value)[:20]), 200)
-        raise FormatError(f"holds {what} under the keys {keys}", hint="name the one that holds the weights")
-    stripped.append(found[0])
-    return value[found[0]]
-
-
-def _holds_tensors(value: dict[Any, Any], depth: int = 0) -> bool:
-    if any(isinstance(item, LazyTensor) for item in value.values()):
-        return True
-    inner = [item for key, item in value.items() if key in WRAPPERS and isinstance(item, dict)]
-    return depth < _MAX_UNWRAPPED and any(_holds_tensors(item, depth + 1) for item in inner)
-
-
 def _common_prefixes(keys: list[str], stripped: list[str]) -> str:
     whole = ""
     while True:
@@ -117,8 +107,11 @@ def _common_prefixes(keys: list[str], stripped: list[str]) -> str:
 
 
 def _is_finite(array: np.ndarray, dtype: str) -> bool:
-    if dtype == "bfloat16":
-        return not bool(np.any((array & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT))
+    if dtype in _NON_FINITE_BITS:
+        mask, bad = (array.dtype.type(bits) for bits in _NON_FINITE_BITS[dtype])
+        return not bool(np.any((array & mask) == bad))
+    if array.dtype.kind == "c":
+        return bool(np.isfinite(array).all())
     if array.dtype.kind != "f":
         return True
     # A sum of squares is finite only where all values are, and takes a third of the time of looking at each.

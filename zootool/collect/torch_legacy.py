@@ -5,8 +5,10 @@ from typing import Any
 
 from zootool.architecture import DTYPE_BYTES
 from zootool.collect.byte_source import ByteSource
+from zootool.collect.find_weights import no_weights
 from zootool.collect.lazy_tensor import Storage
 from zootool.collect.limits import LoadLimits
+from zootool.collect.pickle_names import Stub
 from zootool.collect.torch_names import StorageRecord
 from zootool.collect.torch_pickle import check_expansion, fill, parse_template_at
 from zootool.errors import FormatError, printable
@@ -16,18 +18,19 @@ _PROTOCOL = 1001
 _COUNT = struct.Struct("<q")
 
 
-def read_torch_legacy(source: ByteSource, stubs: frozenset[str], limits: LoadLimits) -> Any:
+def read_torch_legacy(source: ByteSource, limits: LoadLimits) -> Any:
     """The value of a file that torch wrote before 1.6, or on request. Raises FormatError and UntrustedError."""
     content = bytes(source.read(0, min(source.size, limits.max_pickle_bytes)))
-    nothing: frozenset[str] = frozenset()
-    magic, position = parse_template_at(content, 0, nothing, limits)
+    magic, position = parse_template_at(content, 0, limits)
+    if isinstance(magic.value, Stub):
+        raise no_weights(magic.value)
     if magic.value != _MAGIC:
         raise FormatError("is a pickle that torch didn't write", hint="save the state_dict by torch.save")
-    protocol, position = parse_template_at(content, position, nothing, limits)
-    system, position = parse_template_at(content, position, nothing, limits)
+    protocol, position = parse_template_at(content, position, limits)
+    system, position = parse_template_at(content, position, limits)
     _check_system(protocol.value, system.value)
-    template, position = parse_template_at(content, position, stubs, limits)
-    keys, position = parse_template_at(content, position, nothing, limits)
+    template, position = parse_template_at(content, position, limits)
+    keys, position = parse_template_at(content, position, limits)
     check_expansion(template, source.size, limits)
     return fill(template, _storages(source, position, keys.value, template.storages))
 

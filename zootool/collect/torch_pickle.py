@@ -9,14 +9,15 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+from zootool.architecture import DTYPE_BYTES
 from zootool.collect.lazy_tensor import LazyTensor, Storage
 from zootool.collect.limits import LoadLimits
-from zootool.collect.names import check_tensor_name
+from zootool.collect.names import check_tensor_name, join_path
 from zootool.collect.numpy_records import ArrayRecord, DtypeRecord, to_array
 from zootool.collect.pickle_machine import PickleMachine
-from zootool.collect.pickle_names import Name
-from zootool.collect.torch_names import StorageRecord, Stub, TensorRecord, TorchNames
-from zootool.errors import FormatError
+from zootool.collect.pickle_names import Name, Stub
+from zootool.collect.torch_names import StorageRecord, TensorRecord, TorchNames
+from zootool.errors import FormatError, printable
 
 # What hostile pickles of this size expand to, this many times, stays below 100 MB.
 _MAX_REMEMBERED_BYTES = 1 << 15
@@ -41,16 +42,16 @@ class _Place:
     index: int
 
 
-def parse_template(content: bytes, stubs: frozenset[str], limits: LoadLimits) -> Template:
+def parse_template(content: bytes, limits: LoadLimits) -> Template:
     """The template of a pickle that fills `content`. Raises UntrustedError and FormatError."""
     if len(content) > _MAX_REMEMBERED_BYTES:
-        return _parse_whole(content, stubs, limits)
-    return _parse_remembered(content, stubs, limits)
+        return _parse_whole(content, limits)
+    return _parse_remembered(content, limits)
 
 
-def parse_template_at(content: bytes, position: int, stubs: frozenset[str], limits: LoadLimits) -> tuple[Template, int]:
+def parse_template_at(content: bytes, position: int, limits: LoadLimits) -> tuple[Template, int]:
     """The template of the pickle that begins at `position`, and the position behind it."""
-    names = TorchNames(stubs, limits)
+    names = TorchNames(limits)
     machine = PickleMachine(content, names, limits, position)
     survey = _Survey(limits)
     value = survey.check(machine.run(), "", 0)
@@ -60,9 +61,7 @@ def parse_template_at(content: bytes, position: int, stubs: frozenset[str], limi
 def fill(template: Template, storages: Mapping[str, Storage]) -> Any:
     """The template's value with a LazyTensor in each place, over the storages of one file."""
     tensors = [
-        LazyTensor(
-            name, record.storage.dtype, record.shape, record.strides, record.offset, storages[record.storage.key]
-        )
+        LazyTensor(name, record.dtype, record.shape, record.strides, record.offset, storages[record.storage.key])
         for name, record in zip(template.names, template.tensors, strict=True)
     ]
     return _copy(template.value, tensors, {})
@@ -75,8 +74,8 @@ def check_expansion(template: Template, file_bytes: int, limits: LoadLimits) -> 
         raise FormatError(f"has {file_bytes} bytes, but describes tensors of {sum(sizes.values())} bytes")
 
 
-def _parse_whole(content: bytes, stubs: frozenset[str], limits: LoadLimits) -> Template:
-    template, end = parse_template_at(content, 0, stubs, limits)
+def _parse_whole(content: bytes, limits: LoadLimits) -> Template:
+    template, end = parse_template_at(content, 0, limits)
     if end != len(content):
         raise FormatError(f"holds a pickle with {len(content) - end} more bytes behind it")
     return template
@@ -86,7 +85,7 @@ _parse_remembered = lru_cache(maxsize=_MAX_REMEMBERED)(_parse_whole)
 
 
 def _num_bytes(record: TensorRecord) -> int:
-    return prod(record.shape) * (record.storage.num_bytes // max(record.storage.count, 1))
+    return prod(record.shape) * DTYPE_BYTES[record.dtype]
 
 
 class _Survey:
@@ -102,9 +101,7 @@ class _Survey:
 
     def check(self, value: Any, path: str, depth: int) -> Any:
         """`value` as it goes into a template. A value that holds itself ends at the greatest depth."""
-        self._left -= 1
-        if self._left < 0:
-            raise FormatError(f"holds more than {self._limits.max_objects} objects")
+        self._count(1)
         if depth > self._limits.max_depth:
             raise FormatError(f"is nested more than {self._limits.max_depth} deep")
         kind = type(value)
@@ -113,12 +110,15 @@ class _Survey:
         if kind is TensorRecord:
             return self._place(value, path)
         if kind is dict:
-            return {
-                key: self.check(item, f"{path}/{key}" if path else str(key), depth + 1) for key, item in value.items()
-            }
+            return {key: self.check(item, join_path(path, key), depth + 1) for key, item in value.items()}
         if kind is list or kind is tuple:
-            return kind(self.check(item, f"{path}/{i}" if path else str(i), depth + 1) for i, item in enumerate(value))
+            return kind(self.check(item, join_path(path, i), depth + 1) for i, item in enumerate(value))
         return self._check_record(value, path, depth)
+
+    def _count(self, num_objects: int) -> None:
+        self._left -= num_objects
+        if self._left < 0:
+            raise FormatError(f"holds more than {self._limits.max_objects} objects", hint="save the state_dict alone")
 
     def _check_record(self, value: Any, path: str, depth: int) -> Any:
         if type(value) is ArrayRecord:
@@ -127,7 +127,11 @@ class _Survey:
             return self._check_stub(value, path, depth)
         if type(value) is Name:
             return f"{value.module}.{value.name}" if value.module == "torch" else Stub(str(value), None)
+        if type(value) is DtypeRecord:
+            return Stub("numpy.dtype", (printable(value.name, 40),))
         if type(value) is set or type(value) is frozenset:
+            # It is copied for each file.
+            self._count(len(value))
             return value
         raise FormatError(f"holds a {_SHOWN.get(type(value), 'value')} where tensors and plain values are wanted")
 
@@ -137,6 +141,7 @@ class _Survey:
             made = self._stubs[id(stub)] = Stub(stub.class_name, None)
             made.arguments = self.check(stub.arguments, path, depth + 1)
             made.state = self.check(stub.state, path, depth + 1)
+            made.content = self.check(stub.content, path, depth + 1)
         return self._stubs[id(stub)]
 
     def _place(self, record: TensorRecord, path: str) -> _Place:
@@ -165,9 +170,10 @@ def _copy(value: Any, tensors: list[LazyTensor], stubs: dict[int, Stub]) -> Any:
             made = stubs[id(value)] = Stub(value.class_name, None)
             made.arguments = _copy(value.arguments, tensors, stubs)
             made.state = _copy(value.state, tensors, stubs)
+            made.content = _copy(value.content, tensors, stubs)
         return stubs[id(value)]
     return value
 
 
 _PLAIN = (str, int, float, bool, bytes, type(None))
-_SHOWN = {StorageRecord: "bare storage", DtypeRecord: "numpy dtype"}
+_SHOWN = {StorageRecord: "bare storage"}

@@ -13,9 +13,24 @@ from zootool.collect.zip_directory import Member, open_stored, read_directory
 from zootool.errors import FormatError, IntegrityError, printable
 
 _MAX_NOTE_BYTES = 64
+_UNPACK = "unpack it and give the checkpoint in it"
+_EXPORTED = "run torch.save(dict(torch.export.load('{file}').state_dict), 'weights.pth') and convert weights.pth"
+# What else is kept in zip files, by a member that only that has.
+_OTHER_ZIPS = (
+    (
+        "constants.pkl",
+        "a TorchScript archive, which holds code",
+        "where it is trusted, run torch.save(torch.jit.load('{file}').state_dict(), 'weights.pth') and convert that",
+    ),
+    ("serialized_exported_program.json", "a program that torch.export saved", _EXPORTED),
+    ("archive_format", "a program that torch.export saved (.pt2)", _EXPORTED),
+    (".data/extern_modules", "a torch.package, which holds code", "save the state_dict instead"),
+    ("model.weights.h5", "a Keras model", "save its weights as safetensors from Keras"),
+    ("[Content_Types].xml", "an Office document", "wanted: a torch file or safetensors"),
+)  # fmt: skip
 
 
-def read_torch_zip(source: ByteSource, stubs: frozenset[str], limits: LoadLimits) -> Any:
+def read_torch_zip(source: ByteSource, limits: LoadLimits) -> Any:
     """The value of a file that torch.save wrote. Raises FormatError, IntegrityError and UntrustedError."""
     members = read_directory(source, limits.max_records)
     root = _root(members)
@@ -23,7 +38,7 @@ def read_torch_zip(source: ByteSource, stubs: frozenset[str], limits: LoadLimits
     pickled = members[f"{root}/data.pkl"]
     if pickled.num_bytes > limits.max_pickle_bytes:
         raise FormatError(f"holds a pickle of {pickled.num_bytes} bytes, at most {limits.max_pickle_bytes} are read")
-    template = parse_template(bytes(_read_checked(source, pickled)), stubs, limits)
+    template = parse_template(bytes(_read_checked(source, pickled)), limits)
     check_expansion(template, source.size, limits)
     storages = {key: _storage(source, members, root, record) for key, record in template.storages.items()}
     return fill(template, storages)
@@ -32,13 +47,16 @@ def read_torch_zip(source: ByteSource, stubs: frozenset[str], limits: LoadLimits
 def _root(members: Mapping[str, Member]) -> str:
     """The folder that everything is in, which is named after the file that was written first."""
     roots = {name.partition("/")[0] for name in members}
+    root = next(iter(roots), "")
+    for within, kind, hint in _OTHER_ZIPS:
+        if within in members or f"{root}/{within}" in members:
+            raise FormatError(f"is {kind}", hint=hint)
+    if members and all(name.endswith(".npy") for name in members):
+        raise FormatError("is a zip of numpy arrays (.npz)", hint="save them by torch.save as a dict of tensors")
     if len(roots) != 1:
-        raise FormatError("is a zip file of other things: a checkpoint has one folder", hint="name the member in it")
-    root = roots.pop()
-    if f"{root}/constants.pkl" in members:
-        raise FormatError("is a TorchScript archive, which holds code", hint="save the state_dict instead")
+        raise FormatError("is a zip file of other things: a checkpoint has one folder", hint=_UNPACK)
     if f"{root}/data.pkl" not in members:
-        raise FormatError("is a zip file without data.pkl, so no checkpoint", hint="name the member in it")
+        raise FormatError("is a zip file without data.pkl, so no checkpoint", hint=_UNPACK)
     return root
 
 

@@ -11,6 +11,10 @@ _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _MAX_COMMENT = (1 << 16) - 1
 _MIN_ENTRY_BYTES = 46
+_JOINED = (
+    "get it again; shards of a distributed checkpoint (.distcp) are joined by "
+    "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pth"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,11 @@ def _find_end64(source: ByteSource, end: End) -> End:
             raise FormatError("has a zip directory that points to a 64-bit one, which isn't there")
         return end
     if locator[1] or locator[3] > 1 or not 0 <= locator[2] <= at - _END64.size:
-        raise FormatError("has a broken 64-bit zip directory")
+        raise FormatError("has a broken 64-bit zip directory", hint=_JOINED)
     fields = _END64.unpack(source.read(locator[2], _END64.size))
     _, length, _, _, disk, first_disk, here, count, size, start = fields
     if fields[0] != b"PK\x06\x06" or disk or first_disk or here != count or locator[2] + 12 + length != at:
-        raise FormatError("has a broken 64-bit zip directory")
+        raise FormatError("has a broken 64-bit zip directory", hint=_JOINED)
     for short, wide, most in ((end.count, count, 0xFFFF), (end.start, start, 2**32 - 1), (end.size, size, 2**32 - 1)):
         if short not in (wide, most):
             raise FormatError(f"has two zip directories that differ: one says {short}, the other {wide}")
@@ -62,7 +66,10 @@ def _find_end64(source: ByteSource, end: End) -> End:
 
 def _check_end(end: End) -> End:
     if end.start + end.size != end.at:
-        raise FormatError(f"has a zip directory that ends at byte {end.start + end.size} instead of {end.at}")
+        raise FormatError(
+            f"has a zip directory that ends at byte {end.start + end.size} instead of {end.at}",
+            hint=_JOINED,
+        )
     if end.count * _MIN_ENTRY_BYTES > end.size:
         raise FormatError(f"claims {end.count} members in a zip directory of {end.size} bytes")
     return end

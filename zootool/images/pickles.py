@@ -15,6 +15,8 @@ import numpy as np
 from zootool.errors import BadDataError, FormatError, UntrustedError, printable
 
 _NUMERIC = frozenset({"u1", "i1", "i2", "i4", "i8", "f4", "f8"})
+_MAX_DIMS = 32
+_MAX_COPIES = 2
 _BYTE_ORDERS = frozenset("|<>")
 
 
@@ -26,7 +28,7 @@ def load_plain_pickle(content: bytes, shown: str) -> Any:
     """
     try:
         _check_memo(content)
-        value = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+        value = _PlainUnpickler(content).load()
         return _with_arrays(value, shown)
     except _ForbiddenName as error:
         raise UntrustedError(
@@ -70,17 +72,14 @@ class _DtypeRecord:
     byte_order = "|"
 
     def __init__(self, name: Any, *_: Any) -> None:
-        self.name = name.decode("ascii") if isinstance(name, bytes) else str(name)
+        self.name = _text(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1]
-        self.byte_order = order.decode("ascii") if isinstance(order, bytes) else str(order)
+        self.byte_order = _text(state[1])
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise _ForbiddenName(f"_codecs.encode with {encoding!r}")
-    return text.encode("latin1")
+def _text(value: Any) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -89,13 +88,27 @@ class _PlainUnpickler(pickle.Unpickler):
         ("numpy._core.multiarray", "_reconstruct"): _ArrayRecord,
         ("numpy", "ndarray"): _ArrayRecord,
         ("numpy", "dtype"): _DtypeRecord,
-        ("_codecs", "encode"): _latin1,
     }
 
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        # No text is longer than the file, but one may be asked for over and over.
+        self._chars_left = _MAX_COPIES * len(content)
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._latin1
         if (module, name) not in self._stand_ins:
             raise _ForbiddenName(f"{module}.{name}")
         return self._stand_ins[module, name]
+
+    def _latin1(self, text: str, encoding: str) -> bytes:
+        if encoding not in ("latin1", "latin-1"):
+            raise _ForbiddenName(f"_codecs.encode with {printable(encoding, 40)}")
+        self._chars_left -= len(text)
+        if self._chars_left < 0:
+            raise ValueError(f"it makes more than {_MAX_COPIES} times its own bytes")
+        return text.encode("latin1")
 
     def persistent_load(self, pid: Any) -> Any:
         raise _ForbiddenName("a persistent object")
@@ -119,8 +132,8 @@ def _to_array(record: _ArrayRecord, shown: str) -> np.ndarray:
     if kind.byte_order not in _BYTE_ORDERS:
         raise FormatError(f"{shown} holds an array of the byte order {printable(kind.byte_order, 20)!r}")
     dtype = np.dtype(kind.byte_order + kind.name)
-    if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
+    if type(shape) is not tuple or len(shape) > _MAX_DIMS or any(type(n) is not int or n < 0 for n in shape):
         raise FormatError(f"{shown} holds an array of the shape {printable(shape, 60)}")
     if math.prod(shape) * dtype.itemsize != len(content):
-        raise FormatError(f"{shown} holds an array of {shape} {dtype} with {len(content)} bytes")
+        raise FormatError(f"{shown} holds an array of {printable(shape, 60)} {dtype} with {len(content)} bytes")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")

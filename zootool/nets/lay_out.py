@@ -7,6 +7,7 @@ from typing import Any
 
 from zootool.architecture import DTYPE_BYTES, Architecture, ArrayName, ParameterSlot, Role, Timestamp
 from zootool.architecture.slots import WIDENED_DTYPES
+from zootool.errors import FormatError, printable
 
 _GRAPH_ARRAYS: dict[str, ArrayName] = {"weight": "edges", "bias": "nodes"}
 _ROUNDED_ROLES = (
@@ -77,6 +78,11 @@ class _Places:
         array = _GRAPH_ARRAYS.get(entry.role, "extras") if entry.timestamp is not None else "extras"
         if entry.dtype in WIDENED_DTYPES:
             return [self._slot(entry, array)]
+        if entry.role in _ROUNDED_ROLES and entry.dtype.startswith("complex"):
+            raise FormatError(
+                f"{printable(entry.key, 80)!r} is {entry.dtype}, and a graph's weights are real numbers",
+                hint="save real and imaginary parts as tensors of their own",
+            )
         rounded = [self._slot(entry, array, rounded=True)] if entry.role in _ROUNDED_ROLES else []
         return [*rounded, self._slot(entry, "exact")]
 

@@ -1,29 +1,36 @@
 """Checkpoint dtypes as numpy has them, and the step to float32 and back that loses no bit.
 
-float16 and bfloat16 widen exactly. Numpy and the processor may quiet a NaN on the way, so NaNs go by their bits.
+Floats of up to 16 bits widen exactly. Numpy and the processor may quiet a NaN on the way, so NaNs go by their bits.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from zootool.collect.lazy_tensor import NUMPY_DTYPES
+
 _F32_EXPONENT = np.uint32(0x7F800000)
 _F16_EXPONENT = np.uint16(0x7C00)
 _F16_MANTISSA = np.uint16(0x03FF)
+# Bits of the exponent, its bias, and whether the only other value than numbers is the NaN at negative zero's place.
+_FLOAT8 = {"float8_e4m3fn": (4, 7, False), "float8_e4m3fnuz": (4, 8, True), "float8_e5m2fnuz": (5, 16, True)}
 
 
 def raw_dtype(dtype: str) -> np.dtype[Any]:
-    """The numpy dtype that holds a checkpoint dtype's bytes: its own, and uint16 for bfloat16."""
-    return np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
+    """The numpy dtype that holds a checkpoint dtype's bytes: its own, or unsigned integers where numpy lacks it."""
+    return NUMPY_DTYPES[dtype]
 
 
 def widen(values: np.ndarray, dtype: str) -> Float32[np.ndarray, "..."]:
-    """Values of a checkpoint dtype as float32. Exact for float16 and bfloat16, rounded for float64 and integers."""
+    """Values of a real checkpoint dtype as float32. Exact for floats of up to 32 bits, rounded for others."""
     if dtype == "float32":
         return values
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << 16).view(np.float32)
+    if dtype.startswith("float8"):
+        return _float8_values(dtype)[values]
     with np.errstate(over="ignore", invalid="ignore"):
         wide = values.astype(np.float32)
     if dtype == "float16":
@@ -43,6 +50,23 @@ def narrow(values: Float32[np.ndarray, "..."], dtype: str) -> np.ndarray:
     nan = np.isnan(values)
     thin[nan] = _thin_nans(np.ascontiguousarray(values[nan]).view(np.uint32))
     return thin
+
+
+@cache
+def _float8_values(dtype: str) -> Float32[np.ndarray, "256"]:
+    bits = np.arange(256, dtype=np.uint16)
+    if dtype == "float8_e5m2":
+        # The upper half of a float16.
+        return widen((bits << 8).view(np.float16), "float16")
+    if dtype == "float8_e8m0fnu":
+        return np.where(bits == 255, np.nan, np.ldexp(1.0, bits.astype(np.int32) - 127)).astype(np.float32)
+    exponent_bits, bias, has_lone_nan = _FLOAT8[dtype]
+    mantissa_bits = 7 - exponent_bits
+    exponent = (bits & 0x7F).astype(np.int32) >> mantissa_bits
+    fraction = (bits & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
+    size = np.ldexp(fraction + (exponent > 0), np.maximum(exponent, 1) - bias)
+    is_nan = bits == 0x80 if has_lone_nan else (bits & 0x7F) == 0x7F
+    return np.where(is_nan, np.nan, np.where(bits & 0x80, -size, size)).astype(np.float32)
 
 
 def _wide_nans(bits: np.ndarray) -> np.ndarray:

@@ -17,5 +17,5 @@ def as_torch(architecture: Architecture, tensors: Mapping[str, np.ndarray]) -> d
             state[slot.key] = state[slot.alias_of]
         else:
             tensor = torch.from_numpy(np.array(tensors[slot.key], order="C"))
-            state[slot.key] = tensor.view(torch.bfloat16) if slot.dtype == "bfloat16" else tensor
+            state[slot.key] = tensor.view(getattr(torch, slot.dtype))
     return state

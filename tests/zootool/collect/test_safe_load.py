@@ -16,12 +16,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from zootool.architecture import DTYPE_BYTES
 from zootool.collect.archives import ZipArchive
 from zootool.collect.lazy_tensor import LazyTensor
 from zootool.collect.safe_load import LoadLimits, Stub, load_checkpoint
-from zootool.errors import FormatError, MissingError, UntrustedError
+from zootool.errors import FormatError, MissingError
 
-DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+DTYPES = sorted(DTYPE_BYTES)
+# What the library that writes safetensors doesn't know.
+NOT_IN_SAFETENSORS = ("complex128", "float8_e8m0fnu")
 
 
 def network() -> nn.Module:
@@ -126,7 +129,8 @@ def test_every_dtype(dtype: str, is_zip: bool) -> None:
     value = {"x": raw.view(getattr(torch, dtype)), "y": raw.view(getattr(torch, dtype))[1:].clone()}
     content = saved(value, _use_new_zipfile_serialization=is_zip)
     assert_same(load_checkpoint(content).value, value)
-    assert_same(load_checkpoint(safetensors.torch.save(value)).value, value)
+    if dtype not in NOT_IN_SAFETENSORS:
+        assert_same(load_checkpoint(safetensors.torch.save(value)).value, value)
 
 
 def test_bfloat16_comes_as_the_uint16_of_its_bytes() -> None:
@@ -252,16 +256,16 @@ class Config:
         self.parent: object = self
 
 
-def test_a_named_class_becomes_a_stub_and_any_other_is_refused() -> None:
+def test_an_object_of_somebody_elses_class_becomes_a_stub() -> None:
     content = saved({"config": Config(3), "again": Config, "x": torch.ones(1)})
-    name = f"{Config.__module__}.Config"
-    stub = load_checkpoint(content, stubs=frozenset({name})).value["config"]
+    loaded = load_checkpoint(content)
+    stub = loaded.value["config"]
     assert isinstance(stub, Stub)
-    assert stub.class_name == name
+    assert stub.class_name == f"{Config.__module__}.Config"
     assert stub.state["n_layers"] == 3
     assert stub.state["parent"] is stub
-    with pytest.raises(UntrustedError, match="asks for"):
-        load_checkpoint(content, stubs=frozenset({"other.Config"}))
+    assert loaded.value["again"].arguments is None
+    assert list(loaded.tensors) == ["x"]
 
 
 class Activation(enum.Enum):
@@ -280,10 +284,8 @@ class Node:
 def test_settings_that_refer_to_each_other() -> None:
     root = Node({"activation": Activation.RELU, "path": PurePosixPath("a/b"), "options": Namespace(lr=0.1)})
     root.content["inner"] = Node([1, 2], parent=root)  # type: ignore[index]
-    names = {f"{__name__}.Node", f"{__name__}.Activation", "typing.Any", "pathlib.PurePosixPath", "argparse.Namespace"}
     for protocol in (2, 4):
-        loaded = load_checkpoint(saved({"config": root, "model": network().state_dict()}, pickle_protocol=protocol),
-                                 stubs=frozenset(names))  # fmt: skip
+        loaded = load_checkpoint(saved({"config": root, "model": network().state_dict()}, pickle_protocol=protocol))
         config = loaded.value["config"]
         content = config.state["content"]
         assert content["inner"].state["parent"] is config

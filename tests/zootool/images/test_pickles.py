@@ -1,3 +1,4 @@
+import codecs
 import collections
 import os
 import pickle
@@ -115,3 +116,42 @@ def is_plain(value: object) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return all(map(is_plain, value))
     return value is None or isinstance(value, PLAIN)
+
+
+def doubled(levels: int) -> tuple[Any, ...]:
+    """A tuple of 2^levels numbers, of a few bytes."""
+    value: tuple[Any, ...] = (1, 1)
+    for _ in range(levels):
+        value = (value, value)
+    return value
+
+
+@pytest.mark.parametrize("place", ["encoding", "shape", "name", "order"])
+def test_endless_values_are_refused_without_being_written_out(place: str) -> None:
+    laughs = doubled(60)
+    kind = Runs(np.dtype, laughs if place == "name" else "u1", False, True)
+    state = (1, laughs if place == "shape" else (4,), kind, False, b"abcd")
+    value: Any = Runs(codecs.encode, "a", laughs) if place == "encoding" else WithState(state)
+    if place == "order":
+        value = WithState((1, (4,), WithState((3, laughs, None, None, None, -1, -1, 0)), False, b"abcd"))
+    with pytest.raises(BadDataError, match=r"x\.pkl") as caught:
+        load_plain_pickle(pickle.dumps(value, 4), "x.pkl")
+    assert len(str(caught.value)) < 500
+
+
+class WithState:
+    """An array's record with any state."""
+
+    def __init__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.ndarray.__reduce__(np.zeros(1))[0], (np.ndarray, (0,), b"b"), self.state
+
+
+def test_one_text_is_not_copied_over_and_over() -> None:
+    text = "x" * 100_000
+    content = pickle.dumps([Runs(codecs.encode, text, "latin1") for _ in range(1000)], 4)
+    assert len(content) < 200_000
+    with pytest.raises(FormatError, match="more than 2 times its own bytes"):
+        load_plain_pickle(content, "x.pkl")

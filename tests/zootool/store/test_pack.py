@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 
 from tests.zootool.store.small_stores import random_tensors
 from zootool.architecture import Architecture, ParameterSlot, Timestamp, check_slots
@@ -75,6 +76,13 @@ def test_widened_halves_are_the_same_numbers() -> None:
     values = np.arange(65536, dtype=np.uint16).view(np.float16)
     finite = np.isfinite(values)
     np.testing.assert_array_equal(widen(values, "float16")[finite], values[finite].astype(np.float64))
+
+
+@pytest.mark.parametrize("kind", ["e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz", "e8m0fnu"])
+def test_eighth_floats_widen_as_torch_has_them(kind: str) -> None:
+    bits = np.arange(256, dtype=np.uint8)
+    wanted = torch.from_numpy(bits).view(getattr(torch, f"float8_{kind}")).to(torch.float32).numpy()
+    np.testing.assert_array_equal(widen(bits, f"float8_{kind}"), wanted)
 
 
 def test_digests_are_of_the_stored_bytes_in_the_documented_order() -> None:

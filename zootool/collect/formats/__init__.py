@@ -50,6 +50,19 @@ def readers() -> dict[str, Reader]:
     return {module.NAME: module for module in modules}  # type: ignore[misc]
 
 
+def read_source(path: Path, name: str | None, options: ReadOptions) -> Collection:
+    """The checkpoints at `path`, read by the format called `name` or the first that fits.
+
+    Raises what `reader_for` and the readers raise, and UsageError for an option that the format doesn't have.
+    """
+    reader = reader_for(path, name)
+    if options.weights is not None and reader.NAME != "folder":
+        raise UsageError(
+            f"--weights is for plain folders, {printable(path)} is read as {reader.NAME}", hint="use --format folder"
+        )
+    return reader.read(path, options)
+
+
 def reader_for(path: Path, name: str | None = None) -> Reader:
     """The reader called `name`, or the first that knows what lies at `path`.
 

@@ -20,7 +20,7 @@ from zootool.collect.file_stack import Tensors, found_in, stack_networks
 from zootool.collect.formats.checkpoint_tree import CheckpointTree
 from zootool.collect.formats.folders import first_folders
 from zootool.collect.formats.options import ReadOptions
-from zootool.collect.formats.park_config import STUBS, cnn_config, plain_config
+from zootool.collect.formats.park_config import cnn_config, plain_config
 from zootool.collect.formats.plain_values import fraction, plain_name, whole_number
 from zootool.collect.formats.published import describe_gaps, find_splits, list_in, path_tail, read_splits, wanted_steps
 from zootool.collect.safe_load import Loaded, load_checkpoint
@@ -160,7 +160,7 @@ def _record_in(tree: CheckpointTree, checkpoint: _Checkpoint) -> _Record:
 def _load(tree: CheckpointTree, checkpoint: _Checkpoint) -> tuple[Loaded, str]:
     """A checkpoint, whose value is a dictionary, and how errors name it."""
     where = f"{tree.shown}/{printable(checkpoint.name, 160)}"
-    loaded = load_checkpoint(tree.open(checkpoint.name), stubs=STUBS)
+    loaded = load_checkpoint(tree.open(checkpoint.name))
     if not isinstance(loaded.value, dict):
         raise FormatError(f"{where} holds a {type(loaded.value).__name__}, wanted are model and config")
     return loaded, where

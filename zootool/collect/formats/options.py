@@ -9,6 +9,7 @@ class ReadOptions:
     """`steps` are the training steps (in the format's own unit) to keep, all if empty. `splits`, `labels` and
     `architecture` are files: a published split, a table of labels, a declared architecture. `clean` asks for the
     variant without a published protocol's known slips. `seed` is that of splits which the source leaves open.
+    `weights` is the key, or the dotted path of keys, under which each file of a plain folder keeps its weights.
     """
 
     steps: tuple[int, ...] = ()
@@ -17,3 +18,4 @@ class ReadOptions:
     architecture: Path | None = None
     clean: bool = False
     seed: int = 0
+    weights: str | None = None

@@ -1,30 +1,16 @@
 """The CNN Wild Park's configs: an OmegaConf object, a dataclass or a plain dictionary, read from inert stubs.
 
-The classes aren't installed and never made. Exactly these names may stand in a checkpoint; each becomes a `Stub` that
-holds what was pickled about it.
+The classes aren't installed and never made: a `Stub` holds what was pickled about an object.
 """
 
 from typing import Any
 
-from zootool.collect.torch_names import Stub
+from zootool.collect.pickle_names import Stub
 from zootool.errors import FormatError, printable
 from zootool.nets.cnn_architecture import CnnConfig
 
-_CONFIG_CLASS = "experiments.cnn_generalization.dataset.cnn_sampler.CNNConfig"
+# OmegaConf's, for the values in a config.
 _NODES = ("AnyNode", "IntegerNode", "FloatNode", "StringNode", "BooleanNode", "BytesNode", "PathNode")
-# What OmegaConf notes about types, and what the training's own settings hold.
-_OTHERS = (
-    "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
-    "omegaconf.base.Metadata", "omegaconf.base.ContainerMetadata",
-    "typing.Any", "typing.List", "typing.Dict", "typing.Union", "typing.Optional", "types.GenericAlias",
-    "operator.getitem", "_operator.getitem",
-    "builtins.str", "builtins.bool", "builtins.tuple", "__builtin__.unicode", "__builtin__.bool", "__builtin__.tuple",
-    "pathlib.PosixPath", "pathlib.Path",
-)  # fmt: skip
-STUBS = frozenset(
-    (_CONFIG_CLASS, "cnn_sampler.CNNConfig", "__main__.CNNConfig", *_OTHERS, *(f"omegaconf.nodes.{n}" for n in _NODES))
-)
-
 _KEYS = ("channels", "kernel_size", "stride", "padding", "residual", "activation")
 _ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "leaky_relu", "none")
 _MAX_LAYERS = 64

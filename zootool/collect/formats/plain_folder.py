@@ -5,6 +5,7 @@ file by its path relative to the table or to the folder, in its first column or 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from zootool.architecture import Architecture
 from zootool.collect.bounded_text import read_untrusted_yaml
 from zootool.collect.collection import Collection
-from zootool.collect.file_stack import found_in, stack_networks
+from zootool.collect.file_stack import found_in, stack_networks, state_dict_of
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.label_table import find_table, read_labels
@@ -28,6 +29,8 @@ NAME = "folder"
 TITLE = "A folder of checkpoints, or a single one"
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
+
+_MAX_SCALARS = 1_000
 
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
@@ -54,7 +57,11 @@ def read(path: Path, options: ReadOptions) -> Collection:
         table=table,
         architectures=tuple(found.architectures),
         architecture_index=index,
-        load=lambda rows: stack_networks(found.architectures[index[rows[0]]], [files[row] for row in rows.tolist()]),
+        load=lambda rows: stack_networks(
+            found.architectures[index[rows[0]]],
+            [files[row] for row in rows.tolist()],
+            partial(state_dict_of, weights=options.weights),
+        ),
         fingerprint=f"{fingerprint_of_files(files)} {table.num_columns}",
         conventions={"splits": notes[0]} if notes else {},
         notes=tuple(found.notes),
@@ -70,13 +77,23 @@ class _Headers:
         self.scalars: list[Mapping[str, Any]] = []
         self._known: dict[Signature, int] = {}
         self._declaration = declaration
+        self._weights = options.weights
         self._where = str(options.architecture or "")
 
     def architecture_of(self, file: Path) -> int:
         """The number of a file's architecture."""
         loaded = load_checkpoint(file)
-        found = found_in(loaded)
-        self.scalars.append(_scalars(loaded.value) | _scalars(found.others))
+        found = found_in(loaded, self._weights)
+        if found.choice is not None and found.choice not in self.notes:
+            self.notes.append(found.choice)
+        scalars = _scalars(loaded.value) | _scalars(found.others)
+        if len(scalars) > _MAX_SCALARS:
+            raise FormatError(
+                f"{loaded.shown} holds {len(scalars)} numbers and texts beside its weights, "
+                f"at most {_MAX_SCALARS} become columns",
+                hint="save the state_dict alone",
+            )
+        self.scalars.append(scalars)
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
             self._known[signature] = len(self.architectures)

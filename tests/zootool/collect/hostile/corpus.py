@@ -1,5 +1,6 @@
 """All hostile files together."""
 
+from tests.zootool.collect.hostile.amplifying_pickles import amplifying_cases
 from tests.zootool.collect.hostile.archive_files import archive_cases, tar_cases
 from tests.zootool.collect.hostile.case import Case
 from tests.zootool.collect.hostile.container_files import container_cases
@@ -11,7 +12,7 @@ from tests.zootool.collect.hostile.tensor_files import tensor_cases
 
 def corpus(canary: str) -> list[Case]:
     """Every case; those that run code make the folder `canary` where they succeed."""
-    torch_files = [*running_cases(canary), *pickle_cases(), *tensor_cases(), *container_cases()]
+    torch_files = [*running_cases(canary), *pickle_cases(), *amplifying_cases(), *tensor_cases(), *container_cases()]
     cases = [*torch_files, *other_cases(canary), *tar_cases(), *archive_cases()]
     names = [case.name for case in cases]
     if len(set(names)) != len(names):

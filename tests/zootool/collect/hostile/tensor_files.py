@@ -95,10 +95,16 @@ def layouts() -> list[tuple[str, bytes, str]]:
 def kinds() -> Iterator[Case]:
     """Tensors that aren't dense arrays of real numbers."""
     utils = "torch._utils"
-    hooks = call(named("collections", "OrderedDict"))
-    complex_storage = storage(2, kind="ComplexFloatStorage")
+
+    def rebuilt(dtype: bytes) -> bytes:
+        hooks = call(named("collections", "OrderedDict"))
+        within = storage(16, kind="UntypedStorage", module="torch.storage")
+        arguments = (within, b"K\x00", numbers((4,)), numbers((1,)), b"\x89", hooks, dtype)
+        return call(named(utils, "_rebuild_tensor_v3"), *arguments)
+
+    half_complex = storage(4, kind="ComplexHalfStorage")
     values: dict[str, tuple[bytes, str]] = {
-        "complex": (tensor((2,), (1,), 0, complex_storage), "complex numbers"),
+        "complex": (tensor((4,), (1,), 0, half_complex), "complex numbers of 16 bits"),
         "quantized": (call(named(utils, "_rebuild_qtensor"), storage(4, kind="QInt8Storage"), b"K\x00"), "quantized"),
         "a quantized storage": (tensor((4,), (1,), 0, storage(16, kind="QInt8Storage")), "quantized"),
         "sparse": (call(named(utils, "_rebuild_sparse_tensor"), b"N", b"N"), "sparse"),
@@ -109,12 +115,9 @@ def kinds() -> Iterator[Case]:
         ),
         "a storage on meta": (tensor((4,), (1,), 0, storage(4, place="meta")), "'meta', which has no bytes"),
         "nested": (call(named(utils, "_rebuild_nested_tensor"), b"N"), "nested"),
-        "float8": (
-            call(
-                named(utils, "_rebuild_tensor_v3"), storage(4), b"K\x00", numbers((4,)), numbers((1,)), b"\x89", hooks
-            ),
-            "dtype",
-        ),
+        "float4": (rebuilt(named("torch", "float4_e2m1fn_x2")), "the dtype torch.float4_e2m1fn_x2"),
+        "a dtype that is a text": (rebuilt(text("float32")), "without a storage or a dtype"),
+        "larger by its dtype than its storage": (rebuilt(named("torch", "uint64")), "of a storage of 16 bytes"),
         "an unknown storage": (tensor((4,), (1,), 0, storage(4, kind="ObjectStorage")), "asks for torch.ObjectStorage"),
         "a class as storage": (tensor((4,), (1,), 0, storage(4, kind="dict", module="builtins")), "no known type"),
     }
@@ -167,7 +170,7 @@ def names() -> Iterator[Case]:
         "a line break": ("x\r\nFINISHED", "control characters"),
         "text that runs backwards": ("x\u202egnp.exe", "control characters"),
         "a zero byte": ("x\0y", "control characters"),
-        "10,000 characters": ("x" * 10_000, "characters, at most 256"),
+        "10,000 characters": ("x" * 10_000, "more than 256 characters"),
     }
     for shown, (name, match) in harmful.items():
         yield Case(f"a tensor's name: {shown}", torch_zip(pickled(entries((name, FINE))), FOUR), match)
