@@ -28,8 +28,10 @@ class Reader(Protocol):
         ...
 
 
-# Modules in the order in which they are asked: the plain folder takes anything that holds checkpoints, so it is last.
+# Modules in the order in which they are asked: an export has the names of the format that it imitates, so it is first;
+# the plain folder takes anything that holds checkpoints, so it is last.
 _MODULES = (
+    "exported",
     "nfn",
     "nfn_converted",
     "mnist_inrs",
