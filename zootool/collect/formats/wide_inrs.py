@@ -41,6 +41,7 @@ _FOLDER = re.compile(r"\d{2,3}")
 _FILE = re.compile(r"(\d{6})_(\d{7})\.ckpt")
 _RANGE = re.compile(r"(\d{1,9})_(\d{1,9})\.json")
 NUM_TRAINING_IMAGES = 50_000
+_SPLIT_FOLDERS = ("train", "training", "val", "validation", "test", "testing")
 _IMAGE_SETS = {"cifar100": ((32, 32, 3), 100), "cifar10": ((32, 32, 3), 10)}
 
 
@@ -122,8 +123,10 @@ def _first_index(
             f"images are counted from 0 within each of {len(ranges)} ranges: which ones they are isn't known",
         )  # fmt: skip
     start, end = ranges[0] if ranges else (0, 0)
-    parts = {part for name in path.absolute().parts[-2:] for part in re.split(r"[^a-z]+", name.lower())}
-    is_test = "test" in parts and "train" not in parts
+    is_test = (
+        "test" in re.split(r"[^a-z]+", path.absolute().name.lower().replace("testing", "test"))
+        and _set_name(path) is not None
+    )
     beyond = sum(file.image >= end - start for file in files) if ranges else 0
     notes = [f"{beyond:,} networks are of images beyond the range {start}_{end}"] if beyond else []
     where = f"the image's number from {start:,} on, in the {'test' if is_test else 'training'} images"
@@ -180,12 +183,19 @@ def _reports(path: Path) -> list[Path]:
 
 
 def _image_sets(path: Path) -> tuple[CollectedImages, ...]:
-    name = re.search(r"cifar[-_]?(100|10)(?!\d)", path.absolute().name.lower())
-    if name is None:
+    image_set = _set_name(path)
+    if image_set is None:
         return (CollectedImages("unstated"),)
-    image_set = f"cifar{name[1]}"
     shape, num_classes = _IMAGE_SETS[image_set]
     return (CollectedImages(image_set, shape, num_classes, GRIDS["xy"], assumed=("source_index",)),)
+
+
+def _set_name(path: Path) -> str | None:
+    """The image set that the folder's name says, or its parent's where the folder is a split."""
+    whole = path.absolute()
+    named = whole.parent if whole.name.lower() in _SPLIT_FOLDERS else whole
+    found = re.search(r"cifar[-_]?(100|10)(?!\d)", named.name.lower())
+    return None if found is None else f"cifar{found[1]}"
 
 
 def _table(
