@@ -47,7 +47,7 @@ def check_images(found: Collection) -> Collection:
 def _assumption(images: CollectedImages, name: str) -> str:
     if name == "grid":
         return f"the grid is taken for {images.grid}: declare another by --grid, check it by rendering (zoo view)"
-    return f"{name} is assumed: {images.name} isn't here to compare labels with"
+    return f"{name} is assumed: the images of {images.name} aren't here to compare labels with"
 
 
 def _with_places(found: Collection, images: Images) -> Collection:
@@ -63,7 +63,9 @@ def _with_places(found: Collection, images: Images) -> Collection:
             return found
         note = f"{known - agreeing:,} of {known:,} networks have another label than their image in {name}"
         return replace(found, notes=(*found.notes, note))
-    if known and agreeing >= _AGREEING * known:
+    if not known:
+        return found
+    if agreeing >= _AGREEING * known:
         return _settled(found, "source_index")
     first_test = images.source_index[images.split == "test"].min(initial=np.iinfo(np.int64).max)
     moved, compared = _agreeing(places + first_test, labels, images)

@@ -101,7 +101,12 @@ def test_what_no_image_shows_is_noted_as_assumed(digits: Collection) -> None:
     found = check_images(replace(digits, image_sets=(source,)))
     notes = "\n".join(found.notes)
     assert "the grid is taken for linspace(-1, 1), ij: declare another by --grid" in notes
-    assert "source_index is assumed: unstated isn't here" in notes
+    assert "source_index is assumed: the images of unstated aren't here" in notes
+    place = digits.table.schema.get_field_index("source_index")
+    beyond = digits.table.set_column(place, "source_index", pa.array(range(5000, 5006), pa.int64()))
+    found = check_images(replace(digits, table=beyond))
+    assert found.table["source_index"].to_pylist() == list(range(5000, 5006)), "nothing was compared"
+    assert found.image_sets[0].assumed == ("grid", "source_index")
 
 
 def a_picture(seed: int) -> np.ndarray:

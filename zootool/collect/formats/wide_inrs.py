@@ -123,10 +123,8 @@ def _first_index(
             f"images are counted from 0 within each of {len(ranges)} ranges: which ones they are isn't known",
         )  # fmt: skip
     start, end = ranges[0] if ranges else (0, 0)
-    is_test = (
-        "test" in re.split(r"[^a-z]+", path.absolute().name.lower().replace("testing", "test"))
-        and _set_name(path) is not None
-    )
+    words = re.split(r"[^a-z]+", path.absolute().name.lower())
+    is_test = _set_name(path) is not None and not {"test", "testing"}.isdisjoint(words)
     beyond = sum(file.image >= end - start for file in files) if ranges else 0
     notes = [f"{beyond:,} networks are of images beyond the range {start}_{end}"] if beyond else []
     where = f"the image's number from {start:,} on, in the {'test' if is_test else 'training'} images"
