@@ -78,6 +78,8 @@ def _damaged(source: Path, options: ReadOptions) -> list[tuple[Path, str]]:
 
 def _without_root(left: LeftOut, source: Path) -> LeftOut:
     """Equal sources give equal zoos wherever they lie, so no zoo records where that was."""
+    if left.reason.startswith("--exclude"):
+        return left
     root = source if source.is_dir() else source.parent
     return LeftOut(left.file, left.reason.replace(f"{printable(root)}/", "").removeprefix(f"{left.file} "))
 

@@ -44,7 +44,7 @@ class CollectionSource:
             recipe=dict(found.conventions),
             provenance={
                 "format": found.format,
-                "notes": [*found.notes, *find_leaks(found.table)],
+                "notes": list(dict.fromkeys((*found.notes, *find_leaks(found.table)))),
                 **described(found.left_out),
             },
             licence=found.licence,

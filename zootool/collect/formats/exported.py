@@ -41,6 +41,7 @@ class _Info:
     recipe: dict[str, Any] = field(default_factory=dict)
     licence: str | None = None
     citation: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def index_path(folder: Path) -> Path:
@@ -87,6 +88,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
         fingerprint=fingerprint_of_files([index, *files]),
         image_sets=info.sources,
         conventions=info.recipe,
+        notes=tuple(printable(note, 500) for note in info.notes),
         left_out=tuple(left_out),
         licence=info.licence,
         citation=info.citation,

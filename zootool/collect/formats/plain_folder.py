@@ -31,6 +31,7 @@ from zootool.collect.formats.folder_files import (
 )
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.label_table import find_table, read_labels
+from zootool.collect.safetensors import ORDER_KEY
 from zootool.collect.split_rules import seeded_split
 from zootool.errors import FormatError, MissingError, ZooError, printable
 from zootool.nets.declared import Shapes, declared_architecture
@@ -38,6 +39,11 @@ from zootool.nets.infer import infer_architecture
 
 NAME = "folder"
 TITLE = "A folder of checkpoints, or a single one"
+
+_NO_INDEX = (
+    "`zoo export` wrote these files, but their index FOLDER.index.parquet doesn't lie beside them: "
+    "columns and splits are lost"
+)
 
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
@@ -54,7 +60,8 @@ def read(path: Path, options: ReadOptions) -> Collection:
     files, left_out = ([path], []) if path.is_file() else find_networks(path, options)
     root = path.parent if path.is_file() else path
     if not files:
-        raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}")
+        hint = "--exclude leaves all of them out" if options.exclude else None
+        raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}", hint=hint)
     declaration = None if options.architecture is None else read_untrusted_yaml(options.architecture)
     found = _Headers(declaration, options, related_files(files))
     files, bad = _look_into(root, files, found, options)
@@ -124,6 +131,8 @@ class _Headers:
         loaded = load_network(file)
         if what := no_network(loaded.value):
             raise FormatError(f"{loaded.shown} {what}, no network")
+        if ORDER_KEY in loaded.metadata and _NO_INDEX not in self.notes:
+            self.notes.append(_NO_INDEX)
         found = found_in(loaded)
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.zootool.collect.formats.converting import column, converted, save
+from tests.zootool.collect.formats.converting import column, converted, notes_of, save
 from tests.zootool.collect.formats.sirens_here import write_nfn
 from zootool.collect.formats import plain_folder, reader_for
 from zootool.collect.formats.exported import index_path
@@ -50,6 +50,7 @@ def assert_equal_zoos(found: Zoo, wanted: Zoo) -> None:
     assert found.info.sources == wanted.info.sources
     assert found.info.recipe == wanted.info.recipe
     assert found.info.kind == wanted.info.kind
+    assert found.info.provenance["notes"] == wanted.info.provenance["notes"]
     for place in range(len(wanted)):
         ours, theirs = found.state_dict(place), wanted.state_dict(place)
         assert list(ours) == list(theirs)
@@ -102,6 +103,19 @@ def test_safetensors_keep_the_order_of_keys_and_metadata(tmp_path: Path) -> None
         assert loaded.metadata["note"] == "n"
     save_file({"b": torch.ones(1), "a": torch.ones(1)}, tmp_path / "x.safetensors", {"zoo.keys": '["b", "a"]'})
     assert list(load_checkpoint(tmp_path / "x.safetensors").tensors) == ["b", "a"]
+
+
+def test_assumptions_stay_assumed_and_a_lost_index_is_noted(tmp_path: Path) -> None:
+    save(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).state_dict(), tmp_path / "n" / "a.pt")
+    wanted = converted(tmp_path / "n", tmp_path / "x.zoo")
+    export(wanted, tmp_path / "out")
+    zoo = converted(tmp_path / "out", tmp_path / "y.zoo")
+    assert_equal_zoos(zoo, wanted)
+    assert "activations are taken for relu" in notes_of(zoo)
+    index_path(tmp_path / "out").unlink()
+    assert "doesn't lie beside them: columns and splits are lost" in notes_of(
+        converted(tmp_path / "out", tmp_path / "z.zoo")
+    )
 
 
 def test_what_is_gone_or_came_along_is_named(tmp_path: Path) -> None:
