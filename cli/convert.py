@@ -9,8 +9,11 @@ from cli.console import JsonOption, print_json, progress_bars, say, shown
 from cli.reading import (
     ArchitectureOption,
     CleanOption,
+    ExcludeOption,
     FormatOption,
+    GridOption,
     LabelsOption,
+    SkipBadOption,
     SplitSeedOption,
     SplitsOption,
     StepsOption,
@@ -42,6 +45,9 @@ def convert(
     clean: CleanOption = False,
     split_seed: SplitSeedOption = 0,
     weights: WeightsOption = None,
+    exclude: ExcludeOption = None,
+    skip_bad: SkipBadOption = False,
+    grid: GridOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and check; never changes a byte.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +61,7 @@ def convert(
     from zootool.store import WriteOptions
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
-    reading = read_options(steps, splits, labels, architecture, clean, split_seed, weights)
+    reading = read_options(steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid)
     if append and (name or with_images):
         raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")
     with progress_bars() as report:
@@ -86,5 +92,11 @@ def _show(destination: Path, known: int, as_json: bool) -> None:
     else:
         had = f", which had {known:,} of them already" if known else ""
         say(f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}")
-        for text in store.info.provenance.get("notes", []):
+        provenance = store.info.provenance
+        for text in provenance.get("notes", []):
             say(f"[yellow]note[/] {shown(text)}")
+        left_out = provenance.get("left_out", [])
+        for left in left_out:
+            say(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}")
+        if provenance.get("num_left_out", 0) > len(left_out):
+            say(f"[yellow]left out[/] and {provenance['num_left_out'] - len(left_out):,} more")

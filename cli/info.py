@@ -66,6 +66,11 @@ def _print(summary: dict[str, Any]) -> None:
     for source in summary.get("sources", ()):
         table.add_row("images", shown(f"{source['name']} ({source.get('terms') or 'terms unknown'})"))
     table.add_row("columns", ", ".join(map(shown, summary["columns"])))
+    provenance = summary.get("provenance", {})
+    if provenance.get("left_out"):
+        first = "; ".join(f"{left['file']}: {left['reason']}" for left in provenance["left_out"][:3])
+        count = provenance.get("num_left_out", len(provenance["left_out"]))
+        table.add_row("left out", shown(f"{count:,} files: {first}{'; ...' if count > 3 else ''}"))
     for key, value in summary.get("recipe", {}).items():
         table.add_row(f"recipe.{shown(key)}", shown(value))
     output.print(table)

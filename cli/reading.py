@@ -1,5 +1,6 @@
 """The options by which commands are told what a source of checkpoints doesn't say itself."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,14 @@ import typer
 
 if TYPE_CHECKING:
     from zootool.collect.formats.options import ReadOptions
+
+
+class GridName(StrEnum):
+    """Which coordinate of an image comes first."""
+
+    ij = "ij"
+    xy = "xy"
+
 
 FormatOption = Annotated[str | None, typer.Option("--format", help="How the source lies on disk; else found out.")]
 StepsOption = Annotated[str | None, typer.Option(help="Training steps to keep, such as 20,40,86.")]
@@ -16,6 +25,13 @@ ArchitectureOption = Annotated[
     Path | None, typer.Option(help="YAML that declares the architecture (docs/collecting.md).")
 ]
 CleanOption = Annotated[bool, typer.Option("--clean", help="Without the known slips of a published protocol.")]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="Leave out files and folders of such names; repeatable.")
+]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out what can't be read; reads all first.")]
+GridOption = Annotated[
+    GridName | None, typer.Option(help="Whether an INR's first input is an image's row (ij) or column (xy).")
+]
 SplitSeedOption = Annotated[int, typer.Option(min=0, help="Of splits that the source leaves open.")]
 
 WeightsOption = Annotated[
@@ -31,6 +47,9 @@ def read_options(
     clean: bool,
     split_seed: int,
     weights: str | None = None,
+    exclude: list[str] | None = None,
+    skip_bad: bool = False,
+    grid: GridName | None = None,
 ) -> "ReadOptions":
     """The options as readers take them. Raises UsageError and MissingError."""
     from zootool.collect.formats.options import ReadOptions
@@ -43,4 +62,17 @@ def read_options(
         wanted = tuple(int(step) for step in steps.split(",")) if steps else ()
     except ValueError as error:
         raise UsageError(f"can't read --steps {printable(steps, 60)}", hint="write it like --steps 20,40,86") from error
-    return ReadOptions(wanted, splits, labels, architecture, clean, split_seed, weights)
+    if any(not pattern.strip("/") for pattern in exclude or ()):
+        raise UsageError("--exclude needs a pattern", hint="write it like --exclude 'optimizer.pt'")
+    return ReadOptions(
+        wanted,
+        splits,
+        labels,
+        architecture,
+        clean,
+        split_seed,
+        weights,
+        tuple(exclude or ()),
+        skip_bad,
+        None if grid is None else grid.value,
+    )

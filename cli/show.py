@@ -10,8 +10,11 @@ from cli.console import JsonOption, print_json, say, shown
 from cli.reading import (
     ArchitectureOption,
     CleanOption,
+    ExcludeOption,
     FormatOption,
+    GridOption,
     LabelsOption,
+    SkipBadOption,
     SplitSeedOption,
     SplitsOption,
     StepsOption,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from zootool.collect.preview import Preview
 
 _MAX_LINES = 8
+_MAX_LEFT_OUT = 20
 
 
 def show(
@@ -35,6 +39,9 @@ def show(
     clean: CleanOption = False,
     split_seed: SplitSeedOption = 0,
     weights: WeightsOption = None,
+    exclude: ExcludeOption = None,
+    skip_bad: SkipBadOption = False,
+    grid: GridOption = None,
     sample: Annotated[int, typer.Option(min=1, help="How many networks are read, to find problems.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,8 +50,8 @@ def show(
     Example: zoo show siren_mnist_wts
     """
     from zootool.build.units import is_unit_folder
-    from zootool.collect.formats import read_source
     from zootool.collect.preview import preview
+    from zootool.convert import collect
     from zootool.errors import UsageError
     from zootool.store.schema import MANIFEST_JSON
 
@@ -54,8 +61,8 @@ def show(
         raise UsageError(
             f"{source} is a folder that `zoo build` wrote", hint=f"zoo build siren --status --out {source}"
         )
-    options = read_options(steps, splits, labels, architecture, clean, split_seed, weights)
-    found = preview(read_source(source, format, options), sample)
+    options = read_options(steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid)
+    found = preview(collect(source, format, options), sample)
     if as_json:
         print_json({"source": str(source), **asdict(found)})
     else:
@@ -80,6 +87,10 @@ def _show(found: "Preview") -> None:
         say(f"convention     {shown(key)}: {shown(value)}")
     for text in found.notes:
         say(f"[yellow]note[/]           {shown(text)}")
+    for left in found.left_out[:_MAX_LEFT_OUT]:
+        say(f"[yellow]left out[/]       {shown(left.file)}: {shown(left.reason)}")
+    if len(found.left_out) > _MAX_LEFT_OUT:
+        say(f"[yellow]left out[/]       and {len(found.left_out) - _MAX_LEFT_OUT:,} more")
     for text in found.problems[:_MAX_LINES]:
         say(f"[red]problem[/]        {shown(text)}")
     if not found.problems:

@@ -3,6 +3,8 @@
 Weights and biases come as rows in the order of `Architecture`, all layers behind one another.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,11 +13,13 @@ from dng.graph import DynamicGraph
 from zootool.architecture import Activation, Architecture
 
 
-def render_graph(graph: DynamicGraph, side: int) -> Float[Tensor, "batch channels side side"]:
-    """The images that the B INRs of a batch compute, all of its first architecture."""
+def render_graph(
+    graph: DynamicGraph, side: int, indexing: Literal["ij", "xy"] = "ij"
+) -> Float[Tensor, "batch channels side side"]:
+    """The images that the B INRs of a batch compute, all of its first architecture; see `render_mlps`."""
     weights = torch.cat([edges.flatten(1) for edges in graph.edges], dim=1)
     biases = torch.cat([nodes[..., 0] for nodes in graph.nodes], dim=1)
-    return render_mlps(graph.architecture, weights, biases, side)
+    return render_mlps(graph.architecture, weights, biases, side, indexing)
 
 
 def render_mlps(
@@ -23,10 +27,11 @@ def render_mlps(
     weights: Float[Tensor, "batch edges"],
     biases: Float[Tensor, "batch nodes"],
     side: int,
+    indexing: Literal["ij", "xy"] = "ij",
 ) -> Float[Tensor, "batch channels side side"]:
-    """The images that B INRs compute on linspace(-1, 1) in ij order."""
+    """The images that B INRs compute on linspace(-1, 1): their first input is the row in ij, the column in xy."""
     axis = torch.linspace(-1, 1, side, dtype=weights.dtype, device=weights.device)
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=0).flatten(1)
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing=indexing), dim=0).flatten(1)
     values = mlp_outputs(architecture, weights, biases, grid.expand(len(weights), -1, -1))
     return values.unflatten(-1, (side, side))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zootool.collect.collection import Collection
 from zootool.collect.formats.options import ReadOptions
 from zootool.errors import IntegrityError, UsageError
 from zootool.progress import Reporter, silent
@@ -62,14 +63,20 @@ def append(
 def open_source(source: Path, name: str, format: str | None = None, reading: ReadOptions | None = None) -> BlockSource:
     """The networks at `source`. Raises UsageError for an unknown format, MissingError, and BadDataError's children."""
     from zootool.build.units import is_unit_folder
-    from zootool.collect.formats import read_source
     from zootool.store.collection_source import CollectionSource
     from zootool.store.unit_source import UnitSource
 
     if format is None and is_unit_folder(source):
         return UnitSource(source, name)
-    reading = reading or ReadOptions()
-    return CollectionSource(read_source(source, format, reading), name)
+    return CollectionSource(collect(source, format, reading), name)
+
+
+def collect(source: Path, format: str | None = None, reading: ReadOptions | None = None) -> Collection:
+    """The networks at `source`, with what their source images, where these are here, say about them."""
+    from zootool.collect.reading import read_collection
+    from zootool.store.image_check import check_images
+
+    return check_images(read_collection(source, format, reading or ReadOptions()))
 
 
 def images_of(blocks: BlockSource) -> ImagesByKey:

@@ -12,18 +12,20 @@ from dng.graph import DynamicGraph, ResidualEdges
 from zootool.errors import ZooError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader
+from zootool.nets.rendering import Indexing, indexing_of, render
 from zootool.nets.siren import siren_architecture
 from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.zoo import Zoo
-from zootool.zoo.functional import render
 
 __all__ = [
     "EndlessBatches",
+    "Indexing",
     "LabelledGraphs",
     "Loader",
     "SimpleVitConfig",
     "Zoo",
     "class_names",
+    "indexing_of",
     "render_network",
     "simple_vit_architecture",
     "siren_architecture",
@@ -78,7 +80,9 @@ class EndlessBatches:
 
 def render_network(zoo: Zoo, index: int, side: int) -> Float[np.ndarray, "side side channels"]:
     """The image that network `index` of a zoo of INRs computes, in its own range of values."""
-    return render(zoo.module(index), side, side)
+    number = int(zoo.nets["source"].iloc[index]) if "source" in zoo.nets else 0
+    grid = zoo.info.sources[number].grid if number < len(zoo.info.sources) else None
+    return render(zoo.module(index), side, side, indexing_of(grid) or "ij")
 
 
 def class_names(zoo: Zoo, num_classes: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dng.baselines.inr2array_decoder import JointDecoder
 from dng.baselines.probes import ProbeFeatures
 from dng.graph import DynamicGraph
 from dng.seed import seeded
-from dng.siren_rendering import render_graph
+from dng.siren_rendering import render_graph, render_mlps
 from tests.dng.graphs import random_graph
 from zootool.architecture import Activation, Architecture
 from zootool.nets.layers import activate
@@ -52,3 +52,11 @@ def test_a_sine_without_omega_0_has_30_wherever_networks_are_run() -> None:
 def probed(graph: DynamicGraph) -> torch.Tensor:
     with seeded(0):
         return ProbeFeatures(2, 7).double()(graph)[-1]
+
+
+def test_on_xy_the_first_input_is_the_column() -> None:
+    torch.manual_seed(0)
+    weights, biases = torch.randn(2, SIREN.num_edges), torch.randn(2, SIREN.num_nodes)
+    upright = render_mlps(SIREN, weights, biases, 6, "xy")
+    assert torch.equal(upright, render_mlps(SIREN, weights, biases, 6, "ij").transpose(-1, -2))
+    assert not torch.equal(upright, upright.transpose(-1, -2))

@@ -1,7 +1,7 @@
 """What a reader finds in a source: many checkpoints, by columns, whose weights are read when they are asked for."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,43 @@ from jaxtyping import Int64
 
 from zootool.architecture import Architecture
 
+RESERVED_COLUMNS = ("architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest")
+"""What the store fills itself, beside the networks' net_id."""
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """The name of a column of a source that can't be called `name`."""
+    made = f"file_{name}"
+    while made in taken:
+        made += "_"
+    return made
+
 
 @dataclass(frozen=True)
 class CollectedImages:
-    """An image set that networks were fitted to or trained on; the fields are those of the store's `ImageSource`."""
+    """An image set that networks were fitted to or trained on; the fields are those of the store's `ImageSource`.
+
+    `assumed` names what the source doesn't say: "grid", "source_index".
+    """
 
     name: str
     shape: tuple[int, ...] = ()
     num_classes: int | None = None
     grid: str | None = None
     target: tuple[float, float] | None = None
+    assumed: tuple[str, ...] = ()
+    digest: str | None = None
+    num_images: int | None = None
+    is_partial: bool = False
+    terms: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or network of a source that isn't in its collection, and why."""
+
+    file: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,8 @@ class Collection:
     `table` has a row per network with `net_id` first, then declared columns such as label, split, run_id and
     training_step. `architecture_index` says which of `architectures` each is of. `load` may be called from several
     threads. `conventions` are what makes the weights readable and isn't in the architecture; `notes` are what a user
-    should know about the source, such as leaks between splits. `fingerprint` changes when the source does.
+    should know about the source, such as leaks between splits. `left_out` is what else lay there and why it isn't
+    here. `fingerprint` changes when the source does.
     """
 
     format: str
@@ -56,6 +84,7 @@ class Collection:
     image_sets: tuple[CollectedImages, ...] = ()
     conventions: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     licence: str | None = None
     citation: str | None = None
 
@@ -65,6 +94,15 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def with_free_names(self) -> "Collection":
+        """The same without columns that have the names of the store's own: they are called file_{name}, with a note."""
+        names, notes = list(self.table.column_names), list(self.notes)
+        for place, name in enumerate(names):
+            if name in RESERVED_COLUMNS:
+                names[place] = free_name(name, names)
+                notes.append(f"the column {name} became {names[place]}: every store has a column {name} of its own")
+        return replace(self, table=self.table.rename_columns(names), notes=tuple(notes))
 
     def checkpoints(self) -> Iterator[Checkpoint]:
         """The networks one after another, in the order of the table."""

@@ -1,7 +1,7 @@
 """The files below a folder, in an order that no file system has a say in."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,8 +13,9 @@ MAX_DEPTH = 32
 _SKIPPED = ("__MACOSX", ".git", ".ipynb_checkpoints")
 
 
-def walk_files(path: Path, depth: int = 0) -> Iterator[Path]:
-    """Regular files below `path`, names in order. Links are not followed; folders that archives leave are skipped.
+def walk_files(path: Path, leaves_out: Callable[[Path], object] | None = None, depth: int = 0) -> Iterator[Path]:
+    """Regular files below `path`, names in order. Links are not followed; folders that archives leave are skipped,
+    as are files and folders that `leaves_out` says yes to.
 
     Raises MissingError where there is no folder, FormatError for one that is nested absurdly.
     """
@@ -26,9 +27,11 @@ def walk_files(path: Path, depth: int = 0) -> Iterator[Path]:
     except OSError as error:
         raise MissingError(f"{printable(path)} can't be listed ({error.strerror})") from error
     for entry in entries:
+        if leaves_out is not None and leaves_out(Path(entry.path)):
+            continue
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in _SKIPPED:
-                yield from walk_files(Path(entry.path), depth + 1)
+                yield from walk_files(Path(entry.path), leaves_out, depth + 1)
         elif entry.is_file(follow_symlinks=False) and not entry.name.startswith("._"):
             yield Path(entry.path)
 

@@ -13,8 +13,8 @@ from zootool.errors import FormatError, MissingError, printable
 
 NAMES = ("labels.csv", "labels.jsonl", "labels.parquet", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 _PATH_COLUMNS = ("path", "file", "file_name", "filename", "name")
+_OLD_INDEX = "index.parquet"
 _MAX_BYTES = 4 << 30
-_RESERVED = ("net_id", "architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest")
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,20 @@ class LabelTable:
 def find_table(folder: Path) -> Path | None:
     """The table in `folder` that has one of the usual names."""
     found = [folder / name for name in NAMES if (folder / name).is_file()]
+    found += [folder / _OLD_INDEX] * _is_old_index(folder / _OLD_INDEX)
     if len(found) > 1:
         raise FormatError(
             f"{printable(folder)} has {len(found)} tables of labels", hint=f"name one: --labels {found[0].name}"
         )
     return found[0] if found else None
+
+
+def _is_old_index(path: Path) -> bool:
+    """Whether it is the table that `zoo export` once wrote into its folder."""
+    try:
+        return path.is_file() and {"net_id", "file"} <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, ValueError, OSError):
+        return False
 
 
 def read_labels(path: Path) -> LabelTable:
@@ -46,7 +55,7 @@ def read_labels(path: Path) -> LabelTable:
     except (pa.ArrowException, ValueError, OSError) as error:
         raise FormatError(f"{printable(path)} isn't a readable table ({printable(error, 160)})") from error
     for name in table.column_names:
-        if printable(name, 200) != name or name in _RESERVED or table.column_names.count(name) > 1:
+        if printable(name, 200) != name or table.column_names.count(name) > 1:
             raise FormatError(f"{printable(path)} has a column {printable(name, 60)!r}", hint="rename it")
     if not table.num_columns:
         raise FormatError(f"{printable(path)} has no columns")

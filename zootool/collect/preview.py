@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.collect.collection import Collection
+from zootool.collect.collection import Collection, LeftOut
 from zootool.collect.split_rules import find_leaks, splits_in_table
 from zootool.errors import BadDataError
 
@@ -40,6 +40,7 @@ class Preview:
     notes: tuple[str, ...]
     num_read: int
     problems: tuple[str, ...] = field(default=())
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
@@ -59,10 +60,11 @@ def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
         columns={name: str(table.schema.field(name).type) for name in table.column_names},
         splits=dict(splits_in_table(table)),
         labels=_labels(table),
-        conventions=dict(collection.conventions),
+        conventions={**collection.conventions, **_grids(collection)},
         notes=(*collection.notes, *find_leaks(table)),
         num_read=len(rows),
         problems=tuple(_problems(collection, rows)),
+        left_out=collection.left_out,
     )
 
 
@@ -71,6 +73,11 @@ def _counted(architecture: Architecture, count: int) -> ArchitectureCount:
     return ArchitectureCount(
         architecture.signature, architecture.family or "", architecture.node_counts, num_parameters, count
     )
+
+
+def _grids(collection: Collection) -> dict[str, str]:
+    grids = dict.fromkeys(images.grid for images in collection.image_sets if images.grid)
+    return {"grid": " and ".join(grids)} if grids else {}
 
 
 def _labels(table: pa.Table) -> dict[str, int]:

@@ -7,8 +7,8 @@ process of its own with limits. Nothing ever falls back to an unsafe load, and t
 """
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -31,11 +31,15 @@ Form = Literal["torch zip", "torch legacy", "safetensors"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint: its plain value with a LazyTensor for each tensor, its format, and how errors name it."""
+    """A checkpoint: its plain value with a LazyTensor for each tensor, its format, and how errors name it.
+
+    `metadata` are the texts that a safetensors file holds beside its tensors.
+    """
 
     value: Any
     form: Form
     shown: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, LazyTensor]:
@@ -71,6 +75,9 @@ def load_checkpoint(source: Source, *, limits: LoadLimits | None = None) -> Load
     opened = open_source(source, limits.max_file_bytes)
     try:
         form = recognize(opened)
+        if form == "safetensors":
+            tensors, metadata = read_safetensors_lazily(opened, limits)
+            return Loaded(tensors, form, opened.shown, metadata)
         return Loaded(_read(opened, form, limits), form, opened.shown)
     except BadDataError as error:
         if error.message.startswith(opened.shown):
@@ -119,8 +126,6 @@ def walk_tensors(value: Any, path: str = "") -> Iterator[tuple[str, LazyTensor]]
 
 
 def _read(source: ByteSource, form: Form, limits: LoadLimits) -> Any:
-    if form == "safetensors":
-        return read_safetensors_lazily(source, limits)
     try:
         return (read_torch_zip if form == "torch zip" else read_torch_legacy)(source, limits)
     except NeedsTorch:

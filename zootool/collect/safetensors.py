@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,6 +22,10 @@ DTYPES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
 
+METADATA_KEY = "__metadata__"
+ORDER_KEY = "zoo.keys"
+"""The metadata in which `zoo export` writes the names in the state_dict's order: safetensors sorts them."""
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -35,23 +39,36 @@ class Entry:
     stop: int
 
 
-def read_safetensors_lazily(source: ByteSource, limits: LoadLimits) -> dict[str, LazyTensor]:
-    """Every tensor of a file by its name, in the header's order. Raises FormatError."""
-    entries, data_start = read_header(source, limits.max_header_bytes)
+def read_safetensors_lazily(source: ByteSource, limits: LoadLimits) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    """Every tensor of a file by its name, and the file's metadata. Raises FormatError.
+
+    The order is that of `ORDER_KEY` where it lists exactly these names, else the header's.
+    """
+    entries, data_start, metadata = read_header(source, limits.max_header_bytes)
     if len(entries) > limits.max_tensors:
         raise FormatError(f"holds {len(entries)} tensors, at most {limits.max_tensors} are read")
     tensors = {}
-    for name, entry in entries.items():
+    for name in _ordered(entries, metadata):
+        entry = entries[name]
         check_tensor_name(name, limits)
         strides = _strides(entry.shape)
         check_layout(entry.dtype, entry.shape, strides, 0, entry.stop - entry.start, limits)
         storage = Storage(name, source, data_start + entry.start, entry.stop - entry.start)
         tensors[name] = LazyTensor(name, entry.dtype, entry.shape, strides, 0, storage)
-    return tensors
+    return tensors, metadata
 
 
-def read_header(source: ByteSource, max_header_bytes: int) -> tuple[dict[str, Entry], int]:
-    """The entries by name, and the byte where the data begin. Raises FormatError.
+def _ordered(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> list[str]:
+    try:
+        keys = json.loads(metadata.get(ORDER_KEY, "null"))
+    except (ValueError, RecursionError):
+        keys = None
+    is_order = isinstance(keys, list) and len(keys) == len(entries) and all(type(key) is str for key in keys)
+    return keys if is_order and set(keys) == set(entries) else list(entries)
+
+
+def read_header(source: ByteSource, max_header_bytes: int) -> tuple[dict[str, Entry], int, dict[str, str]]:
+    """The entries by name, the byte where the data begin, and the metadata's texts. Raises FormatError.
 
     The entries' bytes fit their dtypes and shapes, and follow each other to the end of the file.
     """
@@ -61,12 +78,14 @@ def read_header(source: ByteSource, max_header_bytes: int) -> tuple[dict[str, En
     if length > min(source.size - _LENGTH.size, max_header_bytes):
         raise FormatError(f"claims a header of {length} bytes, but has {source.size}")
     data_start = _LENGTH.size + length
+    header = _parse_header(bytes(source.read(_LENGTH.size, length)))
+    metadata = header.pop(METADATA_KEY, None)
     entries = {
-        name: _parse_entry(entry, printable(name, 80), source.size - data_start)
-        for name, entry in _parse_header(bytes(source.read(_LENGTH.size, length))).items()
+        name: _parse_entry(entry, printable(name, 80), source.size - data_start) for name, entry in header.items()
     }
     _check_spans(((entry.start, entry.stop) for entry in entries.values()), source.size - data_start)
-    return entries, data_start
+    texts = metadata.items() if isinstance(metadata, dict) else ()
+    return entries, data_start, {key: text for key, text in texts if isinstance(text, str)}
 
 
 def _parse_header(content: bytes) -> dict[str, Any]:
@@ -76,7 +95,6 @@ def _parse_header(content: bytes) -> dict[str, Any]:
         raise FormatError("has no readable safetensors header", hint="get the file again") from error
     if not isinstance(header, dict):
         raise FormatError("has no readable safetensors header", hint="get the file again")
-    header.pop("__metadata__", None)
     return header
 
 

@@ -11,12 +11,11 @@ import numpy as np
 from zootool.architecture import ARRAYS
 from zootool.catalog import load_catalog
 from zootool.errors import printable
+from zootool.nets.rendering import indexing_of, render
 from zootool.share.summary import METRICS, describe
 from zootool.store.schema import ImageSource
-from zootool.zoo.functional import render
 from zootool.zoo.zoo import Zoo
 
-_PLAIN_GRID = "linspace(-1, 1), ij"
 _SHOWN_COLUMNS = ("net_id", "label", "split", "copy", "training_step", *METRICS)
 _MAX_HYPER_PARAMETERS = 4
 _MAX_SIDE = 256
@@ -104,7 +103,10 @@ def _image(zoo: Zoo, place: int) -> str | None:
     """The image that a network of coordinates computes, as a data URI; None for networks of other kinds."""
     source = _source_of(zoo, place)
     architecture = zoo.architecture_of(place)
-    if source is None or source.grid != _PLAIN_GRID or source.target is None or len(source.shape) != 3:
+    if source is None or source.target is None or len(source.shape) != 3:
+        return None
+    indexing = indexing_of(source.grid)
+    if indexing is None:
         return None
     if architecture.num_inputs != 2 or architecture.node_counts[-1] != source.shape[2] or source.shape[2] not in (1, 3):
         return None
@@ -114,7 +116,7 @@ def _image(zoo: Zoo, place: int) -> str | None:
         return None
     # What the page shows is small, and the store may claim images of any size.
     shrink = max(1, -(-max(height, width) // _MAX_SIDE))
-    rendered = render(zoo.module(place), max(1, height // shrink), max(1, width // shrink))
+    rendered = render(zoo.module(place), max(1, height // shrink), max(1, width // shrink), indexing)
     shown = np.nan_to_num((rendered - low) / (high - low) * 255, nan=0.0)
     return _data_uri(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
 

@@ -1,12 +1,14 @@
 """A collection of checkpoints from elsewhere as the source of a store."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import ARRAYS
+from zootool.collect.bad_files import READING_ERRORS, bad_networks, described, refuse_or_leave_out
 from zootool.collect.collection import Collection
 from zootool.collect.split_rules import find_leaks
 from zootool.store.blocks import Block, PlannedBlock, SourceInfo
@@ -36,11 +38,15 @@ class CollectionSource:
             name=self._name,
             kind=found.kind,
             sources=tuple(
-                ImageSource(s.name, shape=s.shape, num_classes=s.num_classes, grid=s.grid, target=s.target)
-                for s in found.image_sets
+                ImageSource(**{f.name: getattr(images, f.name) for f in fields(ImageSource)})
+                for images in found.image_sets
             ),
             recipe=dict(found.conventions),
-            provenance={"format": found.format, "notes": [*found.notes, *find_leaks(found.table)]},
+            provenance={
+                "format": found.format,
+                "notes": list(dict.fromkeys((*found.notes, *find_leaks(found.table)))),
+                **described(found.left_out),
+            },
             licence=found.licence,
             citation=found.citation,
         )
@@ -64,7 +70,14 @@ class CollectionSource:
         return [PlannedBlock(self._collection.architectures[number], len(rows)) for number, rows in self._pieces]
 
     def read(self, index: int) -> Block:
-        """Block `index`."""
+        """Block `index`. Raises an error that names all of its networks that can't be read."""
         number, rows = self._pieces[index]
-        tensors = self._collection.load(rows)
+        try:
+            tensors = self._collection.load(rows)
+        except READING_ERRORS:
+            bad = bad_networks(self._collection, rows)
+            ids = self._collection.table["net_id"]
+            named = {str(ids[row]): error for row, error in bad.items()}
+            refuse_or_leave_out(named, len(self._collection) - len(bad), skip=False, are_files=False)
+            raise
         return Block(self._collection.architectures[number], tensors, self._collection.table.take(pa.array(rows)))

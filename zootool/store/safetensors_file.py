@@ -23,7 +23,7 @@ def read_safetensors(path: Path) -> dict[str, tuple[str, np.ndarray]]:
             raise FormatError(f"{path} is too short for a safetensors file")
         content = np.frombuffer(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     try:
-        entries, data_start = read_header(MemorySource(content.data, str(path)), _MAX_HEADER_BYTES)
+        entries, data_start, _ = read_header(MemorySource(content.data, str(path)), _MAX_HEADER_BYTES)
     except FormatError as error:
         raise FormatError(f"{path} {error.message}", hint=error.hint) from error
     data = content[data_start:]

@@ -70,7 +70,7 @@ class ImageSource:
     """The images that networks were fitted to or trained on, and the conventions that make their weights readable.
 
     `digest` is the SHA-256 of the image set's shape and pixels, `shape` height, width and channels. `grid` is the
-    coordinates' convention in the recipe's words (`"linspace(-1, 1), ij"`); `target` is what the pixel values 0 and
+    coordinates' convention in the words of `zootool.nets.rendering.GRIDS`; `target` is what the pixel values 0 and
     255 stand for. `terms` are the images' terms of use, not the weights'.
     """
 

@@ -1,5 +1,6 @@
 """A zoo's networks as the files that other tools read: one per network, bit for bit what was converted."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from zootool.collect.formats.exported import (
+    ARCHITECTURES_KEY,
+    FILE_COLUMN,
+    INFO_KEY,
+    KEPT_COLUMNS,
+    KEPT_INFO,
+    index_path,
+)
+from zootool.collect.safetensors import ORDER_KEY
 from zootool.errors import MissingError, UsageError, printable
-from zootool.files import folder_atomic
+from zootool.files import canonical_json, folder_atomic, write_atomic
 from zootool.progress import Reporter, silent
 from zootool.store.schema import STORE_COLUMNS
 from zootool.zoo.zoo import Zoo
 
 Layout = Literal["safetensors", "torch", "nfn"]
-
-INDEX_NAME = "index.parquet"
 
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,150}$")
 
@@ -26,13 +34,17 @@ def export(zoo: Zoo, destination: Path, layout: Layout = "safetensors", *, repor
     """Write every selected network's state_dict into a new folder; returns their number.
 
     safetensors, torch: `{net_id}.safetensors` or `.pth`, or by row where a net_id is no file name. nfn: the
-    neural-functional papers' folders `randinit_smaller_{label}s/net{source_index}.pth`, further copies in
-    `randinit_smaller_aug{copy}_{label}s`. index.parquet has the table with the column `file`.
+    neural-functional papers' folders `randinit_smaller_{label}s/net{source_index}.pth`, copy i + 1 in
+    `randinit_smaller_aug{i}_{label}s`. Beside the folder, since their converters take every file in it for a network,
+    lies `{destination}.index.parquet`: the table with the column `file`, and what zoo.json says, by which converting
+    the folder gives these networks again.
 
     Raises UsageError when `destination` exists or the zoo has no labels for nfn, MissingError for an empty selection.
     """
-    if destination.exists():
-        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
+    index = index_path(destination)
+    for path in (destination, index):
+        if path.exists():
+            raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
     if len(zoo) == 0:
         raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
     names = _NAMES[layout](zoo)
@@ -45,9 +57,23 @@ def export(zoo: Zoo, destination: Path, layout: Layout = "safetensors", *, repor
             path.parent.mkdir(parents=True, exist_ok=True)
             _save(zoo.state_dict(done), path)
         report("writing files", len(names), len(names))
-        columns = ["net_id", *(column for column in zoo.nets.columns if column not in STORE_COLUMNS)]
-        pq.write_table(zoo.nets.to_arrow(columns).append_column("file", pa.array(names)), folder / INDEX_NAME)
+        table = _index_of(zoo, names)
+        write_atomic(index, lambda sink: pq.write_table(table, sink))
     return len(names)
+
+
+def _index_of(zoo: Zoo, names: list[str]) -> pa.Table:
+    columns = [column for column in zoo.nets.columns if column not in STORE_COLUMNS or column in KEPT_COLUMNS]
+    table = zoo.nets.to_arrow(columns)
+    if FILE_COLUMN in table.column_names:
+        raise UsageError(f"{zoo.info.name} has a column {FILE_COLUMN}", hint="rename it")
+    info = {key: value for key, value in zoo.info.to_dict().items() if key in KEPT_INFO}
+    # What was assumed of these networks stays assumed.
+    info["notes"] = [str(note) for note in zoo.info.provenance.get("notes", [])]
+    used = set(table["architecture"].unique().to_pylist())
+    architectures = {name: a.to_dict() for name, a in zoo.architectures.items() if name in used}
+    metadata = {INFO_KEY: canonical_json(info), ARCHITECTURES_KEY: canonical_json(architectures)}
+    return table.append_column(FILE_COLUMN, pa.array(names)).replace_schema_metadata(metadata)
 
 
 def _save(state: dict[str, torch.Tensor], path: Path) -> None:
@@ -57,7 +83,9 @@ def _save(state: dict[str, torch.Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
     # A safetensors file holds no two names for one storage.
-    save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path)
+    tensors = {key: tensor.clone().contiguous() for key, tensor in state.items()}
+    # It sorts them by their names too, and readers take layers in the order in which they find them.
+    save_file(tensors, path, {ORDER_KEY: json.dumps(list(state))})
 
 
 def _named_by_id(zoo: Zoo, suffix: str) -> list[str]:
@@ -74,7 +102,7 @@ def _named_as_nfn(zoo: Zoo) -> list[str]:
     copies = zoo.nets["copy"].tolist() if "copy" in zoo.nets else [0] * len(zoo)
     names = []
     for label, index, copy in zip(zoo.nets["label"], zoo.nets["source_index"], copies, strict=True):
-        aug = f"_aug{copy}" if copy else ""
+        aug = f"_aug{copy - 1}" if copy else ""
         names.append(f"randinit_smaller{aug}_{int(label)}s/net{int(index)}.pth")
     return names
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.bench.data import LabelledGraphs, Loader, Zoo
+from dng.bench.data import Indexing, LabelledGraphs, Loader, Zoo, indexing_of
 from dng.bench.tasks import source_images
 from dng.bench.training import HERE, Place, first_batch, require_splits
 from dng.graph import DynamicGraph
@@ -18,22 +18,25 @@ SPLITS = ("train", "validation", "test")
 NUM_EXAMPLES = 8
 """Test networks whose edits the report shows."""
 
-_GRID = "linspace(-1, 1), ij"
 _HOW_TO_BUILD = "build one with `zoo build siren`"
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The side and channels of what networks render; `low` and `high` are what they compute for 0 and 255."""
+    """The side and channels of what networks render; `low` and `high` are what they compute for 0 and 255.
+
+    `indexing` says whether their first input is a pixel's row (ij) or column (xy).
+    """
 
     side: int
     channels: int
     low: float = -1.0
     high: float = 1.0
+    indexing: Indexing = "ij"
 
     def render(self, graph: DynamicGraph) -> Float[Tensor, "batch channels side side"]:
         """The images of B networks, in [-1, 1] where they lie between `low` and `high`."""
-        values = render_graph(graph, self.side)
+        values = render_graph(graph, self.side, self.indexing)
         return 2 * (values - self.low) / (self.high - self.low) - 1
 
 
@@ -76,7 +79,7 @@ def read_material(zoo: Zoo, place: Place = HERE) -> Material:
         raise BadDataError(f"{name} can't be edited: {reason}", hint=_HOW_TO_BUILD)
     architecture = next(iter(zoo.architectures.values()))
     require_splits(zoo, SPLITS)
-    low, high = _target_range(zoo)
+    low, high, indexing = _conventions(zoo)
     first_copies = zoo.select(copy=0) if "copy" in zoo.nets else zoo
     test = first_copies.select(split="test")
     if len(test) < NUM_EXAMPLES:
@@ -90,7 +93,7 @@ def read_material(zoo: Zoo, place: Place = HERE) -> Material:
             f"the networks of {name} have {architecture.node_counts[-1]} outputs, its images {channels} channels",
             hint="give the zoo the image set that it was built from",
         )
-    return Material(zoo, first_copies, architecture, Canvas(side, channels, low, high), place)
+    return Material(zoo, first_copies, architecture, Canvas(side, channels, low, high, indexing), place)
 
 
 def _no_sirens(architectures: Collection[Architecture]) -> str | None:
@@ -104,18 +107,19 @@ def _no_sirens(architectures: Collection[Architecture]) -> str | None:
     return None if architecture.num_inputs == 2 else f"its SIRENs have {architecture.num_inputs} inputs, not 2"
 
 
-def _target_range(zoo: Zoo) -> tuple[float, float]:
-    """What the SIRENs compute for the pixels 0 and 255."""
+def _conventions(zoo: Zoo) -> tuple[float, float, Indexing]:
+    """What the SIRENs compute for the pixels 0 and 255, and which of their inputs is the row."""
     if not zoo.info.sources or "source_index" not in zoo.nets:
         raise BadDataError(f"{zoo.info.name} doesn't say which images its networks show", hint=_HOW_TO_BUILD)
     known = {(source.grid, source.target) for source in zoo.info.sources}
     grid, target = known.pop()
-    if known or grid != _GRID or target is None:
+    indexing = indexing_of(grid)
+    if known or indexing is None or target is None:
         raise BadDataError(
-            f"{zoo.info.name} doesn't say how pixels become coordinates ({_GRID} is known) and values of its networks",
+            f"{zoo.info.name} doesn't say how pixels become coordinates and values of its networks",
             hint=_HOW_TO_BUILD,
         )
-    return target
+    return *target, indexing
 
 
 def _image_shape(name: str, batch: LabelledGraphs) -> tuple[int, int]:

@@ -91,6 +91,13 @@ def test_networks_that_cannot_be_edited_are_named(tmp_path: Path, architecture: 
     assert caught.value.hint
 
 
+def test_the_canvas_is_rendered_on_the_zoos_grid(tmp_path: Path) -> None:
+    for indexing in ("ij", "xy"):
+        source = replace(DIGITS, grid=f"linspace(-1, 1), {indexing}")
+        material = read_material(write_sirens(tmp_path / f"{indexing}.zoo", sirens(), sources=(source,)))
+        assert material.canvas.indexing == indexing
+
+
 def test_two_architectures_are_named(tmp_path: Path) -> None:
     blocks = sirens(), sirens(siren_architecture(2, (5, 4), 1), seed=1)
     with pytest.raises(BadDataError, match="networks of 2 architectures, not one: build one with `zoo build siren`"):

@@ -45,7 +45,7 @@ def test_the_nfn_layout_has_the_papers_folders(tmp_path: Path) -> None:
     export(zoo.take(np.arange(12)), tmp_path / "out", "nfn")
     state = torch.load(tmp_path / "out" / "randinit_smaller_1s" / "net11.pth", weights_only=True)
     assert torch.equal(state["net.0.linear.weight"], zoo.state_dict(11)["net.0.linear.weight"])
-    index = pq.read_table(tmp_path / "out" / "index.parquet").to_pydict()
+    index = pq.read_table(tmp_path / "out.index.parquet").to_pydict()
     assert index["file"][11] == "randinit_smaller_1s/net11.pth"
     assert "edge_offset" not in index
 
@@ -55,7 +55,7 @@ def test_ids_that_are_no_file_names_become_rows(tmp_path: Path) -> None:
     write_small_store(tmp_path / "x.zoo", block)
     export(open_zoo(tmp_path / "x.zoo"), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "00000000.safetensors", "00000001.safetensors", "index.parquet",
+        "00000000.safetensors", "00000001.safetensors",
     ]  # fmt: skip
 
 

@@ -28,8 +28,10 @@ class Reader(Protocol):
         ...
 
 
-# Modules in the order in which they are asked: the plain folder takes anything that holds checkpoints, so it is last.
+# Modules in the order in which they are asked: an export has the names of the format that it imitates, so it is first;
+# the plain folder takes anything that holds checkpoints, so it is last.
 _MODULES = (
+    "exported",
     "nfn",
     "nfn_converted",
     "mnist_inrs",
@@ -48,19 +50,6 @@ def readers() -> dict[str, Reader]:
     """Every reader by its name, in the order in which they are asked."""
     modules = [import_module(f"{__name__}.{name}") for name in _MODULES]
     return {module.NAME: module for module in modules}  # type: ignore[misc]
-
-
-def read_source(path: Path, name: str | None, options: ReadOptions) -> Collection:
-    """The checkpoints at `path`, read by the format called `name` or the first that fits.
-
-    Raises what `reader_for` and the readers raise, and UsageError for an option that the format doesn't have.
-    """
-    reader = reader_for(path, name)
-    if options.weights is not None and reader.NAME != "folder":
-        raise UsageError(
-            f"--weights is for plain folders, {printable(path)} is read as {reader.NAME}", hint="use --format folder"
-        )
-    return reader.read(path, options)
 
 
 def reader_for(path: Path, name: str | None = None) -> Reader:

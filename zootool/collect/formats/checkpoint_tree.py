@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zootool.collect.archives import ZipArchive
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
+from zootool.collect.formats.options import ReadOptions
 from zootool.collect.safe_load import Source
 from zootool.errors import printable
 
@@ -12,11 +13,12 @@ from zootool.errors import printable
 class CheckpointTree:
     """Files by their path within a folder or zip file, parts joined by "/". Nothing is extracted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self._options = options
         self._archive = None if path.is_dir() else ZipArchive(path)
         self._files: Mapping[str, Path] = {}
         if self._archive is None:
-            self._files = {file.relative_to(path).as_posix(): file for file in walk_files(path)}
+            self._files = {file.relative_to(path).as_posix(): file for file in walk_files(path, options.leaves_out)}
         self._path = path
         self.shown = printable(path)
 
@@ -24,7 +26,8 @@ class CheckpointTree:
     def names(self) -> list[str]:
         """Every file's path, sorted; what archives leave beside their content is passed over."""
         found = self._files if self._archive is None else self._archive
-        return sorted(name for name in found if "__MACOSX" not in name.split("/"))
+        kept = (name for name in found if "__MACOSX" not in name.split("/"))
+        return sorted(name for name in kept if self._archive is None or not self._options.leaves_out(Path(name)))
 
     def open(self, name: str) -> Source:
         """A file for `load_checkpoint`."""

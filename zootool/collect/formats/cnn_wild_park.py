@@ -65,7 +65,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
     Where there is no `cnn_park_splits.json` (in or beside `path`, or `options.splits`), every checkpoint is opened for
     its accuracy and iteration, and splits are drawn by run.
     """
-    tree = CheckpointTree(path)
+    tree = CheckpointTree(path, options)
     found = [
         _Checkpoint(name, plain_name(m[1], f"{tree.shown}: a run"), plain_name(m[2], f"{tree.shown}: a checkpoint"))
         for name in tree.names

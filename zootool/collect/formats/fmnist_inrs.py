@@ -33,6 +33,7 @@ from zootool.collect.safe_load import Source, load_checkpoint
 from zootool.collect.split_rules import seeded_split
 from zootool.collect.state_dicts import StateDict
 from zootool.errors import FormatError, printable
+from zootool.nets.rendering import GRIDS
 
 NAME = "fmnist-inrs"
 TITLE = "fmnist_inrs: SIRENs of Fashion-MNIST, train/ and test/"
@@ -40,6 +41,8 @@ TITLE = "fmnist_inrs: SIRENs of Fashion-MNIST, train/ and test/"
 _FILE = re.compile(r"model_(\d{1,9})\.pth")
 _FOLDERS = ("train", "test")
 _LABEL = "label"
+# Nobody published how these are rendered; they are the networks of mnist-inrs, which are on xy.
+_IMAGES = CollectedImages("fashion-mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0), assumed=("grid",))
 
 
 def detect(path: Path) -> bool:
@@ -52,7 +55,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
 
     `options.splits` names splits.json where it lies elsewhere.
     """
-    files = _find(path)
+    files = _find(path, options)
     architecture = seq_siren_architecture((32, 32), 1, output_offset=0.5)
     split, rule, notes = _splits(files, path, options)
 
@@ -67,18 +70,18 @@ def read(path: Path, options: ReadOptions) -> Collection:
         architecture_index=np.zeros(len(files), np.int64),
         load=load,
         fingerprint=fingerprint_of_files(files),
-        image_sets=(CollectedImages("fashion-mnist", (28, 28, 1), 10, "linspace(-1, 1), ij", (0.0, 1.0)),),
+        image_sets=(_IMAGES,),
         conventions={"omega_0": OMEGA_0, "output_offset": 0.5, "initial_biases": "zero", "splits": rule},
         notes=("the files' numbers aren't said to be indices of images: there is no source_index", *notes),
     )
 
 
-def _find(path: Path) -> list[Path]:
+def _find(path: Path, options: ReadOptions) -> list[Path]:
     found = [
         (folder, int(match[1]), file)
         for folder in _FOLDERS
         if (path / folder).is_dir()
-        for file in walk_files(path / folder)
+        for file in walk_files(path / folder, options.leaves_out)
         if file.parent.name == folder and (match := _FILE.fullmatch(file.name))
     ]
     if not found:

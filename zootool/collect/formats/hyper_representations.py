@@ -60,7 +60,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every checkpoint of every trial in `path`, or those of `options.steps` (training iterations)."""
-    found = _find(path)
+    found = _find(path, options)
     trials = {trial: _read_trial(path / trial) for trial in dict.fromkeys(c.trial for c in found)}
     offset = _offset(found, trials)
     steps = [checkpoint.epoch + offset for checkpoint in found]
@@ -97,9 +97,9 @@ def _is_trial(folder: Path) -> bool:
     return any((inner / "checkpoints").is_file() for inner in first_folders(folder, _FOLDER)[:5])
 
 
-def _find(path: Path) -> list[_Checkpoint]:
+def _find(path: Path, options: ReadOptions) -> list[_Checkpoint]:
     found = {}
-    for file in walk_files(path):
+    for file in walk_files(path, options.leaves_out):
         match = _FOLDER.fullmatch(file.parent.name)
         # A trial is a folder of `path` itself: one deeper down belongs to another zoo.
         if match is None or file.name != "checkpoints" or file.parent.parent.parent != path:

@@ -1,7 +1,8 @@
 """mnist-inrs: a SIREN per MNIST image, a folder per network.
 
 `mnist_png_{training|testing}_{label}_{image id}/checkpoints/model_final.pth`. Sines of omega_0 = 30 on [2, 32, 32, 1],
-and 0.5 added to the output, for images in [0, 1]. `mnist_splits.json` lists absolute paths of its writer's machine.
+and 0.5 added to the output, for images in [0, 1]. The first coordinate is a pixel's column, since the publishers render
+on numpy's default meshgrid. `mnist_splits.json` lists absolute paths of its writer's machine.
 """
 
 import re
@@ -28,6 +29,7 @@ from zootool.collect.formats.published import (
 from zootool.collect.formats.seq_siren import OMEGA_0, seq_siren_architecture
 from zootool.collect.split_rules import seeded_split
 from zootool.errors import FormatError, printable
+from zootool.nets.rendering import GRIDS
 
 NAME = "mnist-inrs"
 TITLE = "mnist-inrs: SIRENs of MNIST, a folder per network"
@@ -68,7 +70,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network below `path`, by source image. `options.splits` names mnist_splits.json where it lies elsewhere."""
-    files = _find(path)
+    files = _find(path, options)
     architecture = seq_siren_architecture((32, 32), 1, output_offset=0.5)
     split, rule, notes = _splits(files, path, options)
 
@@ -83,7 +85,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
         architecture_index=np.zeros(len(files), np.int64),
         load=load,
         fingerprint=fingerprint_of_files([file.path for file in files]),
-        image_sets=(CollectedImages("mnist", (28, 28, 1), 10, "linspace(-1, 1), ij", (0.0, 1.0)),),
+        image_sets=(CollectedImages("mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0)),),
         conventions={
             "omega_0": OMEGA_0,
             "output_offset": 0.5,
@@ -95,9 +97,9 @@ def read(path: Path, options: ReadOptions) -> Collection:
     )
 
 
-def _find(path: Path) -> list[InrFolder]:
+def _find(path: Path, options: ReadOptions) -> list[InrFolder]:
     files: dict[int, InrFolder] = {}
-    for file in walk_files(path):
+    for file in walk_files(path, options.leaves_out):
         match = _FOLDER.fullmatch(file.parent.parent.name)
         if match is None or file.parent.name != "checkpoints" or not _FILE.fullmatch(file.name):
             continue

@@ -1,7 +1,8 @@
 """SIREN sets of the neural-functional papers: MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, one file per network.
 
-`siren_{set}_wts/randinit_smaller[_aug{copy}]_{label}s/net{index}.pth`; the index counts the training images, then the
-test images. The label stands in the folder's name alone. Splits go by index.
+`siren_{set}_wts/randinit_smaller[_aug{i}]_{label}s/net{index}.pth`: `_aug{i}` is copy i + 1, the folder without it is
+copy 0; the index counts the training images, then the test images. The label stands in the folder's name alone. Splits
+go by index.
 """
 
 import os
@@ -21,6 +22,7 @@ from zootool.collect.folder_walk import fingerprint_of_files, walk_files
 from zootool.collect.formats.folders import first_files, first_folders
 from zootool.collect.formats.options import ReadOptions
 from zootool.errors import FormatError, printable
+from zootool.nets.rendering import GRIDS
 from zootool.nets.siren_architecture import siren_architecture
 
 NAME = "nfn-siren"
@@ -67,7 +69,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network below `path`, by copy and index. `options` change nothing."""
-    files = find_sirens(path, _FILE)
+    files = find_sirens(path, _FILE, options)
     known = set_of(path, _num_outputs(files[0].path))
     architecture = siren_architecture(2, (32, 32), known.shape[2])
 
@@ -89,17 +91,15 @@ def collection_of(
         architecture_index=np.zeros(len(files), np.int64),
         load=load,
         fingerprint=fingerprint_of_files([file.path for file in files]),
-        image_sets=(
-            CollectedImages(known.image_set, known.shape, known.num_classes, "linspace(-1, 1), ij", (-1.0, 1.0)),
-        ),
+        image_sets=(CollectedImages(known.image_set, known.shape, known.num_classes, GRIDS["ij"], (-1.0, 1.0)),),
         conventions={"omega_0": 30.0, "output_offset": 0.0, "splits": "by index, as published"},
         notes=_notes(files, known),
     )
 
 
-def find_sirens(path: Path, pattern: re.Pattern[str]) -> list[SirenFile]:
+def find_sirens(path: Path, pattern: re.Pattern[str], options: ReadOptions) -> list[SirenFile]:
     """The files whose folder and name have the format's form, by copy and index. Raises FormatError."""
-    found = [_siren_file(file, pattern) for file in walk_files(path)]
+    found = [_siren_file(file, pattern) for file in walk_files(path, options.leaves_out)]
     files = sorted((file for file in found if file is not None), key=lambda file: (file.copy, file.index))
     if not files:
         raise FormatError(f"{printable(path)} holds no networks of this format", hint="run `zoo show` on it")
@@ -117,7 +117,7 @@ def _siren_file(file: Path, pattern: re.Pattern[str]) -> SirenFile | None:
     folder, name = _FOLDER.fullmatch(file.parent.name), pattern.fullmatch(file.name)
     if folder is None or name is None:
         return None
-    return SirenFile(file, int(folder[1] or 0), int(folder[2]), int(name[1]))
+    return SirenFile(file, 0 if folder[1] is None else int(folder[1]) + 1, int(folder[2]), int(name[1]))
 
 
 def looks_like(path: Path, pattern: re.Pattern[str]) -> bool:

@@ -1,6 +1,6 @@
 """SIREN sets of the neural-functional papers after their own conversion: two flat tensors per network.
 
-`siren_{set}_graph_data/randinit_smaller[_aug{copy}]_{label}s/net{index}.pt` = `{'e', 'b'}`: e holds each layer's
+`siren_{set}_graph_data/randinit_smaller[_aug{i}]_{label}s/net{index}.pt` = `{'e', 'b'}`: e holds each layer's
 weights source by source (`W.T.flatten()`), b the biases. They become the layers' own tensors again.
 """
 
@@ -31,7 +31,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network below `path`, by copy and index. `options` change nothing."""
-    files = find_sirens(path, _FILE)
+    files = find_sirens(path, _FILE, options)
     num_outputs = _read_flat(files[0].path, "b").size - sum(_HIDDEN)
     known = set_of(path, num_outputs)
     architecture = siren_architecture(2, _HIDDEN, known.shape[2])

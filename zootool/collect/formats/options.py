@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from zootool.nets.rendering import Indexing
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -10,6 +12,10 @@ class ReadOptions:
     `architecture` are files: a published split, a table of labels, a declared architecture. `clean` asks for the
     variant without a published protocol's known slips. `seed` is that of splits which the source leaves open.
     `weights` is the key, or the dotted path of keys, under which each file of a plain folder keeps its weights.
+
+    Files and folders that one of the patterns `exclude` fits, by their name or the last parts of their path, aren't
+    looked at, nor are `dropped` files. With `skip_bad`, what can't be read is left out rather than refused. `grid` says
+    whether the first coordinate is an image's row ("ij") or column ("xy").
     """
 
     steps: tuple[int, ...] = ()
@@ -19,3 +25,12 @@ class ReadOptions:
     clean: bool = False
     seed: int = 0
     weights: str | None = None
+    exclude: tuple[str, ...] = ()
+    skip_bad: bool = False
+    grid: Indexing | None = None
+    dropped: frozenset[Path] = frozenset()
+
+    def leaves_out(self, path: Path) -> str | None:
+        """Why a file or folder isn't looked at, None where it is."""
+        pattern = next((pattern for pattern in self.exclude if path.match(pattern)), None)
+        return f"--exclude {pattern}" if pattern is not None else "can't be read" if path in self.dropped else None

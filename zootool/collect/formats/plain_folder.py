@@ -4,8 +4,7 @@ Architectures are inferred from names and shapes, or declared in YAML. A table (
 file by its path relative to the table or to the folder, in its first column or one called path, file or name.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,38 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
+from zootool.collect.bad_files import READING_ERRORS, no_network, refuse_or_leave_out
 from zootool.collect.bounded_text import read_untrusted_yaml
-from zootool.collect.collection import Collection
-from zootool.collect.file_stack import found_in, stack_networks, state_dict_of
+from zootool.collect.collection import Collection, LeftOut, free_name
+from zootool.collect.file_stack import Tensors, found_in, stack_networks
 from zootool.collect.folder_walk import fingerprint_of_files, walk_files
+from zootool.collect.formats.folder_files import (
+    SUFFIXES,
+    files_of,
+    find_networks,
+    holds_tensors,
+    is_checkpoint,
+    load_network,
+    loose_shards,
+    network_name,
+    related_files,
+    same_networks,
+)
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.label_table import find_table, read_labels
-from zootool.collect.safe_load import load_checkpoint
+from zootool.collect.safetensors import ORDER_KEY
 from zootool.collect.split_rules import seeded_split
-from zootool.errors import FormatError, MissingError, printable
+from zootool.errors import FormatError, MissingError, ZooError, printable
 from zootool.nets.declared import Shapes, declared_architecture
 from zootool.nets.infer import infer_architecture
 
 NAME = "folder"
 TITLE = "A folder of checkpoints, or a single one"
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin")
+_NO_INDEX = (
+    "`zoo export` wrote these files, but their index FOLDER.index.parquet doesn't lie beside them: "
+    "columns and splits are lost"
+)
 
 _MAX_SCALARS = 1_000
 
@@ -36,21 +51,25 @@ Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
 def detect(path: Path) -> bool:
-    """Whether it is a checkpoint by its name, or a folder that holds one."""
+    """Whether it is a checkpoint, by its name or its first bytes, or a folder that holds one by its name."""
     if path.is_file():
-        return path.suffix in SUFFIXES
-    return any(file.suffix in SUFFIXES for file in walk_files(path))
+        return is_checkpoint(path) or holds_tensors(path)
+    return any(is_checkpoint(file) for file in walk_files(path))
 
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every checkpoint, in the order of their paths. `options.architecture` and `options.labels` name files."""
-    files = [path] if path.is_file() else [file for file in walk_files(path) if file.suffix in SUFFIXES]
+    files, left_out = ([path], []) if path.is_file() else find_networks(path, options)
     root = path.parent if path.is_file() else path
     if not files:
-        raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}")
-    found = _Headers(None if options.architecture is None else read_untrusted_yaml(options.architecture), options)
-    index = np.array([found.architecture_of(file) for file in files], np.int64)
-    table, notes = _table(root, files, found.scalars, options)
+        hint = "--exclude leaves all of them out" if options.exclude else None
+        raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}", hint=hint)
+    declaration = None if options.architecture is None else read_untrusted_yaml(options.architecture)
+    found = _Headers(declaration, options, related_files(files))
+    files, bad = _look_into(root, files, found, options)
+    left_out += bad
+    index = np.array([found.index[file] for file in files], np.int64)
+    table, notes = _table(root, files, [found.scalars[file] for file in files], options)
     return Collection(
         format=NAME,
         kind=_kind(found.architectures),
@@ -60,45 +79,85 @@ def read(path: Path, options: ReadOptions) -> Collection:
         load=lambda rows: stack_networks(
             found.architectures[index[rows[0]]],
             [files[row] for row in rows.tolist()],
-            partial(state_dict_of, weights=options.weights),
+            lambda file: tensors_of(file, options.weights),
         ),
-        fingerprint=f"{fingerprint_of_files(files)} {table.num_columns}",
+        fingerprint=f"{fingerprint_of_files([part for file in files for part in files_of(file)])} {table.num_columns}",
         conventions={"splits": notes[0]} if notes else {},
         notes=tuple(found.notes),
+        left_out=tuple(left_out),
     )
+
+
+def tensors_of(path: Path, weights: str | None = None) -> Tensors:
+    """The tensors of a network's file, or of its shards; `weights` says where they are."""
+    return found_in(load_network(path), weights).tensors
+
+
+def _look_into(
+    root: Path, files: Sequence[Path], found: "_Headers", options: ReadOptions
+) -> tuple[list[Path], list[LeftOut]]:
+    """The files that are networks, each once, and what is left out. Raises an error that names all bad files."""
+    good: list[Path] = []
+    bad: dict[Path, ZooError] = {}
+    for file in files:
+        try:
+            found.look_into(file)
+            good.append(file)
+        except READING_ERRORS as error:
+            bad[file] = error
+    twins, clashes = same_networks(found.related)
+    bad |= loose_shards(found.related) | clashes
+    names = {file.relative_to(root).as_posix(): error for file, error in sorted(bad.items())}
+    left_out = refuse_or_leave_out(names, len(files) - len(bad), options.skip_bad)
+    left_out += [
+        LeftOut(file.relative_to(root).as_posix(), f"holds the same network as {printable(other.name, 100)}")
+        for file, other in twins.items()
+    ]
+    return [file for file in good if file not in bad and file not in twins], left_out
 
 
 class _Headers:
     """The architectures of the files that were looked into, each kind of file inferred once."""
 
-    def __init__(self, declaration: Any, options: ReadOptions) -> None:
+    def __init__(self, declaration: Any, options: ReadOptions, related: Container[Path]) -> None:
         self.architectures: list[Architecture] = []
         self.notes: list[str] = []
-        self.scalars: list[Mapping[str, Any]] = []
+        self.scalars: dict[Path, Mapping[str, Any]] = {}
+        self.index: dict[Path, int] = {}
+        self.related: dict[Path, Tensors] = {}
+        self._are_related = related
         self._known: dict[Signature, int] = {}
         self._declaration = declaration
         self._weights = options.weights
         self._where = str(options.architecture or "")
 
-    def architecture_of(self, file: Path) -> int:
-        """The number of a file's architecture."""
-        loaded = load_checkpoint(file)
+    def look_into(self, file: Path) -> None:
+        """Note a file's tensors, scalars and the number of its architecture. Raises FormatError for no network."""
+        loaded = load_network(file)
+        if what := no_network(loaded.value):
+            raise FormatError(f"{loaded.shown} {what}, no network")
+        if ORDER_KEY in loaded.metadata and _NO_INDEX not in self.notes:
+            self.notes.append(_NO_INDEX)
         found = found_in(loaded, self._weights)
         if found.choice is not None and found.choice not in self.notes:
             self.notes.append(found.choice)
-        scalars = _scalars(loaded.value) | _scalars(found.others)
+        metadata = {key: text for key, text in loaded.metadata.items() if key != "format"}
+        scalars = _scalars(metadata) | _scalars(loaded.value) | _scalars(found.others)
         if len(scalars) > _MAX_SCALARS:
             raise FormatError(
                 f"{loaded.shown} holds {len(scalars)} numbers and texts beside its weights, "
                 f"at most {_MAX_SCALARS} become columns",
                 hint="save the state_dict alone",
             )
-        self.scalars.append(scalars)
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
+            made = self._architecture(file, {key: (s, d) for key, s, d in signature})
             self._known[signature] = len(self.architectures)
-            self.architectures.append(self._architecture(file, {key: (s, d) for key, s, d in signature}))
-        return self._known[signature]
+            self.architectures.append(made)
+        self.index[file] = self._known[signature]
+        if file in self._are_related:
+            self.related[file] = found.tensors
+        self.scalars[file] = scalars
 
     def _architecture(self, file: Path, shapes: Shapes) -> Architecture:
         shown = printable(file.name, 80)
@@ -116,7 +175,7 @@ def _scalars(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     return {
-        str(key): item
+        free_name(key, value) if key == "net_id" else key: item
         for key, item in value.items()
         if isinstance(key, str) and isinstance(item, int | float | str) and len(str(item)) < 100 and key.isidentifier()
     }
@@ -125,7 +184,7 @@ def _scalars(value: Any) -> dict[str, Any]:
 def _table(
     root: Path, files: Sequence[Path], scalars: Sequence[Mapping[str, Any]], options: ReadOptions
 ) -> tuple[pa.Table, list[str]]:
-    ids = [file.relative_to(root).as_posix() for file in files]
+    ids = [file.with_name(network_name(file)).relative_to(root).as_posix() for file in files]
     columns: dict[str, Any] = {"net_id": [printable(net_id, 500) for net_id in ids]}
     for name in sorted(set().union(*scalars) - {"net_id"}):
         values = [row.get(name) for row in scalars]
@@ -154,11 +213,19 @@ def _with_labels(table: pa.Table, ids: Sequence[str], path: Path) -> pa.Table:
             hint="the first column holds paths relative to the folder",
         )
     chosen = pa.array([places[net_id] for net_id in ids])
-    for name in labels.table.column_names:
-        column = labels.table[name].take(chosen)
+    names = labels.table.column_names
+    if "net_id" in names and not _are_ids(labels.table["net_id"]):
+        names = [free_name(name, names) if name == "net_id" else name for name in names]
+    for name, column in zip(names, labels.table.columns, strict=True):
+        column = column.take(chosen)
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
     return table
+
+
+def _are_ids(column: pa.ChunkedArray) -> bool:
+    """Whether a table's net_id names its networks, as an export's does: then they keep these names."""
+    return pa.types.is_string(column.type) and column.null_count == 0 and len(column.unique()) == len(column)
 
 
 def _kind(architectures: Sequence[Architecture]) -> str:

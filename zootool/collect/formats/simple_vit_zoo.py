@@ -55,7 +55,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network in vit_models/, or those of `options.steps` (epochs). Raises MissingError without stat/."""
-    found = _find(path)
+    found = _find(path, options)
     found = [found[i] for i in np.flatnonzero(wanted_steps([m.epoch for m in found], options.steps)).tolist()]
     settings = _hyperparameters(path)
     architecture = vit_architecture(settings, state_dict_of(found[0].path), printable(found[0].path))
@@ -79,9 +79,9 @@ def read(path: Path, options: ReadOptions) -> Collection:
     )
 
 
-def _find(path: Path) -> list[_Model]:
+def _find(path: Path, options: ReadOptions) -> list[_Model]:
     folder = path / "vit_models"
-    files = walk_files(folder) if folder.is_dir() else ()
+    files = walk_files(folder, options.leaves_out) if folder.is_dir() else ()
     found = [_Model(file, int(m[1]), int(m[2])) for file in files if (m := _FILE.fullmatch(file.name))]
     if not found:
         raise FormatError(f"{printable(path)} holds no networks of this format", hint="run `zoo show` on it")

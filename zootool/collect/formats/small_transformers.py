@@ -57,7 +57,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network of the sets in `path`, or those of `options.steps` (epochs; "best" networks are of no step)."""
-    found = _find(path)
+    found = _find(path, options)
     rows = {name: _metadata(path / "metadata" / f"{name}.csv", name) for name in _sets_in(path)}
     records = [rows[model.dataset].get(model.path.name) for model in found]
     steps = [_step(model, record) for model, record in zip(found, records, strict=True)]
@@ -87,11 +87,11 @@ def _sets_in(path: Path) -> list[str]:
     return [name for name in _SETS if (path / "metadata" / f"{name}.csv").is_file() and (path / name).is_dir()]
 
 
-def _find(path: Path) -> list[_Model]:
+def _find(path: Path, options: ReadOptions) -> list[_Model]:
     found = [
         _Model(file, name, plain_name(match[1], f"a run in {printable(path)}"), match[2])
         for name in _sets_in(path)
-        for file in walk_files(path / name)
+        for file in walk_files(path / name, options.leaves_out)
         if file.parent == path / name and (match := _FILE.fullmatch(file.name))
     ]
     if not found:

@@ -1,8 +1,10 @@
 """SIRENs of other widths: `ckpts/{label:02d}/{image:06d}_{seed:07d}.ckpt` = `{image_idx, params}`.
 
 The layers are seq.{0,1,2} with sines of omega_0 = 30, nothing is added to the output, and the targets are the images
-scaled by the mean and standard deviation of ImageNet. `{start}_{end}.json` holds PSNR. Where a source doesn't say
-which images it shows, neither does the zoo.
+scaled by the mean and standard deviation of ImageNet. `{start}_{end}.json` holds PSNR: `image` and its keys count from
+0 within that range of its split, so an image's place is start + image, and test images count on from the training
+images. The first coordinate is a pixel's column. Where a source doesn't say which images it shows, neither does the
+zoo.
 """
 
 import re
@@ -27,6 +29,7 @@ from zootool.collect.lazy_tensor import LazyTensor
 from zootool.collect.safe_load import Source, load_checkpoint
 from zootool.collect.split_rules import seeded_split
 from zootool.errors import FormatError, printable
+from zootool.nets.rendering import GRIDS
 
 NAME = "wide-inrs"
 TITLE = "SIRENs of other widths, ckpts/{label}/{image}_{seed}.ckpt"
@@ -37,6 +40,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _FOLDER = re.compile(r"\d{2,3}")
 _FILE = re.compile(r"(\d{6})_(\d{7})\.ckpt")
 _RANGE = re.compile(r"(\d{1,9})_(\d{1,9})\.json")
+NUM_TRAINING_IMAGES = 50_000
+_SPLIT_FOLDERS = ("train", "training", "val", "validation", "test", "testing")
 _IMAGE_SETS = {"cifar100": ((32, 32, 3), 100), "cifar10": ((32, 32, 3), 10)}
 
 
@@ -57,10 +62,12 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions) -> Collection:
     """Every network below `path`/ckpts, by image and seed. Splits are drawn by image."""
-    files = _find(path)
+    files = _find(path, options)
     hidden, num_outputs = widths_of(_weights_of(files[0].path), files[0].path)
     architecture = seq_siren_architecture(hidden, num_outputs, output_offset=0.0)
     split, rule = seeded_split([f"{file.image:06d}" for file in files], seed=options.seed)
+    ranges = [(int(m[1]), int(m[2])) for file in _reports(path) if (m := _RANGE.fullmatch(file.name))]
+    first, where, odd = _first_index(path, ranges, files)
     psnr, notes = _psnr(path, files)
 
     def load(rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,7 +76,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
     return Collection(
         format=NAME,
         kind="siren",
-        table=_table(files, split, psnr),
+        table=_table(files, first, split, psnr),
         architectures=(architecture,),
         architecture_index=np.zeros(len(files), np.int64),
         load=load,
@@ -81,17 +88,18 @@ def read(path: Path, options: ReadOptions) -> Collection:
             "target": "(pixel / 255 - mean) / std per channel",
             "target_mean": list(IMAGENET_MEAN),
             "target_std": list(IMAGENET_STD),
+            "source_index": where,
             "splits": f"by image: {rule}",
         },
-        notes=notes,
+        notes=(*odd, *notes),
     )
 
 
-def _find(path: Path) -> list[InrFile]:
+def _find(path: Path, options: ReadOptions) -> list[InrFile]:
     folder = path / "ckpts"
     found = [
         InrFile(file, int(file.parent.name), int(match[1]), int(match[2]))
-        for file in (walk_files(folder) if folder.is_dir() else ())
+        for file in (walk_files(folder, options.leaves_out) if folder.is_dir() else ())
         if (match := _FILE.fullmatch(file.name)) and _FOLDER.fullmatch(file.parent.name)
     ]
     if not found:
@@ -99,8 +107,28 @@ def _find(path: Path) -> list[InrFile]:
     files = sorted(found, key=lambda file: (file.image, file.seed))
     for first, second in pairwise(files):
         if (first.image, first.seed) == (second.image, second.seed):
-            raise FormatError(f"{printable(first.path)} and {printable(second.path)} are one network")
+            raise FormatError(
+                f"{printable(first.path)} and {printable(second.path)} have one number of an image and one seed",
+                hint="keep one of them, or make two folders of two ranges of images",
+            )
     return files
+
+
+def _first_index(
+    path: Path, ranges: Sequence[tuple[int, int]], files: Sequence[InrFile]
+) -> tuple[int | None, str, tuple[str, ...]]:
+    """The place of image 0 in its set, None where that can't be known; how it is known; and what is odd about it."""
+    if len(ranges) > 1:
+        return None, "unknown", (
+            f"images are counted from 0 within each of {len(ranges)} ranges: which ones they are isn't known",
+        )  # fmt: skip
+    start, end = ranges[0] if ranges else (0, 0)
+    words = re.split(r"[^a-z]+", path.absolute().name.lower())
+    is_test = _set_name(path) is not None and not {"test", "testing"}.isdisjoint(words)
+    beyond = sum(file.image >= end - start for file in files) if ranges else 0
+    notes = [f"{beyond:,} networks are of images beyond the range {start}_{end}"] if beyond else []
+    where = f"the image's number from {start:,} on, in the {'test' if is_test else 'training'} images"
+    return start + NUM_TRAINING_IMAGES * is_test, where, tuple(notes)
 
 
 def _weights_of(source: Source) -> Tensors:
@@ -121,7 +149,7 @@ def _check_image(found: Any, path: Path) -> None:
 
 
 def _psnr(path: Path, files: Sequence[InrFile]) -> tuple[list[float | None] | None, tuple[str, ...]]:
-    """PSNR by network from the files {start}_{end}.json: an object by image, or a list from image `start` on."""
+    """PSNR by network from a file {start}_{end}.json: an object by image, or a list, both from 0 on."""
     by_image: dict[int, float | None] = {}
     notes = []
     reports = [file for file in _reports(path) if _RANGE.fullmatch(file.name)]
@@ -130,7 +158,7 @@ def _psnr(path: Path, files: Sequence[InrFile]) -> tuple[list[float | None] | No
         content = read_json(report)
         content = content.get("psnr", content) if isinstance(content, dict) else content
         if match and isinstance(content, list) and len(content) == int(match[2]) - int(match[1]):
-            pairs: Iterable[tuple[Any, Any]] = enumerate(content, start=int(match[1]))
+            pairs: Iterable[tuple[Any, Any]] = enumerate(content)
         elif isinstance(content, dict):
             pairs = content.items()
         else:
@@ -140,6 +168,8 @@ def _psnr(path: Path, files: Sequence[InrFile]) -> tuple[list[float | None] | No
         by_image |= {whole_number(image, where): finite_number(value, where) for image, value in pairs}
     if not by_image:
         return None, tuple(notes)
+    if len(reports) > 1:
+        return None, (*notes, "PSNR is given by image within several ranges: it is left out")
     several = len({file.image for file in files}) < len(files)
     if several:
         return None, (*notes, "PSNR is given by image, but images have several networks: it is left out")
@@ -151,22 +181,31 @@ def _reports(path: Path) -> list[Path]:
 
 
 def _image_sets(path: Path) -> tuple[CollectedImages, ...]:
-    name = re.search(r"cifar[-_]?(100|10)(?!\d)", path.absolute().name.lower())
-    if name is None:
+    image_set = _set_name(path)
+    if image_set is None:
         return (CollectedImages("unstated"),)
-    image_set = f"cifar{name[1]}"
     shape, num_classes = _IMAGE_SETS[image_set]
-    return (CollectedImages(image_set, shape, num_classes, "linspace(-1, 1), ij"),)
+    return (CollectedImages(image_set, shape, num_classes, GRIDS["xy"], assumed=("source_index",)),)
 
 
-def _table(files: Sequence[InrFile], split: np.ndarray, psnr: Sequence[float | None] | None) -> pa.Table:
+def _set_name(path: Path) -> str | None:
+    """The image set that the folder's name says, or its parent's where the folder is a split."""
+    whole = path.absolute()
+    named = whole.parent if whole.name.lower() in _SPLIT_FOLDERS else whole
+    found = re.search(r"cifar[-_]?(100|10)(?!\d)", named.name.lower())
+    return None if found is None else f"cifar{found[1]}"
+
+
+def _table(
+    files: Sequence[InrFile], first: int | None, split: np.ndarray, psnr: Sequence[float | None] | None
+) -> pa.Table:
     ids = [f"{file.image:06d}-{file.seed:07d}" for file in files]
     copies: list[int] = []
     for place, file in enumerate(files):
         copies.append(copies[-1] + 1 if place and files[place - 1].image == file.image else 0)
     columns = {
         "net_id": pa.array(ids),
-        "source_index": pa.array([file.image for file in files], pa.int64()),
+        "source_index": pa.array([None if first is None else first + file.image for file in files], pa.int64()),
         "copy": pa.array(copies, pa.int32()),
         "label": pa.array([file.label for file in files], pa.int64()),
         "split": pa.array(split.tolist(), pa.string()),

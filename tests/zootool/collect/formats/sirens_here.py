@@ -22,7 +22,8 @@ def nfn_state(seed: int, num_outputs: int = 1) -> OrderedDict[str, torch.Tensor]
 
 
 def nfn_folder(copy: int, label: int) -> str:
-    return f"randinit_smaller_aug{copy}_{label}s" if copy else f"randinit_smaller_{label}s"
+    """As the public loaders ask for them: copy 0 without a suffix, then `_aug0`, `_aug1`, ..."""
+    return f"randinit_smaller_aug{copy - 1}_{label}s" if copy else f"randinit_smaller_{label}s"
 
 
 def write_nfn(root: Path, networks: list[Network], num_outputs: int = 1) -> dict[str, OrderedDict[str, torch.Tensor]]:

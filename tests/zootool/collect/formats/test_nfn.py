@@ -80,7 +80,7 @@ def test_the_nfn_layout_gives_the_same_files_back(tmp_path: Path) -> None:
         theirs = torch.load(root / path, weights_only=True)
         assert list(ours) == list(theirs)
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    assert set(pq.read_table(tmp_path / "out" / "index.parquet")["file"].to_pylist()) == set(map(str, found))
+    assert set(pq.read_table(tmp_path / "out.index.parquet")["file"].to_pylist()) == set(map(str, found))
 
 
 def test_the_root_may_be_the_working_folder_or_a_single_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for broken, message in (
         (text.replace("a.pth,3,train\n", ""), "no row for a.pth"),
         (text + "a.pth,3,train\n", "two rows for one file"),
-        (text.replace("label", "digest"), "a column 'digest'"),
+        (text.replace("label", "split"), "a column 'split'"),
         (text + "a,b\n", "readable table"),
         ("", "readable table"),
     ):

@@ -205,6 +205,36 @@ def test_psnr_comes_from_the_reports(tmp_path: Path, report: Any) -> None:
     assert list(column(zoo, "psnr").values()) == [30.5, 31.5]
 
 
+@pytest.mark.parametrize(
+    ("name", "reports", "places"),
+    [("cifar10", [], [0, 2]), ("cifar10", ["10000_10003.json"], [10_000, 10_002]),
+     ("cifar10/test", ["5_8.json"], [50_005, 50_007]), ("cifar10_train", ["5_8.json"], [5, 7]),
+     ("cifar10-test/train", ["5_8.json"], [5, 7]),
+     ("inrs-test", ["5_8.json"], [5, 7]), ("cifar10", ["0_3.json", "3_6.json"], [None, None])],
+)  # fmt: skip
+def test_images_count_on_from_their_range_and_split(
+    tmp_path: Path, name: str, reports: list[str], places: list[int | None]
+) -> None:
+    root = tmp_path / name
+    write_wide_inrs(root, [(0, 0, 0), (0, 2, 0)])
+    for report in reports:
+        (root / report).write_text("[30.5, 31.5, 32.5]")
+    found = wide_inrs.read(root, ReadOptions())
+    assert found.table["source_index"].to_pylist() == places
+    assert found.image_sets[0].grid in (None, "linspace(-1, 1), xy")
+    if len(reports) == 1:
+        assert found.table["psnr"].to_pylist() == [30.5, 32.5]
+    if len(reports) == 2:
+        assert "psnr" not in found.table.column_names
+        assert "within each of 2 ranges: which ones they are isn't known" in found.notes[0]
+
+
+def test_images_beyond_their_range_are_noted(tmp_path: Path) -> None:
+    write_wide_inrs(tmp_path / "w", [(0, 0, 0), (0, 3, 0)])
+    (tmp_path / "w" / "7_10.json").write_text("[30.5, 31.5, 32.5]")
+    assert "1 networks are of images beyond the range 7_10" in notes_of(converted(tmp_path / "w", tmp_path / "x.zoo"))
+
+
 @pytest.mark.parametrize("report", [[1.0, 2.0], "text", 5])
 def test_psnr_that_is_not_by_image_is_left_out_and_noted(tmp_path: Path, report: Any) -> None:
     write_wide_inrs(tmp_path / "w", [(0, 0, 0)])
