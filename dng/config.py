@@ -41,7 +41,7 @@ class EncoderConfig:
     weights, whose node inputs are the memories of the walk before. `norm_fc2=False` leaves out the LayerNorm behind a
     transformer's second feed-forward layer, as the published runs did.
 
-    Two options are off by default and belong to the published runs on the small CNN zoo (`PUBLISHED_SMALL_CNN_ENCODER`).
+    Two options are those of the published runs on the small CNN zoo (`PUBLISHED_SMALL_CNN_ENCODER`), off by default.
     `output_activation="network"` gives an output layer, which has no activation, the row of the layer in front of it.
     `padding="features"` pads layers with fewer edges per pair by zero vectors behind the Fourier features, so that the
     bias of A goes along edges that aren't there; without it they send nothing.

@@ -131,7 +131,8 @@ class NFN(Baseline):
 class Standardiser(nn.Module):
     """(x - mean) / deviation, with a mean and a deviation per entry of the networks, or per weight or bias tensor.
 
-    Until `fit` they are 0 and 1. What is constant among the training networks is only shifted.
+    Deviations of n numbers divide by n - 1, as torch's do. Until `fit` they are 0 and 1. What is constant among the
+    training networks is only shifted.
     """
 
     def __init__(self, architecture: Architecture, per: Standardise) -> None:
@@ -154,7 +155,8 @@ class Standardiser(nn.Module):
         if not count:
             raise UsageError("there are no training networks to standardise by")
         for index, (mean, square) in enumerate(total / count for total in sums):
-            deviation = (square - mean.square()).clamp_min(0).sqrt()
+            size = count if self.per == "entry" else count * tensors[index][0].numel()
+            deviation = ((square - mean.square()).clamp_min(0) * size / max(1, size - 1)).sqrt()
             deviation = torch.where(deviation < _SMALLEST_DEVIATION, 1.0, deviation)
             self.get_buffer(f"mean_{index}").copy_(mean)
             self.get_buffer(f"deviation_{index}").copy_(deviation)
