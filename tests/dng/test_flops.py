@@ -112,7 +112,7 @@ def test_a_fused_transformer_layer_counts_by_its_parts() -> None:
         (
             "_native_multi_head_attention",
             lambda: torch._native_multi_head_attention(
-                *[ones(2, 5, 8)] * 3, 8, 2, ones(24, 8), ones(24), ones(8, 8), ones(8), need_weights=False
+                ones(2, 5, 8), ones(2, 5, 8), ones(2, 5, 8), 8, 2, ones(24, 8), ones(24), ones(8, 8), ones(8)
             ),
         ),
     ],

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dng.bench.data import to_graphs
 from dng.graph import DynamicGraph
-from zootool.architecture import Architecture
+from zootool.architecture import ARRAYS, Architecture, ArrayName
 from zootool.loader.assemble import Group, assemble
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "parity").glob("*/about.json"))
@@ -92,8 +92,8 @@ def _load(model: nn.Module, about: dict[str, Any], weights: dict[str, Tensor]) -
     state = {
         key: value * torch.nan if value.is_floating_point() else value for key, value in model.state_dict().items()
     }
-    for key, place in about["parameters"].items():
-        place = {"to": place} if isinstance(place, str) else place
+    for key, given in about["parameters"].items():
+        place: dict[str, Any] = {"to": given} if isinstance(given, str) else given
         if place["to"] is not None:
             rows = slice(*place["rows"]) if "rows" in place else ...
             state[place["to"]][rows] = _after(place.get("steps", []), weights[key])
@@ -134,8 +134,8 @@ def _batches(architectures: list[Architecture], tensors: dict[str, Tensor]) -> I
 
 
 def _group(architecture: Architecture, places: list[int], start: int, tensors: dict[str, Tensor]) -> Group:
-    arrays = {}
-    for array in ("edges", "nodes", "extras"):
+    arrays: dict[ArrayName, Tensor] = {}
+    for array in ARRAYS[:3]:
         slots = sorted((slot for slot in architecture.slots if slot.array == array), key=lambda slot: slot.start)
         networks = []
         for place in places:

@@ -1,9 +1,9 @@
 """The settings of `zoo bench editing`, by method and preset.
 
 `paper` is as published, each method with its own optimiser, batch and length; all are validated every 1000 steps, which
-was published for DNG's editing, and by the others for classification alone. NFN and the neural graphs learn without copies of networks,
-DNG with those that the zoo has. `quick` has narrower widths, no copies and a few hundred steps: on two cores about a
-minute each.
+was published for DNG's editing, and by the others for classification alone. NFN and the neural graphs learn without
+copies of networks, DNG with those that the zoo has. `quick` has narrower widths, no copies and a few hundred steps: on
+two cores about a minute each.
 """
 
 from collections.abc import Sequence
