@@ -59,8 +59,9 @@ def inr2jls(
 
     chosen = classification_preset(preset).with_seed(seed)
     words = _words(settings, precision, steps)
-    chosen = override(chosen, words, REPRESENTATION_PARTS, inner="reconstruction")
-    chosen = chosen.with_ablation(chosen.ablation)
+    # What an ablation changes comes first, so that words may change it again.
+    named = override(chosen, words, REPRESENTATION_PARTS, inner="reconstruction").ablation
+    chosen = override(chosen.with_ablation(named), words, REPRESENTATION_PARTS, inner="reconstruction")
     opened, folder = open_zoo(zoo), out or _default_folder(zoo, "inr2jls", preset, seed)
     _run(partial(train_inr2jls, opened, chosen, folder), folder, "MSE", device, as_json)
 

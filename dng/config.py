@@ -39,8 +39,15 @@ class EncoderConfig:
     s_source itself, "message" sends it along an edge with the learned feature theta * r (the paper's F.1).
     `dropout` acts on every memory behind its LayerNorm. `rnn_layers` is the number of walks, each with its own
     weights, whose node inputs are the memories of the walk before. `norm_fc2=False` leaves out the LayerNorm behind a
-    transformer's second feed-forward layer, as the published runs did. `expansion_range` bounds the weights for which
-    the features are computed by polynomials (see `dng.features`); 0 turns that off.
+    transformer's second feed-forward layer, as the published runs did.
+
+    Two options are those of the published runs on the small CNN zoo (`PUBLISHED_SMALL_CNN_ENCODER`), off by default.
+    `output_activation="network"` gives an output layer, which has no activation, the row of the layer in front of it.
+    `padding="features"` pads layers with fewer edges per pair by zero vectors behind the Fourier features, so that the
+    bias of A goes along edges that aren't there; without it they send nothing.
+
+    `expansion_range` bounds the weights for which the features are computed by polynomials (see `dng.features`); 0
+    turns that off.
     """
 
     dim: int = 512
@@ -58,6 +65,8 @@ class EncoderConfig:
     rnn_layers: int = 1
     norm_fc2: bool = True
     expansion_range: float = 1.0
+    output_activation: Literal["network"] | None = None
+    padding: Literal["features"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("dim", "head_dim", "rnn_layers"):
@@ -87,6 +96,7 @@ class EncoderConfig:
 
 INR_ENCODER = EncoderConfig()
 SMALL_CNN_ENCODER = EncoderConfig(dim=128, sigma=1.0, head_dim=32, activations=("relu", "tanh"))
+PUBLISHED_SMALL_CNN_ENCODER = replace(SMALL_CNN_ENCODER, output_activation="network", padding="features")
 HETEROGENEOUS_CNN_ENCODER = EncoderConfig(
     dim=64, num_frequencies=64, sigma=1.0, head_dim=16, max_edges=49, shared=True, activations=ACTIVATIONS, dropout=0.2
 )

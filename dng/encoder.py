@@ -119,13 +119,21 @@ class Walk(nn.Module):
         """What is added to the node features of timestamp `t`: (node_dim,), or (B, 1, node_dim) where it differs."""
         parts = []
         if self.activations is not None:
-            rows = [_row(self.config.activations, a.timestamps[t - 1].activation.name) for a in graph.architectures]
+            rows = [self._row(architecture, t) for architecture in graph.architectures]
             # The last row is that of layers without an activation and without an embedding of that.
             table = torch.cat([self.activations, torch.zeros_like(self.activations[:1])])
             parts.append(table[rows[0]] if len(rows) == 1 else _by_network(graph, table[rows]))
         if self.positions is not None:
             parts.append(self.positions[t - 1])
         return sum(parts[1:], parts[0]) if parts else None
+
+    def _row(self, architecture: Architecture, t: int) -> int:
+        """The row of the activation of timestamp `t`, -1 where it has none."""
+        names, last = self.config.activations, architecture.num_layers
+        name = architecture.timestamps[t - 1].activation.name
+        if self.config.output_activation == "network" and name == "none" and 1 < t == last:
+            name = architecture.timestamps[t - 2].activation.name
+        return names.index(name) if name in names else -1
 
     def _step(
         self,
@@ -181,10 +189,6 @@ def _layers(architecture: Architecture, settings: LayerSettings) -> list[Layer]:
     if is_transformer(architecture):
         return [transformer_layer(settings, architecture, t) for t in timestamps]
     return [plain_layer(settings) for _ in timestamps]
-
-
-def _row(names: tuple[str, ...], name: str) -> int:
-    return names.index(name) if name in names else -1
 
 
 def _by_network(

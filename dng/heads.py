@@ -44,11 +44,11 @@ class LatentClassifier(nn.Module):
 
 
 class CodeClassifier(nn.Module):
-    """Classifies INRs from one frozen code vector each: an MLP of three layers."""
+    """Classifies INRs from one frozen code vector each: an MLP of three layers without dropout."""
 
     def __init__(self, code_dim: int, num_classes: int, dim: int = 256) -> None:
         super().__init__()
-        self.mlp = mlp_head(code_dim, dim, num_classes)
+        self.mlp = mlp_head(code_dim, dim, num_classes, dropout=0.0)
 
     def forward(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch classes"]:
         return self.mlp(codes)

@@ -78,7 +78,9 @@ class LayerSettings:
         """The message function of one layer."""
         if self.num_edges == 1:
             return SingleEdgeMessage(self.feature_dim, self.config.dim)
-        return MultiEdgeMessage(self.feature_dim, self.config.dim, self.config.head_dim, self.num_edges)
+        config = self.config
+        pads_features = config.padding == "features"
+        return MultiEdgeMessage(self.feature_dim, config.dim, config.head_dim, self.num_edges, pads_features)
 
 
 def plain_layer(settings: LayerSettings) -> Layer:

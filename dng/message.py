@@ -65,12 +65,14 @@ class MultiEdgeMessage(nn.Module):
     Each edge has a head of width `head_dim`; A is shared by the heads, B_n is the n-th slice of one linear map, and
     phi is Linear-ReLU-Linear to `dim`. Layers with fewer edges than `num_edges` use the first heads: the others are
     zero, and with them what they would add. Masked edges contribute a zero head, and pairs without any edge send
-    nothing: padding must not let phi's or A's bias through.
+    nothing: padding must not let phi's or A's bias through. With `pads_features` A's does go through, as in the
+    published runs on small CNNs: edges that aren't there have g = 0.
     """
 
-    def __init__(self, feature_dim: int, dim: int, head_dim: int, num_edges: int) -> None:
+    def __init__(self, feature_dim: int, dim: int, head_dim: int, num_edges: int, pads_features: bool = False) -> None:
         super().__init__()
         self.num_edges = num_edges
+        self.pads_features = pads_features
         self.head_dim = head_dim
         self.edge = nn.Linear(feature_dim, head_dim)
         self.source = nn.Linear(dim, num_edges * head_dim)
@@ -81,8 +83,8 @@ class MultiEdgeMessage(nn.Module):
     def forward(
         self, features: FourierFeatures, edges: Edges, sources: Float[Tensor, "batch sources dim"], mask: Mask = None
     ) -> Float[Tensor, "batch targets dim"]:
-        sent = self._sent(sources, edges.shape[-1])
-        hidden = self._hidden(features.project(edges, self.edge, self._expanded) * sent[:, None], mask)
+        scales = self._scales(features, edges, mask)
+        hidden = self._hidden(scales * self._sent(sources, scales.shape[-2])[:, None], mask)
         if mask is None:
             count = hidden.new_full((1,), edges.shape[2])
         else:
@@ -95,8 +97,8 @@ class MultiEdgeMessage(nn.Module):
         self, features: FourierFeatures, edges: PairEdges, sources: Sources, index: PairIndex, mask: PairMask = None
     ) -> Float[Tensor, "pairs dim"]:
         """The message of each pair by itself; `index` says which of the sources is whose."""
-        sent = self._sent(sources, edges.shape[-1])[index]
-        return self._merged(features.project(edges, self.edge, self._expanded) * sent, mask)
+        scales = self._scales(features, edges, mask)
+        return self._merged(scales * self._sent(sources, scales.shape[-2])[index], mask)
 
     def along_feature(
         self, feature: Float[Tensor, " features"], sources: Float[Tensor, "*nodes dim"]
@@ -104,13 +106,25 @@ class MultiEdgeMessage(nn.Module):
         """What one edge with this (learned) feature carries from each source, through the first head."""
         return self._merged(self.edge(feature) * self._sent(sources, 1), None)
 
+    def _scales(
+        self, features: FourierFeatures, edges: Float[Tensor, "*shape k"], mask: Tensor | None
+    ) -> Float[Tensor, "*shape count head"]:
+        """A g(w) of every edge, and A 0 of those that aren't there where features are padded."""
+        scales = features.project(edges, self.edge, self._expanded)
+        if not self.pads_features:
+            return scales
+        if mask is not None:
+            scales = torch.where(mask[..., None], scales, self.edge.bias)
+        missing = self.edge.bias.expand(*edges.shape[:-1], self.num_edges - edges.shape[-1], -1)
+        return torch.cat([scales, missing], dim=-2)
+
     def _sent(self, sources: Float[Tensor, "*shape dim"], count: int) -> Float[Tensor, "*shape count head"]:
         width = count * self.head_dim
         sent = nn.functional.linear(sources, self.source.weight[:width], self.source.bias[:width])
         return sent.unflatten(-1, (count, self.head_dim))
 
     def _hidden(self, heads: Float[Tensor, "*shape count head"], mask: Tensor | None) -> Tensor:
-        if mask is not None:
+        if mask is not None and not self.pads_features:
             heads = heads * mask[..., None]
         width = heads.shape[-2] * self.head_dim
         merged = nn.functional.linear(heads.flatten(-2), self.merge_heads.weight[:, :width], self.merge_heads.bias)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dng.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
 from dng.baselines.inr2array import INR2Array, INR2ArrayConfig
-from dng.checkpoint import load_tensors
+from dng.checkpoint import load_tensors, put_weights
 from dng.claim import claim, read_json
 from dng.distributed import ALONE, Ranks
 from dng.inr2jls import INR2JLS, INR2JLSConfig
@@ -50,11 +50,7 @@ def load(run_dir: Path | str) -> Model:
     build, config_type = MODELS[spec["kind"]]
     architecture = Architecture.from_dict(spec.get("architecture"), f"{where}: architecture")
     model = build(architecture, from_plain(config_type, spec.get("config"), f"{where}: config"))
-    weights, _ = load_tensors(folder / "best.safetensors")
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise FormatError(f"{folder}: the weights don't fit {_SPEC}: {error}") from error
+    put_weights(model, load_tensors(path := folder / "best.safetensors")[0], path)
     return model.eval()
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from dng.checkpoint import load_tensors, save_tensors
+from dng.checkpoint import load_tensors, put_weights, save_tensors
 from dng.claim import claim
 from dng.distributed import ALONE, Ranks, Shard
 from dng.ema import WeightAverage
@@ -130,7 +130,8 @@ def train(
 
     A run that was stopped goes on from its last save and gives the same weights as one that wasn't; a finished run
     is loaded. Of several ranks the first validates and writes. Raises UsageError where `run_dir` holds a run with
-    other settings, NumericalError on a loss or score that isn't finite.
+    other settings, FormatError where it holds weights of another model, NumericalError on a loss or score that isn't
+    finite.
     """
     claim(run_dir / _SETTINGS, asdict(config), ranks)
     done = finished(run_dir)
@@ -138,7 +139,7 @@ def train(
         _Loop(task, batches, config, run_dir, ranks).run(stage, report)
         ranks.wait()
     weights, note = load_tensors(run_dir / _BEST)
-    task.model.load_state_dict(weights)
+    put_weights(task.model, weights, run_dir / _BEST)
     return done or TrainResult(note["step"], note["score"], run_dir / _BEST, skipped=False)
 
 
@@ -241,7 +242,7 @@ class _Loop:
             return
         tensors, note = load_tensors(path)
         weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
-        self.task.model.load_state_dict(weights)
+        put_weights(self.task.model, weights, path)
         load_optimizer(self.optimizer, tensors)
         if self.average is not None:
             self.average.load(tensors)

@@ -35,8 +35,7 @@ class INR2ArrayConfig:
     """The side of the compared renderings and of the latent grid (published: 4, also 2 and 8), widths and options.
 
     `ff_dim` are the hidden channels of the feed-forwards, of the blocks and behind the pooling. `decoder` is an MLP per
-    tensor, as for grey images, or one for all, as for coloured ones. With `unused_bias_table` the embeddings hold a
-    table that nothing reads, as the published ones do: it counts as parameters, L x C of them.
+    tensor, as for grey images, or one for all, as for coloured ones.
     """
 
     image_side: int
@@ -48,7 +47,6 @@ class INR2ArrayConfig:
     sigma: float = 3.0
     decoder: Literal["tensorwise", "joint"] = "tensorwise"
     decoder_dim: int = 256
-    unused_bias_table: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.dim, self.num_heads)
@@ -121,7 +119,7 @@ class INR2ArrayEncoder(Encoder):
         super().__init__()
         self.architecture, self.latent_side = architecture, config.latent_side
         self.features = FourierFeatures(config.dim // 2, config.sigma)
-        self.embeddings = LayerEmbeddings(architecture, config.dim, config.unused_bias_table)
+        self.embeddings = LayerEmbeddings(architecture, config.dim)
         kernels = architecture.edges_per_pair
         self.blocks = nn.Sequential(
             *(NFTBlock(kernels, config.dim, config.num_heads, config.ff_dim) for _ in range(config.num_blocks))

@@ -17,7 +17,8 @@ from zootool.errors import UsageError
 class LayerStatistics(nn.Module):
     """One mean and one deviation for the weights of every layer, and for its biases; 0 and 1 until they are measured.
 
-    Layers are counted from the inputs, and the last one is the last whatever the depth.
+    Deviations of n numbers divide by n - 1, as torch's do. Layers are counted from the inputs, and the last one is the
+    last whatever the depth.
     """
 
     means: Tensor
@@ -56,7 +57,8 @@ class LayerStatistics(nn.Module):
         if not count.any():
             raise UsageError("there are no training networks to measure weights of")
         mean = total / count.clamp_min(1)
-        deviation = (square / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
+        variance = (square / count.clamp_min(1) - mean.square()).clamp_min(0)
+        deviation = (variance * count / (count - 1).clamp_min(1)).sqrt()
         self.means.copy_(mean)
         self.deviations.copy_(torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
 

@@ -131,7 +131,8 @@ class NFN(Baseline):
 class Standardiser(nn.Module):
     """(x - mean) / deviation, with a mean and a deviation per entry of the networks, or per weight or bias tensor.
 
-    Until `fit` they are 0 and 1. What is constant among the training networks is only shifted.
+    Deviations of n numbers divide by n - 1, as torch's do. Until `fit` they are 0 and 1. What is constant among the
+    training networks is only shifted.
     """
 
     def __init__(self, architecture: Architecture, per: Standardise) -> None:
@@ -145,16 +146,18 @@ class Standardiser(nn.Module):
 
     def fit(self, graphs: Iterable[DynamicGraph]) -> None:
         """Measure means and deviations of all networks. Raises UsageError where there are none."""
-        count, sums = 0, []
+        count, sums, sizes = 0, [], []
         for graph in graphs:
             count += graph.batch_size
             tensors = [tensor.double() for part in parameters_of(graph) for tensor in part]
             moments = [torch.stack([self._sum(tensor), self._sum(tensor.square())]) for tensor in tensors]
             sums = [a + b for a, b in zip(sums, moments, strict=True)] if sums else moments
+            sizes = [1 if self.per == "entry" else tensor[0].numel() for tensor in tensors]
         if not count:
             raise UsageError("there are no training networks to standardise by")
         for index, (mean, square) in enumerate(total / count for total in sums):
-            deviation = (square - mean.square()).clamp_min(0).sqrt()
+            size = count * sizes[index]
+            deviation = ((square - mean.square()).clamp_min(0) * size / max(1, size - 1)).sqrt()
             deviation = torch.where(deviation < _SMALLEST_DEVIATION, 1.0, deviation)
             self.get_buffer(f"mean_{index}").copy_(mean)
             self.get_buffer(f"deviation_{index}").copy_(deviation)

@@ -24,11 +24,7 @@ from zootool.errors import UsageError
 
 @dataclass(frozen=True)
 class NFTConfig:
-    """Channels C, heads and blocks; the feed-forwards' hidden channels, k times as many for a kernel; NFN's head.
-
-    With `unused_bias_table` the embeddings hold a table that nothing reads, as the published ones do: it counts as
-    parameters, L x C of them.
-    """
+    """Channels C, heads and blocks; the feed-forwards' hidden channels, k times as many for a kernel; NFN's head."""
 
     dim: int = 256
     num_heads: int = 4
@@ -37,7 +33,6 @@ class NFTConfig:
     dropout: float = 0.1
     head_dim: int = 1000
     head_dropout: float = 0.5
-    unused_bias_table: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.dim, self.num_heads)
@@ -74,7 +69,7 @@ class NFT(Baseline):
         kernels = architecture.edges_per_pair
         self.embed_weights = nn.ModuleList(nn.Linear(k, k * config.dim) for k in kernels)
         self.embed_biases = nn.ModuleList(nn.Linear(1, config.dim) for _ in kernels)
-        self.embeddings = LayerEmbeddings(architecture, config.dim, config.unused_bias_table)
+        self.embeddings = LayerEmbeddings(architecture, config.dim)
         self.blocks = nn.Sequential(
             *(
                 NFTBlock(kernels, config.dim, config.num_heads, config.ff_dim, config.dropout)
@@ -98,21 +93,21 @@ class NFT(Baseline):
 class LayerEmbeddings(nn.Module):
     """Adds learned N(0, 1) vectors that say which layer an entry is in, and which input or output it belongs to.
 
-    W^l and b^l share the layer's vector. W^1 gets one per input, W^L and b^L one per output. A convolution's k edges
-    get the same.
+    W^l and b^l have a vector each. W^1 gets one more per input, W^L and b^L one per output. A convolution's k edges get
+    the same.
     """
 
-    def __init__(self, architecture: Architecture, dim: int, unused_bias_table: bool = False) -> None:
+    def __init__(self, architecture: Architecture, dim: int) -> None:
         super().__init__()
         num_layers, counts = architecture.num_layers, architecture.node_counts
         self.layers = nn.Parameter(torch.randn(num_layers, dim))
+        self.biases = nn.Parameter(torch.randn(num_layers, dim))
         self.inputs = nn.Parameter(torch.randn(counts[0], dim))
         self.outputs = nn.Parameter(torch.randn(counts[-1], dim))
-        self.unused_biases = nn.Parameter(torch.randn(num_layers, dim)) if unused_bias_table else None
 
     def forward(self, features: NeuralFeatures) -> NeuralFeatures:
         weights = [_added(weight, layer) for weight, layer in zip(features.weights, self.layers, strict=True)]
-        biases = [bias + layer for bias, layer in zip(features.biases, self.layers, strict=True)]
+        biases = [bias + layer for bias, layer in zip(features.biases, self.biases, strict=True)]
         weights[0] = _added(weights[0], self.inputs)
         weights[-1] = _added(weights[-1], self.outputs[:, None])
         biases[-1] = biases[-1] + self.outputs

@@ -2,7 +2,7 @@
 
 Messages are computed densely per pair of layers. What arrives at a node from several layers, over reverse edges and
 over residual connections is aggregated as one neighbourhood. That of a node at which nothing arrives has mean, minimum,
-maximum and variance 0, and so a deviation of sqrt(1e-5).
+maximum and variance 0, and so a deviation of sqrt(1e-5): no variance counts as less than 1e-5.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dng.baselines.neural_graph_raw import EdgeBlock
 
-_VARIANCE_EPSILON = 1e-5
+_SMALLEST_VARIANCE = 1e-5
 
 
 class PNALayer(nn.Module):
@@ -131,7 +131,7 @@ def _aggregated(arrivals: Sequence[_Arrivals], like: Tensor, delta: Tensor) -> F
         arrived = reduce(_Arrivals.__add__, arrivals)
     count = arrived.degree.clamp_min(1)
     mean = arrived.total / count
-    variance = (arrived.square / count - mean.square()).relu()
+    variance = (arrived.square / count - mean.square()).clamp_min(_SMALLEST_VARIANCE)
     ends = [torch.where(arrived.degree > 0, end, 0.0) for end in (arrived.low, arrived.high)]
-    identity = torch.cat([mean, *ends, (variance + _VARIANCE_EPSILON).sqrt()], dim=-1)
+    identity = torch.cat([mean, *ends, variance.sqrt()], dim=-1)
     return torch.cat([identity, identity * (arrived.degree + 1).log() / delta], dim=-1)

@@ -11,10 +11,10 @@ from dng.baselines.inr2array import LatentTransformer, LatentTransformerConfig
 from dng.bench.builders import ClassifierOfCodes, build_code_classifier
 from dng.bench.inr2array_presets import INR2ArrayPreset
 from dng.bench.presets import ClassificationPreset, TwoStagePreset
-from dng.checkpoint import load_tensors
+from dng.checkpoint import load_tensors, put_weights
 from dng.claim import claim, read_json
 from dng.heads import CodeClassifier, LatentClassifier
-from zootool.errors import FormatError, MissingError
+from zootool.errors import MissingError
 from zootool.records import from_plain
 
 FOLDER = "latent-classifier"
@@ -76,11 +76,7 @@ def load_code_classifier(run_dir: Path) -> ClassifierOfCodes:
             hint="give a run of `zoo bench inr-classification` or of `zoo train encoder`",
         )
     classifier = _read_spec(folder / _SPEC).build()
-    weights, _ = load_tensors(folder / "best.safetensors")
-    try:
-        classifier.load_state_dict(weights)
-    except RuntimeError as error:
-        raise FormatError(f"{folder}: the weights don't fit {_SPEC}: {error}") from error
+    put_weights(classifier, load_tensors(path := folder / "best.safetensors")[0], path)
     return classifier.eval()
 
 

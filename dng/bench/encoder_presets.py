@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 
 from dng.baselines.methods import zoo_kind
 from dng.bench.presets import classification_preset
-from dng.config import HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.config import (
+    HETEROGENEOUS_CNN_ENCODER,
+    PUBLISHED_SMALL_CNN_ENCODER,
+    SMALL_CNN_ENCODER,
+    VIT_ENCODER,
+    EncoderConfig,
+)
 from dng.symmetries import Symmetries
 from dng.train import TrainConfig
 from zootool.architecture import Architecture
@@ -45,7 +51,8 @@ def encoder_preset(name: str, architectures: Collection[Architecture], num_netwo
     elif kind == "wild-park":
         chosen = _by_epochs(HETEROGENEOUS_CNN_ENCODER, 256, 0.2, _regularised(128), 50, num_networks)
     elif kind == "small-cnn":
-        chosen = _by_epochs(SMALL_CNN_ENCODER, 1024, 0.0, _plain(128), 200, num_networks)
+        encoder = PUBLISHED_SMALL_CNN_ENCODER if name == "paper" else SMALL_CNN_ENCODER
+        chosen = _by_epochs(encoder, 1024, 0.0, _plain(128), 200, num_networks)
     else:
         encoder = replace(inr.encoder, dim=inr.encoder_only.dim)
         return EncoderPreset(encoder, inr.encoder_only.head_dim, 0.5, inr.encoder_only.training)

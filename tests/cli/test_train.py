@@ -51,6 +51,13 @@ def test_a_finished_run_says_so(zoo: str, inr2jls: Path) -> None:
     assert again["best_score"] == min(line["score"] for line in read_metrics(inr2jls))
 
 
+def test_words_come_behind_what_an_ablation_changes(zoo: str, tmp_path: Path) -> None:
+    words = [*SETTINGS[:-1], "3", "--set", "ablation=inr-inr", "--set", "code_dim=8", "--set", "decoding_dim=8"]
+    invoke("train", "inr2jls", "--zoo", zoo, "--out", str(tmp_path), *words, "--set", "hidden_dim=8")
+    assert json.loads((tmp_path / "train.json").read_text())["steps"] == 3
+    assert json.loads((tmp_path / "model.json").read_text())["kind"] == "weight-decoder"
+
+
 def test_two_processes_draw_the_curve_of_one(zoo: str, inr2jls: Path, tmp_path: Path) -> None:
     # Batches of 9 among 50 networks: neither batches nor epochs can be halved.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli.main"]

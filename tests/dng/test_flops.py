@@ -7,6 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dng.flops import count_flops
 from dng.message import ScaledSum
+from zootool.errors import UsageError
 
 
 def ones(*shape: int) -> Tensor:
@@ -88,3 +89,41 @@ def test_fused_attention_counts_as_its_products_do() -> None:
             tensor.requires_grad_()
         # Forward, then queries with keys once more and four gradients of products, of equal size each.
         assert count_flops(lambda: attend(queries, keys, values).sum().backward()) == by_parts * 7 // 2
+
+
+def test_a_fused_transformer_layer_counts_by_its_parts() -> None:
+    layer, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(), ones(3, 5, 8)
+    products = 3 * 5 * (8 * 24 + 8 * 8 + 2 * 8 * 16) + 2 * 3 * 5 * 5 * 8
+    with torch.no_grad():
+        assert count_flops(lambda: layer(x)) == 2 * products
+        attention = layer.self_attn
+        assert count_flops(lambda: attention(x, x, x, need_weights=False)) == 2 * (3 * 5 * 8 * 32 + 2 * 3 * 5 * 5 * 8)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize(
+    ("operation", "run"),
+    [
+        ("_trilinear", lambda: nn.functional.bilinear(ones(2, 3), ones(2, 4), ones(5, 3, 4))),
+        ("mkldnn_rnn_layer|_cudnn_rnn", lambda: nn.LSTM(3, 4)(ones(5, 2, 3))),
+        ("_cdist_forward", lambda: torch.cdist(ones(3, 4), ones(5, 4))),
+        ("linalg_inv_ex", lambda: torch.linalg.inv(torch.eye(3))),
+        ("_int_mm", lambda: torch._int_mm(torch.ones(32, 32).char(), torch.ones(32, 32).char())),
+        (
+            "_native_multi_head_attention",
+            lambda: torch._native_multi_head_attention(
+                ones(2, 5, 8), ones(2, 5, 8), ones(2, 5, 8), 8, 2, ones(24, 8), ones(24), ones(8, 8), ones(8)
+            ),
+        ),
+    ],
+)
+def test_products_without_a_formula_are_an_error_and_not_zero(operation: str, run: Any) -> None:
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), pytest.raises(UsageError, match=rf"the FLOPs of aten\.({operation}) can't be counted"):
+            count_flops(run)
+
+
+def test_what_only_sounds_like_a_product_counts_nothing() -> None:
+    x = ones(1, 2, 4, 4)
+    pointwise = (torch.lgamma, lambda x: x.cummax(0), lambda x: nn.functional.interpolate(x, 8, mode="bilinear"))
+    assert [count_flops(lambda run=run: run(x)) for run in pointwise] == [0, 0, 0]

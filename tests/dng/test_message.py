@@ -68,3 +68,19 @@ def test_masked_single_edges_send_nothing() -> None:
     torch.testing.assert_close(
         message(Identity(), edges, sources, mask), message(Identity(), edges[:, :, :3], sources[:, :3])
     )
+
+
+def test_padded_features_let_the_bias_along_edges_that_are_not_there() -> None:
+    message = MultiEdgeMessage(feature_dim=1, dim=1, head_dim=1, num_edges=2, pads_features=True)
+    fill(message.edge, [[2.0]], [1.0])
+    fill(message.source, [[3.0], [1.0]], [-1.0, 0.0])
+    fill(message.merge_heads, [[1.0, 1.0]], [0.0])
+    fill(message.merge_out, [[10.0]], [0.5])
+    edges, sources = torch.tensor([0.5, -2.0]).view(1, 1, 2, 1), torch.tensor([1.0, 2.0]).view(1, 2, 1)
+    # source 1: heads (2*.5+1)(3*1-1) = 4 and A's bias 1 * 1 -> relu(5)*10 + .5; source 2: relu(-15 + 1*2)*10 + .5
+    assert message(Identity(), edges, sources).item() == 51.0
+    padded, mask = (
+        torch.cat([edges, torch.full_like(edges, 7.0)], dim=-1),
+        torch.tensor([True, False]).expand(1, 1, 2, 2),
+    )
+    assert message(Identity(), padded, sources, mask).item() == 51.0

@@ -26,8 +26,14 @@ def mixed_batches(dtype: torch.dtype) -> list[DynamicGraph]:
 
 @pytest.mark.parametrize(
     "config",
-    [SHARED, replace(SHARED, residual="message"), replace(SHARED, residual="plain"), replace(SHARED, rnn_layers=2)],
-    ids=["linear", "message", "plain", "two walks"],
+    [
+        SHARED,
+        replace(SHARED, residual="message"),
+        replace(SHARED, residual="plain"),
+        replace(SHARED, rnn_layers=2),
+        replace(SHARED, output_activation="network", padding="features"),
+    ],
+    ids=["linear", "message", "plain", "two walks", "as published"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_packed_networks_are_encoded_like_bucketed_ones(

@@ -56,7 +56,9 @@ def _size(preset: EncoderPreset, architectures: Collection[Architecture]) -> int
 
 
 def _quick(published: EncoderPreset) -> EncoderPreset:
-    encoder: EncoderConfig = replace(published.encoder, dim=64, head_dim=16, num_frequencies=16)
+    encoder: EncoderConfig = replace(
+        published.encoder, dim=64, head_dim=16, num_frequencies=16, output_activation=None, padding=None
+    )
     training = TrainConfig(
         steps=600,
         batch_size=64,

@@ -63,12 +63,12 @@ def test_embeddings_tell_inputs_and_outputs_apart_and_nothing_else() -> None:
         embeddings = LayerEmbeddings(SIREN, 8).double()
     zero = zero_features(SIREN)
     added = embeddings(zero)
-    layers, inputs, outputs = embeddings.layers, embeddings.inputs, embeddings.outputs
+    layers, biases, inputs, outputs = embeddings.layers, embeddings.biases, embeddings.inputs, embeddings.outputs
     torch.testing.assert_close(added.weights[0], (layers[0] + inputs).expand(2, 5, 2, 8))
     torch.testing.assert_close(added.weights[1], layers[1].expand(2, 6, 5, 8))
     torch.testing.assert_close(added.weights[2], (layers[2] + outputs)[:, None].expand(2, 3, 6, 8))
-    torch.testing.assert_close(added.biases[0], layers[0].expand(2, 5, 8))
-    torch.testing.assert_close(added.biases[2], (layers[2] + outputs).expand(2, 3, 8))
+    torch.testing.assert_close(added.biases[0], biases[0].expand(2, 5, 8))
+    torch.testing.assert_close(added.biases[2], (biases[2] + outputs).expand(2, 3, 8))
 
 
 def test_a_kernels_edges_share_an_embedding() -> None:
@@ -113,22 +113,10 @@ def test_the_presets_have_the_published_blocks() -> None:
     # Per block: qkv, and for each of six tensors two norms and a feed-forward twice as wide.
     block = 257 * 768 + 6 * (4 * 256 + 257 * 512 + 513 * 256)
     head = 7 * 256 * 1000 + 1000 + 1001 * 1000 + 10010
-    assert count_parameters(inr) == 4 * block + 6 * 512 + (3 + 2 + 1) * 256 + head
-    assert count_parameters(inr) == 9_932_586
-    assert count_parameters(cnn) == 2_954_025
-
-
-def test_the_published_bias_table_is_counted_and_never_read() -> None:
-    graph = random_graph(SIREN, batch=2)
-    with seeded(0):
-        published = NFT([SIREN], 4, replace(CONFIG, unused_bias_table=True)).eval()
-    unused = published.embeddings.unused_biases
-    assert unused is not None
-    assert count_parameters(published) == count_parameters(nft(SIREN)) + 3 * 8
-    logits = published(graph)
-    with torch.no_grad():
-        unused.add_(1)
-    assert torch.equal(published(graph), logits)
+    # Embeddings: weights and biases of three layers, two inputs, one output.
+    assert count_parameters(inr) == 4 * block + 6 * 512 + (3 + 3 + 2 + 1) * 256 + head
+    assert count_parameters(inr) == 9_933_354
+    assert count_parameters(cnn) == 2_954_089
 
 
 @pytest.mark.parametrize("name", sorted(NFT.presets))

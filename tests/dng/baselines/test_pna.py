@@ -57,7 +57,7 @@ class Loops:
             low = torch.stack(messages).min(dim=0).values if messages else zero
             high = torch.stack(messages).max(dim=0).values if messages else zero
             spread = sum(((m - mean) ** 2 for m in messages), zero) / max(1, len(messages))
-            found = torch.cat([mean, low, high, (spread + 1e-5) ** 0.5])
+            found = torch.cat([mean, low, high, spread.clamp_min(1e-5) ** 0.5])
             scaled = found * math.log(len(messages) + 1) / float(self.network.delta)
             updated.append(layer.out(layer.merge(torch.cat([x, found, scaled]))))
         return updated

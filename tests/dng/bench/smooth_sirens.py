@@ -22,7 +22,7 @@ TINY = INR2ArrayPreset(
         image_side=28, latent_side=2, dim=16, num_heads=2, num_blocks=1, ff_dim=32, decoder_dim=32
     ),
     classifier=LatentTransformerConfig(dim=8, num_layers=1, num_heads=2, ff_dim=16),
-    reconstruction=_TRAINING,
+    reconstruction=replace(_TRAINING, steps=90, validate_every=30, lr=3e-3),
     classification=replace(_TRAINING, steps=12, validate_every=6, higher_is_better=True),
 )
 

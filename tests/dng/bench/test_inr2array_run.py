@@ -1,6 +1,7 @@
 """INR2ARRAY from a zoo to a test accuracy: training without labels or images, then a classifier of frozen latents."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dng.bench.presets import CLASSIFICATION_PRESETS, two_stage_preset
 from dng.bench.report import write_classification_report
 from dng.bench.tasks import CodeClassification, Reconstruction
 from dng.bench.training import fit_representation, image_shape, prepare_representation
+from dng.checkpoint import load_tensors, save_tensors
 from dng.heads import count_parameters
 from dng.metrics import read_metrics
 from dng.siren_rendering import render_graph
@@ -51,6 +53,25 @@ def loaded(run_dir: Path) -> INR2Array:
     model = dng.load(run_dir)
     assert isinstance(model, INR2Array)
     return model
+
+
+def test_weights_of_an_older_model_are_refused_with_the_reason(zoo: Zoo, finished: Path, tmp_path: Path) -> None:
+    """They had one table of embeddings for weights and biases."""
+    for name, prefix in (("best", ""), ("last", "model.")):
+        shutil.copytree(finished, tmp_path / name)
+        folder = tmp_path / name / "inr2array"
+        tensors, note = load_tensors(folder / f"{name}.safetensors")
+        del tensors[f"{prefix}encoder.embeddings.biases"]
+        save_tensors(folder / f"{name}.safetensors", tensors, note)
+    with pytest.raises(
+        FormatError,
+        match=r"best.safetensors: the weights don't fit .* lacks encoder.embeddings.biases: .*train it anew",
+    ):
+        dng.load(tmp_path / "best")
+    for left in (tmp_path / "last" / "results.json", tmp_path / "last" / "inr2array" / "done.json"):
+        left.unlink()
+    with pytest.raises(FormatError, match=r"last.safetensors: .* lacks encoder.embeddings.biases: .*train it anew"):
+        run_inr_classification(zoo, "tiny", TINY, tmp_path / "last")
 
 
 def test_the_error_of_renderings_falls_without_images_and_is_what_the_result_says(zoo: Zoo, finished: Path) -> None:

@@ -6,12 +6,15 @@ from typing import get_args
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
+from dng.bench.builders import build_code_classifier
 from dng.bench.data import EndlessBatches, to_graphs
 from dng.bench.inr_classification import read_result, run_inr_classification
 from dng.bench.latents import Latents
-from dng.bench.presets import Ablation
+from dng.bench.presets import PAPER, Ablation
 from dng.bench.report import write_classification_report
+from dng.heads import CodeClassifier
 from dng.model import Representation
 from dng.runs import load
 from tests.dng.bench.zoos import TINY
@@ -57,6 +60,22 @@ def test_every_ablation_runs_end_to_end(digits_zoo: Zoo, tmp_path: Path, ablatio
         assert len(model.encode(graph)) == 3
     write_classification_report(digits_zoo, tmp_path, tmp_path / "report.html")
     assert f"ablation &#39;{ablation}&#39;" in (tmp_path / "report.html").read_text()
+
+
+def test_inr_inr_trains_as_long_as_published() -> None:
+    chosen = PAPER.with_ablation("inr-inr")
+    assert (PAPER.reconstruction.steps, chosen.reconstruction.steps) == (400_000, 200_000)
+    assert chosen.with_ablation("inr-inr") == chosen
+    assert chosen.classification == PAPER.classification
+
+
+@pytest.mark.parametrize("shape", [(3, 256), (3, 512)])
+def test_codes_without_views_are_classified_without_dropout(shape: tuple[int, ...]) -> None:
+    classifier = build_code_classifier(PAPER, torch.randn(shape), 10).train()
+    assert isinstance(classifier, CodeClassifier)
+    codes = torch.randn(shape)
+    assert torch.equal(classifier(codes), classifier(codes))
+    assert [layer.out_features for layer in classifier.mlp if isinstance(layer, nn.Linear)] == [256, 256, 10]
 
 
 def test_an_unknown_ablation_is_named() -> None:

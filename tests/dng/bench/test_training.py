@@ -11,7 +11,7 @@ from dng.bench.overrides import override
 from dng.bench.presets import classification_preset
 from dng.bench.targets import read_target
 from dng.bench.training import REPRESENTATION_PARTS, sharded_batches, train_encoder, train_inr2jls
-from dng.config import HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.distributed import Ranks, Shard
 from dng.predictors import AccuracyPredictor, NetworkClassifier
 from dng.train import TrainConfig
@@ -105,7 +105,7 @@ def test_columns_that_cannot_be_predicted_are_named(digits_zoo: Zoo) -> None:
 @pytest.mark.parametrize(
     ("architectures", "published"),
     [
-        ([NARROW], SMALL_CNN_ENCODER),
+        ([NARROW], PUBLISHED_SMALL_CNN_ENCODER),
         ([NARROW, WIDE], HETEROGENEOUS_CNN_ENCODER),
         ([simple_vit()], VIT_ENCODER),
         ([SIREN], EncoderConfig(dim=128)),
@@ -119,6 +119,7 @@ def test_the_zoos_networks_choose_the_published_encoder(
     narrower = encoder_preset("demo", architectures, 1000)
     assert narrower.encoder.dim <= min(64, published.dim)
     assert narrower.encoder.shared == published.shared
+    assert narrower.encoder.output_activation is narrower.encoder.padding is None
 
 
 def test_published_epochs_become_steps_and_new_activations_rows() -> None:

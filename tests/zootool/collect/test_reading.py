@@ -1,5 +1,6 @@
 """What isn't a network among networks: all of it named at once, or left out and recorded."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -197,9 +198,14 @@ def test_a_declared_grid_is_recorded(tmp_path: Path) -> None:
         read_collection(BAD, None, ReadOptions(grid="ij", exclude=("n2.pth",)))
 
 
+class _Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.system, ("true",))
+
+
 def test_hostile_files_keep_their_own_error(tmp_path: Path) -> None:
     torch.save(mlp(0), tmp_path / "a.pt")
-    torch.save(nn.Linear(1, 1), tmp_path / "b.pt")
+    torch.save({"0.weight": _Evil()}, tmp_path / "b.pt")
     with pytest.raises(UntrustedError, match=r"b\.pt"):
         read_collection(tmp_path, None, ReadOptions())
     assert len(read_collection(tmp_path, None, ReadOptions(skip_bad=True))) == 1
