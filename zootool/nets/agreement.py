@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zootool.architecture import Architecture
 from zootool.errors import FormatError, UsageError, printable
+from zootool.nets.inputs import fitting_input
 from zootool.nets.network import Network
 
 Factory = Callable[..., nn.Module]
@@ -21,9 +22,6 @@ TOLERANCE = 1e-6
 """Largest difference of outputs, relative to the largest output, both in float64."""
 
 _BATCH = 8
-_NUM_TOKENS = 5
-_SIDES = (32, 28, 64, 224, 16, 8, *range(1, 257))
-"""Heights of square images that are tried, the usual ones first."""
 
 
 def check_agreement(architecture: Architecture, state_dict: Mapping[str, Tensor], factory: Factory, named: str) -> None:
@@ -56,26 +54,14 @@ def check_agreement(architecture: Architecture, state_dict: Mapping[str, Tensor]
 def example_inputs(architecture: Architecture) -> Tensor:
     """Random inputs of a size that the network takes, float64: coordinates, images or tokens in [-1, 1].
 
-    Raises FormatError where no square image of up to 256 pixels fits.
+    Raises FormatError where no size is known that fits.
     """
-    tokens, kinds = architecture.tokens, {timestamp.kind for timestamp in architecture.timestamps}
-    if tokens is None and "conv" not in kinds:
-        axes = (_BATCH, _NUM_TOKENS) if kinds & {"qkv", "pool_linear"} else (_BATCH,)
-        return _uniform(*axes, architecture.num_inputs)
-    patch = 1 if tokens is None or tokens.patch_size is None else tokens.patch_size
-    channels = architecture.num_inputs // patch**2
-    bare = Network(architecture).double().to("meta").eval()
-    for side in _SIDES:
-        try:
-            bare(torch.empty(_BATCH, channels, side * patch, side * patch, device="meta", dtype=torch.float64))
-        except (RuntimeError, ValueError):
-            continue
-        return _uniform(_BATCH, channels, side * patch, side * patch)
-    raise FormatError(f"no square image of up to {_SIDES[-1] * patch} pixels fits the architecture")
-
-
-def _uniform(*shape: int) -> Tensor:
-    return torch.rand(shape, dtype=torch.float64) * 2 - 1
+    with torch.device("meta"):
+        bare = Network(architecture).float().eval()
+    shape = fitting_input(bare, architecture)
+    if shape is None:
+        raise FormatError("the image size that its flatten needs isn't known, so outputs can't be compared")
+    return torch.rand((_BATCH, *shape[1:]), dtype=torch.float64) * 2 - 1
 
 
 def _made(factory: Factory, state_dict: Mapping[str, Tensor], named: str) -> nn.Module:
