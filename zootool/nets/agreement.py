@@ -68,7 +68,7 @@ def example_inputs(architecture: Architecture) -> Tensor:
     for side in _SIDES:
         try:
             bare(torch.empty(_BATCH, channels, side * patch, side * patch, device="meta", dtype=torch.float64))
-        except (RuntimeError, ValueError):
+        except (FormatError, RuntimeError, ValueError):
             continue
         return _uniform(_BATCH, channels, side * patch, side * patch)
     raise FormatError(f"no square image of up to {_SIDES[-1] * patch} pixels fits the architecture")
