@@ -42,9 +42,9 @@ def note(text: str) -> None:
     errors.print(text, soft_wrap=True)
 
 
-def shown(text: object) -> str:
+def shown(text: object, limit: int = 200) -> str:
     """Text from outside, safe inside rich markup: control characters and brackets are escaped."""
-    return escape(printable(text))
+    return escape(printable(text, limit))
 
 
 def _lines(text: str) -> str:

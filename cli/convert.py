@@ -85,6 +85,7 @@ def convert(
 
 def _show(destination: Path, known: int, as_json: bool) -> None:
     from zootool.store import open_store
+    from zootool.store.schema import assumed_lines
 
     store = open_store(destination)
     if as_json:
@@ -100,3 +101,5 @@ def _show(destination: Path, known: int, as_json: bool) -> None:
             say(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}")
         if provenance.get("num_left_out", 0) > len(left_out):
             say(f"[yellow]left out[/] and {provenance['num_left_out'] - len(left_out):,} more")
+        for text in assumed_lines(store.info.assumptions):
+            say(f"[yellow]assumed[/] {shown(text, 500)}")

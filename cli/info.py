@@ -53,6 +53,8 @@ def _counts(zoo: "Zoo", column: str) -> dict[str, int]:
 def _print(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from zootool.store.schema import assumed_lines
+
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("name", shown(summary["name"]))
     table.add_row("id", summary["id"])
@@ -61,6 +63,8 @@ def _print(summary: dict[str, Any]) -> None:
     for signature, architecture in summary["architectures"].items():
         widths = "-".join(map(str, architecture["node_counts"]))
         table.add_row("architecture", shown(f"{signature}: {architecture['family']} {widths}"))
+    for text in assumed_lines(summary.get("assumptions", {})):
+        table.add_row("assumed", shown(text, 500))
     if summary["splits"]:
         table.add_row("splits", shown(", ".join(f"{name} {count:,}" for name, count in summary["splits"].items())))
     for source in summary.get("sources", ()):

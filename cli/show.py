@@ -76,6 +76,8 @@ def _show(found: "Preview") -> None:
         nodes = "-".join(map(str, a.node_counts if len(a.node_counts) < 9 else (*a.node_counts[:8], "...")))
         say(f"architecture   {a.signature[:8]} {shown(a.family)} {nodes}: {a.num_networks:,} networks "
             f"of {a.num_parameters:,} weights and biases")  # fmt: skip
+        for text in a.assumptions:
+            say(f"[yellow]assumed[/]        {shown(text, 500)}")
     if len(found.architectures) > _MAX_LINES:
         say(f"               and {len(found.architectures) - _MAX_LINES:,} more architectures")
     say(f"columns        {shown(', '.join(found.columns))}")

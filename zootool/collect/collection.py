@@ -70,8 +70,9 @@ class Collection:
     `table` has a row per network with `net_id` first, then declared columns such as label, split, run_id and
     training_step. `architecture_index` says which of `architectures` each is of. `load` may be called from several
     threads. `conventions` are what makes the weights readable and isn't in the architecture; `notes` are what a user
-    should know about the source, such as leaks between splits. `left_out` is what else lay there and why it isn't
-    here. `fingerprint` changes when the source does.
+    should know about the source, such as leaks between splits; `assumptions` are what was taken for granted about each
+    of `architectures`, empty where nothing was about any. `left_out` is what else lay there and why it isn't here.
+    `fingerprint` changes when the source does.
     """
 
     format: str
@@ -85,12 +86,14 @@ class Collection:
     conventions: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    assumptions: tuple[tuple[str, ...], ...] = ()
     licence: str | None = None
     citation: str | None = None
 
     def __post_init__(self) -> None:
         assert self.table.column_names[:1] == ["net_id"], "readers name their networks"
         assert len(self.table) == len(self.architecture_index), "readers give every network an architecture"
+        assert len(self.assumptions) in (0, len(self.architectures)), "readers assume something of each architecture"
 
     def __len__(self) -> int:
         return len(self.table)

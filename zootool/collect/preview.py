@@ -1,6 +1,7 @@
 """What a source holds, for somebody who hasn't decided yet to convert it."""
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ _SAMPLE = 16
 
 @dataclass(frozen=True)
 class ArchitectureCount:
-    """An architecture of a source and how many of its networks have it."""
+    """An architecture of a source, how many of its networks have it, and what was assumed about it."""
 
     signature: str
     family: str
     node_counts: tuple[int, ...]
     num_parameters: int
     num_networks: int
+    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
         kind=collection.kind,
         num_networks=len(collection),
         architectures=tuple(
-            _counted(architecture, int(count))
-            for architecture, count in zip(collection.architectures, counts, strict=True)
+            _counted(architecture, int(count), assumed)
+            for architecture, count, assumed in zip(
+                collection.architectures, counts, collection.assumptions or repeat(()), strict=False
+            )
             if count
         ),
         columns={name: str(table.schema.field(name).type) for name in table.column_names},
@@ -68,10 +72,10 @@ def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
     )
 
 
-def _counted(architecture: Architecture, count: int) -> ArchitectureCount:
+def _counted(architecture: Architecture, count: int, assumptions: tuple[str, ...]) -> ArchitectureCount:
     num_parameters = architecture.num_edges + sum(t.num_stored_nodes for t in architecture.timestamps)
     return ArchitectureCount(
-        architecture.signature, architecture.family or "", architecture.node_counts, num_parameters, count
+        architecture.signature, architecture.family or "", architecture.node_counts, num_parameters, count, assumptions
     )
 
 

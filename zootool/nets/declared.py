@@ -9,27 +9,28 @@
       - {kind: attention, num_heads: 4}
       - {kind: linear, weight: blocks.0.out.weight, residuals: [{source: 1}]}
 
-Sizes come from the tensors. What a layer computes is written as in `Timestamp`. Or a known family by its parameters:
+Sizes come from the tensors. What a layer computes is written as in `Timestamp`. Or a known family by its parameters
+(`zootool.nets.families`):
 
     like: simple-vit
     num_heads: 4
 """
 
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Role, Timestamp, Tokens
+from zootool.architecture import Architecture, Norm, Pooling, Residual, Role, Timestamp, Tokens
 from zootool.errors import FormatError, did_you_mean, printable
-from zootool.nets.lay_out import Entry, lay_out, renamed
+from zootool.nets.chain import Inferred
+from zootool.nets.families import DeclaredActivation, Offset, like
+from zootool.nets.lay_out import Entry, lay_out
+from zootool.nets.module_names import Shapes
 from zootool.validation import Entry as Model
 from zootool.validation import validate
 
-Shapes = Mapping[str, tuple[tuple[int, ...], str]]
-"""state_dict key -> (shape, dtype), in the checkpoint's order."""
-
-Keys = Annotated[tuple[str, ...], Field(min_length=1)]
+Keys = Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
+Step = Annotated[int, Field(ge=1, le=100_000)]
 _NORM_KEYS: dict[str, Role] = {
     "weight": "scale", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var",
     "num_batches_tracked": "num_batches_tracked",
@@ -41,40 +42,43 @@ class DeclaredNorm(Model):
 
     kind: Literal["batch", "layer", "group"]
     at: str
-    eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
-    num_groups: int | None = None
+    eps: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1e-5
+    num_groups: Step | None = None
 
 
 class DeclaredLayer(Model):
-    """One layer. `weight` is a key, or several whose tensors stand behind one another: queries, keys and values."""
+    """One layer. `weight` is a key, or several whose tensors stand behind one another as listed: queries, keys, values.
+
+    `bias` is alike.
+    """
 
     kind: Literal["linear", "conv", "flatten_linear", "pool_linear", "qkv", "attention"]
     weight: str | Keys | None = None
     bias: str | Keys | None = None
-    activation: str | dict[str, Any] = "none"
-    source_activation: str | dict[str, Any] = "none"
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-    pooling: dict[str, Any] | None = None
-    output_pooling: dict[str, Any] | None = None
+    activation: DeclaredActivation = DeclaredActivation()
+    source_activation: DeclaredActivation = DeclaredActivation()
+    stride: Step = 1
+    padding: Annotated[int, Field(ge=0, le=100_000)] = 0
+    dilation: Step = 1
+    pooling: Pooling | None = None
+    output_pooling: Pooling | None = None
     norm: DeclaredNorm | None = None
     source_norm: DeclaredNorm | None = None
-    num_heads: int | None = None
-    residuals: tuple[dict[str, Any], ...] = ()
+    num_heads: Step | None = None
+    residuals: Annotated[tuple[Residual, ...], Field(max_length=1000)] = ()
 
 
 class DeclaredNetwork(Model):
     """All layers, and tensors that belong to none: positions, a class token, and `other` ones that are only kept."""
 
-    num_inputs: Annotated[int, Field(gt=0)]
-    layers: Annotated[tuple[DeclaredLayer, ...], Field(min_length=1)]
+    num_inputs: Annotated[int, Field(gt=0, le=1 << 24)]
+    layers: Annotated[tuple[DeclaredLayer, ...], Field(min_length=1, max_length=10_000)]
     family: str = "declared"
-    tokens: dict[str, Any] | None = None
+    tokens: Tokens | None = None
     position: str | None = None
     token: str | None = None
     other: tuple[str, ...] = ()
-    output_offset: float = 0.0
+    output_offset: Offset = 0.0
 
 
 def declared_architecture(declaration: Any, shapes: Shapes, where: str = "the declaration") -> Architecture:
@@ -82,8 +86,17 @@ def declared_architecture(declaration: Any, shapes: Shapes, where: str = "the de
 
     Raises FormatError for unknown or missing keys, for tensors that no layer uses, and for sizes that don't fit.
     """
+    return read_declaration(declaration, shapes, where).architecture
+
+
+def read_declaration(declaration: Any, shapes: Shapes, where: str = "the declaration") -> Inferred:
+    """The same with what the declaration leaves to be assumed."""
     if isinstance(declaration, dict) and "like" in declaration:
-        return _like(declaration, shapes, where)
+        return like(declaration, shapes, where)
+    return Inferred(_layer_by_layer(declaration, shapes, where))
+
+
+def _layer_by_layer(declaration: Any, shapes: Shapes, where: str) -> Architecture:
     network = validate(DeclaredNetwork, declaration, where)
     draft = _Draft(shapes, where)
     try:
@@ -93,8 +106,7 @@ def declared_architecture(declaration: Any, shapes: Shapes, where: str = "the de
                 draft.use(key, role, None)
         for key in network.other:
             draft.use(key, "other", None)
-        tokens = None if network.tokens is None else Tokens(**network.tokens)
-        rest = {"family": network.family, "tokens": tokens, "output_offset": network.output_offset}
+        rest = {"family": network.family, "tokens": network.tokens, "output_offset": network.output_offset}
         return lay_out(network.num_inputs, timestamps, draft.entries(), **rest)
     except (ValueError, TypeError) as error:
         raise FormatError(f"{where}: {printable(error, 200)}", hint="compare it with the tensors' shapes") from error
@@ -109,15 +121,18 @@ class _Draft:
         self._entries: dict[str, Entry] = {}
         self._num_nodes = 0
 
-    def use(self, key: str, role: Role, timestamp: int | None) -> tuple[int, ...]:
-        """Give a tensor its part; returns its shape."""
+    def use(self, key: str, role: Role, timestamp: int | None, part: int = 0) -> tuple[int, ...]:
+        """Give a tensor its role, and its part among those of one role; returns its shape."""
         if key not in self._shapes:
             raise FormatError(f"{self._where} names {printable(key, 80)!r}, which the checkpoint lacks",
                               hint=did_you_mean(key, list(self._shapes)))  # fmt: skip
         if key in self._entries:
             raise FormatError(f"{self._where} uses {printable(key, 80)!r} twice", hint="each tensor has one part")
         shape, dtype = self._shapes[key]
-        self._entries[key] = Entry(key, shape, role, timestamp, dtype)
+        if role in ("weight", "bias") and "float" not in dtype:
+            raise FormatError(f"{self._where}: {printable(key, 80)!r} is {dtype}, no layer computes with that",
+                              hint="convert the network before it was quantised")  # fmt: skip
+        self._entries[key] = Entry(key, shape, role, timestamp, dtype, part=part)
         return shape
 
     def layer(self, number: int, layer: DeclaredLayer) -> Timestamp:
@@ -135,17 +150,17 @@ class _Draft:
         return Timestamp(
             layer.kind,
             **sizes,
-            activation=_activation(layer.activation),
-            source_activation=_activation(layer.source_activation),
+            activation=layer.activation.activation,
+            source_activation=layer.source_activation.activation,
             stride=layer.stride,
             padding=layer.padding,
             dilation=layer.dilation,
-            pooling=None if layer.pooling is None else Pooling(**layer.pooling),
-            output_pooling=None if layer.output_pooling is None else Pooling(**layer.output_pooling),
+            pooling=layer.pooling,
+            output_pooling=layer.output_pooling,
             norm=_norm(layer.norm),
             source_norm=_norm(layer.source_norm),
             num_heads=layer.num_heads,
-            residuals=tuple(Residual(**residual) for residual in layer.residuals),
+            residuals=layer.residuals,
         )
 
     def entries(self) -> list[Entry]:
@@ -161,14 +176,18 @@ class _Draft:
     def _sizes(self, number: int, layer: DeclaredLayer) -> dict[str, Any]:
         if layer.weight is None:
             raise FormatError(f"{self._where}: layer {number} ({layer.kind}) has no weight", hint="name its tensor")
-        shapes = [self.use(key, "weight", number) for key in _keys(layer.weight)]
+        shapes = [self.use(key, "weight", number, part) for part, key in enumerate(_keys(layer.weight))]
         if any(len(shape) not in (2, 4) or shape[1:] != shapes[0][1:] for shape in shapes):
             raise FormatError(
                 f"{self._where}: layer {number} has weights of shapes {shapes}", hint="wanted: 2 or 4 axes"
             )
-        for key in _keys(layer.bias):
-            self.use(key, "bias", number)
+        biases = [self.use(key, "bias", number, part) for part, key in enumerate(_keys(layer.bias))]
         num_nodes, num_sources = sum(shape[0] for shape in shapes), shapes[0][1]
+        if biases and biases not in ([shape[:1] for shape in shapes], [(num_nodes,)]):
+            raise FormatError(
+                f"{self._where}: layer {number} has weights of {shapes} and biases of {biases}",
+                hint="list a bias for each weight, in the same order, or one for all",
+            )
         sizes: dict[str, Any] = {"num_nodes": num_nodes, "has_bias": layer.bias is not None}
         if len(shapes[0]) == 4:
             kernel = shapes[0][2:]
@@ -188,86 +207,8 @@ class _Draft:
                 raise FormatError(f"{self._where}: there is no norm at {printable(norm.at, 80)!r}")
 
 
-def _like(declaration: dict[str, Any], shapes: Shapes, where: str) -> Architecture:
-    """A known family with these parameters, its keys taken from the checkpoint in order."""
-    parameters = {str(key): value for key, value in declaration.items() if key != "like"}
-    name = declaration["like"]
-    if name not in FAMILIES:
-        raise FormatError(
-            f"{where}: there is no family {printable(name, 60)!r}", hint=did_you_mean(str(name), FAMILIES)
-        )
-    try:
-        architecture = FAMILIES[name](**{key: _tuple(value) for key, value in parameters.items()})
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: {printable(error, 200)}", hint=f"the parameters of {name}") from error
-    return with_keys(architecture, shapes, where)
-
-
-def with_keys(architecture: Architecture, shapes: Shapes, where: str) -> Architecture:
-    """The architecture under a checkpoint's own keys: equal names, else tensor by tensor in order.
-
-    Counters that older versions of torch didn't save may be missing. Raises FormatError where shapes differ.
-    """
-    own = {slot.key: slot for slot in architecture.slots if not slot.rounded}
-    kept = [key for key, slot in own.items() if key in shapes or slot.role != "num_batches_tracked"]
-    names = dict(zip(kept, kept if set(kept) == set(shapes) else shapes, strict=False))
-    if len(kept) != len(shapes):
-        raise FormatError(f"{where}: the checkpoint has {len(shapes)} tensors, the architecture {len(kept)}")
-    for old, new in names.items():
-        if own[old].shape != shapes[new][0] or own[old].dtype != shapes[new][1]:
-            raise FormatError(
-                f"{where}: {printable(new, 80)!r} is {shapes[new][1]} {shapes[new][0]}, "
-                f"the architecture says {own[old].dtype} {own[old].shape} for {old!r}"
-            )
-    return (
-        renamed(architecture, names)
-        if list(names) != list(own) or any(a != b for a, b in names.items())
-        else (architecture)
-    )
-
-
-def _siren(**parameters: Any) -> Architecture:
-    from zootool.nets.siren_architecture import siren_architecture
-
-    return siren_architecture(**parameters)
-
-
-def _cnn(**parameters: Any) -> Architecture:
-    from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
-
-    return cnn_architecture(CnnConfig(**parameters))
-
-
-def _simple_vit(**parameters: Any) -> Architecture:
-    from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
-
-    return simple_vit_architecture(SimpleVitConfig(**parameters))
-
-
-def _cifar_resnet(**parameters: Any) -> Architecture:
-    from zootool.nets.resnet import cifar_resnet_architecture
-
-    return cifar_resnet_architecture(**parameters)
-
-
-FAMILIES: dict[str, Callable[..., Architecture]] = {
-    "siren": _siren,
-    "cnn": _cnn,
-    "simple-vit": _simple_vit,
-    "cifar-resnet": _cifar_resnet,
-}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
-
-
 def _keys(keys: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if keys is None else (keys,) if isinstance(keys, str) else keys
-
-
-def _activation(value: str | dict[str, Any]) -> Activation:
-    return Activation(value) if isinstance(value, str) else Activation(**value)
 
 
 def _norm(norm: DeclaredNorm | None) -> Norm | None:

@@ -18,7 +18,11 @@ _ROUNDED_ROLES = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A state_dict entry and its part in the network; the fields are those of ParameterSlot."""
+    """A state_dict entry and its part in the network; the fields are those of ParameterSlot.
+
+    `part` is its place among the tensors with one role in one layer, such as queries, keys and values; entries of equal
+    parts follow one another as in the state_dict.
+    """
 
     key: str
     shape: tuple[int, ...]
@@ -27,16 +31,17 @@ class Entry:
     dtype: str = "float32"
     order: tuple[int, ...] | None = None
     alias_of: str | None = None
+    part: int = 0
 
 
 def lay_out(num_inputs: int, timestamps: Sequence[Timestamp], entries: Sequence[Entry], **rest: Any) -> Architecture:
     """An architecture with these layers, whose slots hold the entries in the state_dict's order.
 
-    Weights of one layer lie behind one another as the entries do. `rest` are other fields of Architecture. Raises
+    Weights of one layer lie behind one another by their `part`. `rest` are other fields of Architecture. Raises
     ValueError for layers that don't fit together, FormatError for entries that don't fill them.
     """
     places = _Places()
-    by_layer = sorted(entries, key=lambda entry: entry.timestamp or 0)
+    by_layer = _in_parts(sorted(entries, key=lambda entry: entry.timestamp or 0))
     slots_of = {entry.key: places.slots(entry) for entry in by_layer if entry.alias_of is None}
     for entry in by_layer:
         if entry.alias_of is not None:
@@ -47,22 +52,46 @@ def lay_out(num_inputs: int, timestamps: Sequence[Timestamp], entries: Sequence[
 
 def entries_of(architecture: Architecture) -> list[Entry]:
     """The entries whose `lay_out` gives the architecture's slots."""
+    places = {slot.key: slot.start for slot in architecture.slots if slot.rounded or slot.array != "exact"}
     return [
-        Entry(slot.key, slot.shape, slot.role, slot.timestamp, slot.dtype, slot.order, slot.alias_of)
+        Entry(
+            slot.key, slot.shape, slot.role, slot.timestamp, slot.dtype, slot.order, slot.alias_of,
+            places.get(slot.key, slot.start),
+        )
         for slot in architecture.slots
         if not slot.rounded
-    ]
+    ]  # fmt: skip
 
 
-def renamed(architecture: Architecture, names: Mapping[str, str]) -> Architecture:
+def _in_parts(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with those of one role and layer by their parts; all else stays where it is."""
+    groups: dict[tuple[int | None, str], list[int]] = {}
+    for place, entry in enumerate(entries):
+        groups.setdefault((entry.timestamp, entry.role), []).append(place)
+    ordered = list(entries)
+    for places in groups.values():
+        for place, entry in zip(places, sorted((entries[i] for i in places), key=lambda e: e.part), strict=True):
+            ordered[place] = entry
+    return ordered
+
+
+def renamed(
+    architecture: Architecture, names: Mapping[str, str], dtypes: Mapping[str, str] | None = None
+) -> Architecture:
     """The architecture with other keys, in the order of `names` (old key to new); unnamed entries are left out.
 
-    For checkpoints whose keys have a prefix, or lack what later versions of torch save. Raises FormatError where a
-    layer would lose its weights.
+    For checkpoints whose keys have a prefix, or lack what later versions of torch save. `dtypes` are those of new keys
+    whose tensors have others. Raises FormatError where a layer would lose its weights.
     """
     by_key = {entry.key: entry for entry in entries_of(architecture)}
     entries = [
-        replace(by_key[old], key=new, alias_of=names.get(by_key[old].alias_of or "")) for old, new in names.items()
+        replace(
+            by_key[old],
+            key=new,
+            alias_of=names.get(by_key[old].alias_of or ""),
+            dtype=(dtypes or {}).get(new, by_key[old].dtype),
+        )
+        for old, new in names.items()
     ]
     rest = {name: getattr(architecture, name) for name in ("family", "output_offset", "tokens")}
     return lay_out(architecture.num_inputs, architecture.timestamps, entries, **rest)

@@ -17,11 +17,15 @@ class Network(nn.Module):
     """The network that an architecture describes, with the checkpoint's own state_dict keys, all zero at first.
 
     Takes coordinates or features (..., inputs), or images (batch, channels, height, width). Raises FormatError for
-    keys that no module can have, and, naming the layer, for an input that the architecture can't be applied to.
+    keys that no module can have; for tensors that no layer of the architecture uses, unless `allow_unused` says that
+    they are known to do nothing: else the module would compute another function than theirs; and, naming the layer, for
+    an input that the architecture can't be applied to.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, *, allow_unused: bool = False) -> None:
         super().__init__()
+        if not allow_unused:
+            _check_use(architecture)
         self.architecture = architecture
         slots = {slot.key: slot for slot in architecture.slots if not slot.rounded}
         for slot in slots.values():
@@ -30,9 +34,11 @@ class Network(nn.Module):
             if slot.alias_of is not None:
                 _put(self, slot.key, _get(self, slot.alias_of))
         self._slots: dict[tuple[int | None, str], list[ParameterSlot]] = {}
+        # By their places in the graph's arrays, where tensors that float32 can't hold are rounded.
+        starts = {slot.key: slot.start for slot in architecture.slots if slot.rounded or slot.array != "exact"}
         # A tensor with two keys in one layer is one part.
         parts = {(slot.timestamp, slot.role, slot.place): slot for slot in slots.values()}
-        for slot in sorted(parts.values(), key=lambda slot: slot.place):
+        for slot in sorted(parts.values(), key=lambda slot: starts.get(slot.key, slot.start)):
             self._slots.setdefault((slot.timestamp, slot.role), []).append(slot)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,6 +122,33 @@ class Network(nn.Module):
             raise FormatError(f"layer {timestamp} has no {role}")
         parts = [_get(self, slot.key).permute(slot.order or tuple(range(len(slot.shape)))) for slot in slots]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _check_use(architecture: Architecture) -> None:
+    unused = sorted({slot.key for slot in architecture.slots if not _is_used(architecture, slot)})
+    if unused:
+        shown = printable(", ".join(unused[:5]), 200) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+        raise FormatError(
+            f"no layer of the architecture uses {shown}: a module without would compute something else",
+            hint="take the tensors from `zoo.state_dict`, which is exact; where they are known to do nothing, use "
+            "`zootool.nets.network.Network(zoo.architecture_of(i), allow_unused=True)`",
+        )
+
+
+def _is_used(architecture: Architecture, slot: ParameterSlot) -> bool:
+    """Whether the walk over the timestamps meets a slot. Counters of batches are for training alone."""
+    if slot.role == "num_batches_tracked" or slot.alias_of is not None:
+        return True
+    tokens = architecture.tokens
+    if slot.timestamp is None:
+        is_position = slot.role == "position" and tokens is not None and tokens.positions == "learned"
+        return is_position or (slot.role == "token" and tokens is not None and tokens.class_token)
+    timestamp = architecture.timestamps[slot.timestamp - 1]
+    if slot.role in ("weight", "bias"):
+        return timestamp.kind != "attention"
+    norm = timestamp.source_norm if slot.role.startswith("source_") else timestamp.norm
+    has_statistics = norm is not None and norm.kind == "batch"
+    return norm is not None and (has_statistics or not slot.role.endswith(("running_mean", "running_var")))
 
 
 def _register(root: nn.Module, slot: ParameterSlot) -> None:

@@ -31,8 +31,11 @@ def render(
 
     axes = [torch.linspace(-1, 1, size) for size in (height, width)]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    # In the network's own precision; numpy has no bfloat16.
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), grid.dtype)
     with torch.no_grad():
-        return module(grid if indexing == "ij" else grid.flip(-1)).numpy()
+        rendered = module((grid if indexing == "ij" else grid.flip(-1)).to(dtype))
+    return rendered.float().numpy()
 
 
 def psnr(rendered: np.ndarray, pixels: np.ndarray, target: tuple[float, float]) -> float:

@@ -12,7 +12,7 @@ from zootool.files import canonical_json
 from zootool.share.croissant import Publication, croissant
 from zootool.share.summary import Summary, cited_images, describe, num_parameters, summarise
 from zootool.store.reader import Store
-from zootool.store.schema import NETS_PARQUET
+from zootool.store.schema import NETS_PARQUET, assumed_lines
 
 # The hub's identifiers of licences; others go by a name of their own.
 _HUB_LICENCES = {
@@ -116,6 +116,8 @@ def _conventions(summary: Summary) -> Iterator[str]:
         if source.target:
             low, high = source.target
             yield f"- target of {markdown(source.name)}: pixel values 0 and 255 stand for {low:g} and {high:g}"
+    for text in assumed_lines(summary.store.info.assumptions):
+        yield f"- assumed, since no tensor says it: {markdown(text, 500)}"
     for key, value in sorted(summary.store.info.recipe.items()):
         yield f"- recipe, {markdown(key, 80)}: {markdown(_plain(value))}"
     yield ""

@@ -17,6 +17,7 @@ from zootool.store.builder import ImagesByKey, StoreBuilder
 from zootool.store.options import WriteOptions
 from zootool.store.pack import Packed
 from zootool.store.reader import Store, open_store
+from zootool.store.rows import joined_assumptions
 from zootool.store.schema import Segment, ZooInfo
 from zootool.store.stored_images import stored_images
 from zootool.store.table import union_schema
@@ -182,6 +183,7 @@ def _joined_info(store: Store, info: SourceInfo, plan: Sequence[PlannedBlock]) -
         num_networks=old.num_networks + added,
         segments=tuple(segments),
         counts=counts,
+        assumptions=joined_assumptions(old, info, only={block.architecture.signature for block in plan}),
         provenance=old.provenance | {"appended": [*old.provenance.get("appended", []), to_plain(record)]},
         parent=store.zoo_id,
     )

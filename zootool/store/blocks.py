@@ -61,6 +61,7 @@ class SourceInfo:
     licence: str | None = None
     citation: str | None = None
     parent: str | None = None
+    assumptions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

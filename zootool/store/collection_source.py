@@ -47,6 +47,11 @@ class CollectionSource:
                 "notes": list(dict.fromkeys((*found.notes, *find_leaks(found.table)))),
                 **described(found.left_out),
             },
+            assumptions={
+                found.architectures[number].signature: found.assumptions[number]
+                for number in dict.fromkeys(found.architecture_index.tolist())
+                if found.assumptions and found.assumptions[number]
+            },
             licence=found.licence,
             citation=found.citation,
         )

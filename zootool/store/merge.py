@@ -15,7 +15,7 @@ from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
 from zootool.store.image_keys import MAX_IMAGES, SOURCE
 from zootool.store.options import WriteOptions
 from zootool.store.reader import Store
-from zootool.store.rows import StoreRows, info_of, nonfinite_of
+from zootool.store.rows import StoreRows, info_of, joined_assumptions, nonfinite_of
 from zootool.store.schema import ImageSource
 from zootool.store.stored_images import JoinedImages, joined_images, stored_images
 from zootool.store.table import store_schema, union_schema
@@ -141,6 +141,7 @@ def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource,
         sources=sources,
         recipe=first.recipe if same_recipe else {},
         provenance={"merged": merged},
+        assumptions=joined_assumptions(*(store.info for store in stores)),
         licence=common("licence"),
         citation=common("citation"),
     )

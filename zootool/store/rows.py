@@ -1,6 +1,6 @@
 """Networks of a store as the source of another: for subsets and merges."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Literal
@@ -14,7 +14,7 @@ from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
 from zootool.store.pack import Packed
 from zootool.store.prepare import IS_FINITE
 from zootool.store.reader import SegmentSpan, Store
-from zootool.store.schema import STORE_COLUMNS
+from zootool.store.schema import STORE_COLUMNS, ZooInfo
 
 _BLOCK_BYTES = 16 << 20
 
@@ -65,15 +65,30 @@ def nonfinite_of(*stores: Store) -> Literal["refuse", "keep"]:
     return "keep" if any(IS_FINITE in store.nets.column_names for store in stores) else "refuse"
 
 
-def info_of(store: Store, name: str, provenance: dict[str, object]) -> SourceInfo:
-    """What a zoo made of a store's networks says about itself."""
+def joined_assumptions(
+    first: ZooInfo | SourceInfo, *others: ZooInfo | SourceInfo, only: Collection[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """What any of them assumes about an architecture; of the others, `only` about these."""
+    joined = dict(first.assumptions)
+    for other in others:
+        for signature, texts in other.assumptions.items():
+            if only is None or signature in only:
+                joined[signature] = tuple(dict.fromkeys((*joined.get(signature, ()), *texts)))
+    return joined
+
+
+def info_of(store: Store, name: str, provenance: dict[str, object], rows: np.ndarray | None = None) -> SourceInfo:
+    """What a zoo made of a store's networks, or of those at `rows`, says about itself."""
     old = store.info
+    numbers = np.unique(store.segment_of(rows)) if rows is not None else range(len(store.spans))
+    kept = {store.spans[int(number)].architecture.signature for number in numbers}
     return SourceInfo(
         name=name,
         kind=old.kind,
         sources=old.sources,
         recipe=old.recipe,
         provenance=old.provenance | provenance,
+        assumptions={signature: texts for signature, texts in old.assumptions.items() if signature in kept},
         licence=old.licence,
         citation=old.citation,
     )

@@ -1,6 +1,7 @@
 """What a store's JSON files say: names, versions, records. `docs/format.md` is the prose of this module."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,7 +124,8 @@ class ZooInfo:
     `segments` lie one behind the other in the arrays and in nets.parquet, without gaps, so every offset follows from
     them; `counts`, where they are given, agree with them. `sources` are the image sets; the column `source` of
     nets.parquet counts through them (all zero where the column is missing). `recipe` and `provenance` are the building
-    tool's own records, plain JSON of bounded size.
+    tool's own records, plain JSON of bounded size. `assumptions` are what was taken for granted about an
+    architecture, in words, by its signature.
     """
 
     name: str
@@ -139,6 +141,7 @@ class ZooInfo:
     licence: str | None = None
     citation: str | None = None
     parent: str | None = None
+    assumptions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("name", "kind"):
@@ -148,6 +151,10 @@ class ZooInfo:
                 check_text(name, getattr(self, name), _MAX_PROSE)
         check_all("segments", self.segments, Segment, _MAX_SEGMENTS)
         check_all("sources", self.sources, ImageSource, _MAX_SOURCES)
+        for signature, texts in self.assumptions.items():
+            check_text("assumptions", signature)
+            for text in texts:
+                check_text("assumptions", text, _MAX_PROSE)
         total = sum(segment.count for segment in self.segments)
         if total != self.num_networks or not 0 < total <= MAX_NETWORKS:
             raise ValueError(f"num_networks is {self.num_networks}, but the segments hold {total}")
@@ -163,6 +170,19 @@ class ZooInfo:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the format's name and version always present."""
         return to_plain(self) | {"format": self.format, "format_version": self.format_version}
+
+
+def assumed_lines(assumptions: Mapping[str, Sequence[str]], most: int = 16) -> list[str]:
+    """Assumptions by signature as lines for people: each text once, with the heads of its architectures' signatures."""
+    by_text: dict[str, list[str]] = {}
+    for signature, texts in assumptions.items():
+        for text in texts:
+            by_text.setdefault(text, []).append(signature[:8])
+    lines = []
+    for text, signatures in by_text.items():
+        heads = ", ".join(signatures[:4]) + (f" and {len(signatures) - 4} more" if len(signatures) > 4 else "")
+        lines.append(printable(text if len(assumptions) == 1 else f"{text} ({heads})", 500))
+    return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more, in zoo.json"]
 
 
 def parse_info(content: bytes, where: str) -> ZooInfo:

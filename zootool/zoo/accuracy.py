@@ -35,8 +35,10 @@ def check_accuracy(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: R
     problems = []
     for done, row in enumerate(chosen.tolist()):
         report("classifying images", done, len(chosen))
+        module = zoo.module(row)
+        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), images.dtype)
         with torch.no_grad():
-            guesses = torch.cat([zoo.module(row)(part).argmax(dim=1) for part in images.split(_BATCH)])
+            guesses = torch.cat([module(part.to(dtype)).argmax(dim=1) for part in images.split(_BATCH)])
         right = int((guesses.numpy() == material.test.labels).sum())
         if not abs(right - recorded[done] * len(images)) <= TOLERANCE_IMAGES:
             share = right / len(images)

@@ -68,7 +68,7 @@ def _index_of(zoo: Zoo, names: list[str]) -> pa.Table:
     if FILE_COLUMN in table.column_names:
         raise UsageError(f"{zoo.info.name} has a column {FILE_COLUMN}", hint="rename it")
     info = {key: value for key, value in zoo.info.to_dict().items() if key in KEPT_INFO}
-    # What was assumed of these networks stays assumed.
+    # What was noted of these networks stays noted.
     info["notes"] = [str(note) for note in zoo.info.provenance.get("notes", [])]
     used = set(table["architecture"].unique().to_pylist())
     architectures = {name: a.to_dict() for name, a in zoo.architectures.items() if name in used}

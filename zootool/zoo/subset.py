@@ -27,5 +27,5 @@ def subset(
         raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
     provenance: dict[str, object] = {"subset_of": {"name": zoo.info.name, "id": zoo.id, "num_networks": len(zoo.store)}}
     options = options or WriteOptions(nonfinite=nonfinite_of(zoo.store))
-    source = StoreRows(zoo.store, zoo.rows, info_of(zoo.store, name or destination.stem, provenance))
+    source = StoreRows(zoo.store, zoo.rows, info_of(zoo.store, name or destination.stem, provenance, zoo.rows))
     return write_store(destination, source, options, report, images=stored_images(zoo.store))

@@ -5,6 +5,7 @@ from torch.nn import functional
 
 from zootool.errors import FormatError
 from zootool.nets.declared import declared_architecture
+from zootool.nets.lay_out import entries_of, lay_out
 from zootool.nets.network import Network
 
 
@@ -79,6 +80,45 @@ def test_a_declared_transformer_computes_what_its_module_does() -> None:
     network = rebuilt(module, DECLARATION)
     assert list(network.state_dict()) == list(module.state_dict())
     torch.testing.assert_close(network(x), module(x))
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32,) * 3, (torch.float64,) * 3, (torch.float64, *[torch.float32] * 2)])
+@torch.no_grad()
+def test_queries_keys_and_values_are_joined_as_declared(dtypes: tuple[torch.dtype, ...]) -> None:
+    torch.manual_seed(0)
+    module, x = TinyVit().eval(), torch.randn(5, 1, 4, 4)
+    wanted = module(x)
+    for part, dtype in zip((module.q, module.k, module.v), dtypes, strict=True):
+        part.to(dtype)
+    # Sorted by name: k, q, v, and every layer's bias before its weight.
+    state = {key: module.state_dict()[key] for key in sorted(module.state_dict())}
+    shapes = {key: shapes_of(module)[key] for key in state}
+    architecture = declared_architecture(DECLARATION, shapes)
+    assert [slot.key for slot in architecture.slots if not slot.rounded] == list(state)
+    own = lay_out(architecture.num_inputs, architecture.timestamps, entries_of(architecture), family="vit",
+                  tokens=architecture.tokens)  # fmt: skip
+    assert own == architecture
+    network = Network(architecture).eval()
+    network.load_state_dict(state)
+    parts = [network._joined(2, "weight")]
+    torch.testing.assert_close(parts[0], torch.cat([module.q.weight, module.k.weight, module.v.weight]))
+    if len(set(dtypes)) == 1 and dtypes[0] == torch.float32:
+        torch.testing.assert_close(network(x), wanted)
+
+
+def test_biases_are_listed_like_their_weights() -> None:
+    shapes = {
+        f"{part}.{name}": (shape, "float32") for part in "qkv" for name, shape in (("weight", (4, 4)), ("bias", (4,)))
+    }
+    layer = {"kind": "qkv", "num_heads": 1, "weight": [f"{part}.weight" for part in "qkv"]}
+    for names, fits in (("qkv", True), ("qk", False)):
+        rest = {"other": [f"{part}.bias" for part in "qkv" if part not in names]}
+        declared = {"num_inputs": 4, "layers": [layer | {"bias": [f"{part}.bias" for part in names]}], **rest}
+        if fits:
+            declared_architecture(declared, shapes)
+        else:
+            with pytest.raises(FormatError, match=r"has weights of .* and biases of"):
+                declared_architecture(declared, shapes)
 
 
 @torch.no_grad()

@@ -29,13 +29,14 @@ def test_chains_of_linear_layers_compute_the_same(module: nn.Sequential) -> None
 
 @torch.no_grad()
 def test_chains_with_convolutions_compute_the_same() -> None:
-    for tail, positions in ((nn.AdaptiveAvgPool2d(1), 1), (nn.Identity(), 16)):
+    for tail, positions in (([nn.AdaptiveAvgPool2d(1)], 1), ([], 16)):
         module = nn.Sequential(
-            nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, (3, 3)), nn.ReLU(), tail,
+            nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, (3, 3)), nn.ReLU(), *tail,
             nn.Flatten(), nn.Linear(4 * positions, 5),
         ).eval()  # fmt: skip
         found = infer_architecture(shapes_of(module))
-        assert "convolutions for stride 1 without padding" in found.assumptions
+        assert "convolutions are taken for stride 1 without padding, dilation or pooling" in found.assumptions
+        assert any("images have 8 x 8 pixels" in text for text in found.assumptions) == (positions > 1)
         network = Network(found.architecture)
         network.load_state_dict(module.state_dict())
         x = torch.randn(2, 2, 8, 8)
@@ -69,13 +70,20 @@ def test_a_siren_is_known_by_its_names() -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (shapes_of(TinyVit()), "can't tell what 'token' does"),
+        (shapes_of(TinyVit()), "'embed' is named like an embedding"),
+        ({"token": ((1, 1, 6), "float32")}, "can't tell what 'token' of shape .1, 1, 6. does"),
         ({"to_patch_embedding.1.weight": ((48,), "float32")}, "number of heads"),
         ({"a.weight": ((3, 4), "float32"), "b.weight": ((2, 5), "float32")}, "'b' takes 5 inputs"),
-        ({"a.weight": ((3, 4), "float32"), "a.bias": ((4,), "float32")}, "'a.bias' is .4,."),
-        ({"n.weight": ((3,), "float32"), "n.bias": ((3,), "float32")}, "the norm 'n'"),
+        (
+            {"a.weight": ((3, 4), "float32"), "a.bias": ((4,), "float32")},
+            "'a.bias' is float32 .4,., wanted are floats of .3,.",
+        ),
+        ({"n.weight": ((3,), "float32"), "n.bias": ((3,), "float32")}, "has no layers"),
         ({"c.weight": ((3, 1, 2, 2), "float32"), "n.weight": ((3,), "float32")}, "a group or a layer norm"),
-        ({"layer1.0.conv1.weight": ((16, 16, 3, 3), "float32"), "linear.weight": ((10, 64), "float32")}, "5 layers"),
+        (
+            {"layer1.0.conv1.weight": ((16, 16, 3, 3), "float32"), "linear.weight": ((10, 64), "float32")},
+            "has 3 layers",
+        ),
     ],
 )
 def test_what_cannot_be_told_is_said(shapes: dict, message: str) -> None:

@@ -30,7 +30,7 @@ ARCHITECTURES_KEY = b"zoo.architectures"
 KEPT_COLUMNS = ("net_id", "architecture")
 """The store's own columns that an index has too."""
 
-KEPT_INFO = ("kind", "sources", "recipe", "licence", "citation")
+KEPT_INFO = ("kind", "sources", "recipe", "licence", "citation", "assumptions")
 """What an index keeps of zoo.json."""
 
 
@@ -42,6 +42,7 @@ class _Info:
     licence: str | None = None
     citation: str | None = None
     notes: tuple[str, ...] = ()
+    assumptions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def index_path(folder: Path) -> Path:
@@ -89,6 +90,9 @@ def read(path: Path, options: ReadOptions) -> Collection:
         image_sets=info.sources,
         conventions=info.recipe,
         notes=tuple(printable(note, 500) for note in info.notes),
+        assumptions=tuple(
+            tuple(printable(text, 500) for text in info.assumptions.get(signature, ())) for signature in architectures
+        ),
         left_out=tuple(left_out),
         licence=info.licence,
         citation=info.citation,

@@ -23,7 +23,7 @@ from zootool.collect.formats.folders import first_folders
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.formats.plain_values import finite_number, fraction, hyper_columns, plain_name, whole_number
 from zootool.collect.formats.published import wanted_steps
-from zootool.collect.formats.trial_networks import image_set_of, trial_architecture
+from zootool.collect.formats.trial_networks import ASSUMED, image_set_of, trial_architecture
 from zootool.collect.split_rules import seeded_split
 from zootool.errors import FormatError, MissingError, printable
 
@@ -88,6 +88,9 @@ def read(path: Path, options: ReadOptions) -> Collection:
             "splits": f"by trial: {rule}",
         },
         notes=_notes(records, offset),
+        assumptions=tuple(
+            ASSUMED if any(t.kind == "conv" for t in a.timestamps) else ASSUMED[:1] for a in architectures
+        ),
     )
 
 

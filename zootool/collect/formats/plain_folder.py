@@ -34,8 +34,10 @@ from zootool.collect.label_table import find_table, read_labels
 from zootool.collect.safetensors import ORDER_KEY
 from zootool.collect.split_rules import seeded_split
 from zootool.errors import FormatError, MissingError, ZooError, printable
-from zootool.nets.declared import Shapes, declared_architecture
+from zootool.nets.chain import Inferred
+from zootool.nets.declared import read_declaration
 from zootool.nets.infer import infer_architecture
+from zootool.nets.module_names import Shapes
 
 NAME = "folder"
 TITLE = "A folder of checkpoints, or a single one"
@@ -84,6 +86,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
         fingerprint=f"{fingerprint_of_files([part for file in files for part in files_of(file)])} {table.num_columns}",
         conventions={"splits": notes[0]} if notes else {},
         notes=tuple(found.notes),
+        assumptions=tuple(found.assumptions),
         left_out=tuple(left_out),
     )
 
@@ -121,6 +124,7 @@ class _Headers:
 
     def __init__(self, declaration: Any, options: ReadOptions, related: Container[Path]) -> None:
         self.architectures: list[Architecture] = []
+        self.assumptions: list[tuple[str, ...]] = []
         self.notes: list[str] = []
         self.scalars: dict[Path, Mapping[str, Any]] = {}
         self.index: dict[Path, int] = {}
@@ -151,23 +155,20 @@ class _Headers:
             )
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
-            made = self._architecture(file, {key: (s, d) for key, s, d in signature})
+            made = self._inferred(file, {key: (s, d) for key, s, d in signature})
             self._known[signature] = len(self.architectures)
-            self.architectures.append(made)
+            self.architectures.append(made.architecture)
+            self.assumptions.append(made.assumptions)
         self.index[file] = self._known[signature]
         if file in self._are_related:
             self.related[file] = found.tensors
         self.scalars[file] = scalars
 
-    def _architecture(self, file: Path, shapes: Shapes) -> Architecture:
+    def _inferred(self, file: Path, shapes: Shapes) -> Inferred:
         shown = printable(file.name, 80)
-        if self._declaration is not None:
-            return declared_architecture(self._declaration, shapes, f"{printable(self._where)} for {shown}")
-        inferred = infer_architecture(shapes, shown)
-        for assumption in inferred.assumptions:
-            if assumption not in self.notes:
-                self.notes.append(assumption)
-        return inferred.architecture
+        if self._declaration is None:
+            return infer_architecture(shapes, shown)
+        return read_declaration(self._declaration, shapes, f"{printable(self._where)} for {shown}")
 
 
 def _scalars(value: Any) -> dict[str, Any]:

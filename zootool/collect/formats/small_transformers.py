@@ -20,7 +20,7 @@ from zootool.collect.formats.csv_tables import read_csv_rows
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.formats.plain_values import fraction, plain_name, whole_number
 from zootool.collect.formats.published import path_tail, wanted_steps
-from zootool.collect.formats.transformer_networks import describe_extras, transformer_architecture
+from zootool.collect.formats.transformer_networks import NUM_HEADS, describe_extras, transformer_architecture
 from zootool.collect.split_rules import seeded_split
 from zootool.errors import FormatError, printable
 
@@ -80,6 +80,7 @@ def read(path: Path, options: ReadOptions) -> Collection:
         image_sets=_image_sets(found),
         conventions={"training_step": "epoch", "norms": "layer norms without parameters", "splits": f"by run: {rule}"},
         notes=(*_gaps(rows, found, records), *describe_extras(architectures)),
+        assumptions=((f"attention is taken to have {NUM_HEADS} heads, as in the zoo's paper",),) * len(architectures),
     )
 
 

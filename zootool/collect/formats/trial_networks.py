@@ -15,6 +15,12 @@ from zootool.collect.lazy_tensor import LazyTensor
 from zootool.errors import FormatError, printable
 from zootool.nets.lay_out import Entry, lay_out
 
+ASSUMED = (
+    "layers are taken in the order in which they were saved, since their numbers shift with dropout",
+    "the max poolings are taken for those of the papers' CNN with these kernels, before the activation",
+)
+"""What no tensor and no setting says; the second for networks with convolutions."""
+
 _ACTIVATIONS = {
     "leakyrelu": "leaky_relu", "leaky_relu": "leaky_relu", "relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid",
     "silu": "silu", "gelu": "gelu", "elu": "elu",

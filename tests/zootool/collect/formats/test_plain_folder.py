@@ -54,7 +54,9 @@ def test_every_file_is_a_network_whatever_it_is_wrapped_in(tmp_path: Path) -> No
     epochs = dict(zip(zoo.nets["net_id"], zoo.nets["epoch"].tolist(), strict=True))
     assert epochs["b.pt"] == 7
     assert epochs["deep/d.ckpt"] == 9
-    assert zoo.info.provenance["notes"] == ["activations are taken for relu"]
+    assert zoo.info.provenance["notes"] == []
+    assert set(zoo.info.assumptions) == set(zoo.architectures)
+    assert all("activations are taken for relu" in texts for texts in zoo.info.assumptions.values())
     assert "seed 0" in zoo.info.recipe["splits"]
 
 
@@ -126,7 +128,7 @@ def test_a_declared_architecture_replaces_the_guess(tmp_path: Path) -> None:
     zoo = open_zoo(tmp_path / "x.zoo")
     x, module = torch.randn(5, 3), mlp()
     torch.testing.assert_close(zoo.module(0)(x), module[2](torch.tanh(module[0](x))))
-    assert zoo.info.provenance["notes"] == []
+    assert zoo.info.assumptions == {}
 
 
 @torch.no_grad()

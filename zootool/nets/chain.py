@@ -1,0 +1,245 @@
+"""Layers one behind the other: the architecture of a chain, from the names and shapes of its tensors.
+
+What names and shapes don't say (activations, strides, what stands between the layers) is assumed, and said to be.
+"""
+
+from bisect import bisect, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt
+from typing import Any
+
+from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.errors import FormatError, printable
+from zootool.nets.lay_out import Entry, lay_out
+from zootool.nets.layer_order import check_order, layer_order, positions_behind
+from zootool.nets.module_names import Module, Shapes, is_in_order_of_definition, modules_of
+from zootool.nets.norm_places import place_norms
+
+HINT = "declare it in YAML: `zoo convert SRC DST.zoo --architecture NET.yaml`, see docs/collecting.md"
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_NORM_ROLES = {"weight": "scale", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var"}
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """An architecture, and what was assumed about it in words."""
+
+    architecture: Architecture
+    assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChainOptions:
+    """What is known of a chain: its order (names of its layers, or of norms too), its activations, its family."""
+
+    order: tuple[str, ...] = ()
+    activation: Activation | None = None
+    output_activation: Activation | None = None
+    family: str | None = None
+
+
+def chain_of(shapes: Shapes, where: str, options: ChainOptions | None = None) -> Inferred:
+    """The chain that these tensors are. Raises FormatError where they are none, or may be several."""
+    options = options or ChainOptions()
+    modules = modules_of(shapes)
+    norms = [module for module in modules if _is_norm(module, where)]
+    layers = [module for module in modules if len(module.weight) > 1]
+    if not layers:
+        raise FormatError(f"{where} has no layers", hint=HINT)
+    saved: Sequence[Module] | None = modules if is_in_order_of_definition(shapes) else None
+    if options.order:
+        order, saved, notes = *_declared_order(options.order, modules, layers, where), []
+    else:
+        order, note = layer_order(layers, saved is not None, where)
+        notes = [note] if len(layers) > 1 else []
+    placed = place_norms(norms, order, saved, where, is_declared=bool(options.order) and saved is not None)
+    links = _links(order, norms, where)
+    timestamps = [_timestamp(i, order, placed, links, options, where) for i in range(len(order))]
+    entries = {entry.key: entry for i, layer in enumerate(order) for entry in _entries(layer, i + 1, placed, where)}
+    family = options.family or ("cnn" if any(t.kind == "conv" for t in timestamps) else "mlp")
+    try:
+        architecture = lay_out(timestamps[0].num_sources, timestamps, [entries[key] for key in shapes], family=family)
+    except ValueError as error:
+        raise FormatError(f"{where}: {printable(error, 200)}", hint=HINT) from error
+    return Inferred(architecture, (*_assumed(architecture, order, links, options, where), *notes))
+
+
+def _declared_order(
+    names: tuple[str, ...], modules: Sequence[Module], layers: Sequence[Module], where: str
+) -> tuple[list[Module], Sequence[Module] | None]:
+    """The layers as declared, and all modules where the declaration has the norms too."""
+    by_name = {module.name: module for module in modules}
+    missing = [layer.name for layer in layers if layer.name not in names]
+    odd = [name for name in names if name not in by_name]
+    if missing or odd or len(set(names)) < len(names):
+        what = f"lacks {printable(missing[0], 80)!r}" if missing else f"has {printable((odd or names)[0], 80)!r}"
+        raise FormatError(f"{where}: the declared order {what}", hint="name every layer once, without `.weight`")
+    order = [by_name[name] for name in names if len(by_name[name].weight) > 1]
+    check_order(order, where)
+    return order, [by_name[name] for name in names] if len(names) == len(modules) else None
+
+
+def _is_norm(module: Module, where: str) -> bool:
+    """Whether a module is a norm, or else a layer. Raises FormatError for anything else."""
+    shapes = {name: shape for name, (shape, _) in module.tensors.items()}
+    odd = next((name for name in shapes if name not in ("weight", "bias", *_STATISTICS)), None)
+    weight = shapes.get("weight", shapes.get("running_mean", ()))
+    if odd is None and (len(weight) not in (1, 2, 4) or 0 in weight):
+        odd = next((name for name in ("weight", "running_mean") if name in shapes), next(iter(shapes)))
+    if odd is not None:
+        shown = f"{printable(module.key(odd), 80)!r} of shape {shapes[odd]}"
+        raise FormatError(f"{where}: can't tell what {shown} does", hint=HINT)
+    for name, (shape, dtype) in module.tensors.items():
+        is_counter = name == "num_batches_tracked"
+        wanted = () if is_counter else weight if name == "weight" else weight[:1]
+        is_layer_part = name in ("weight", "bias") or len(weight) == 1
+        if shape != wanted or not (is_counter or "float" in dtype) or not is_layer_part:
+            raise FormatError(
+                f"{where}: {printable(module.key(name), 80)!r} is {dtype} {shape}, wanted are floats of {wanted}",
+                hint=HINT,
+            )
+    if len(weight) == 1 and "running_mean" not in shapes and "bias" not in shapes:
+        raise FormatError(
+            f"{where}: {printable(module.key('weight'), 80)!r} may be a group or a layer norm, an RMS norm or a PReLU",
+            hint=HINT,
+        )
+    return len(weight) == 1
+
+
+@dataclass(frozen=True)
+class _Link:
+    """How a layer follows on the one before: inputs per node, and whether there is room for an activation."""
+
+    positions: int
+    has_activation: bool
+
+
+def _links(order: Sequence[Module], norms: Sequence[Module], where: str) -> list[_Link]:
+    """The links before layers 1, 2, ...; the indices of a Sequential show how many modules stand in between."""
+    numbered: dict[tuple[str, ...], list[int]] = {}
+    for path in {module.path for module in (*order, *norms) if module.path[-1].isdecimal()}:
+        insort(numbered.setdefault(path[:-1], []), int(path[-1]))
+    links = []
+    for before, layer in pairwise(order):
+        positions, box = positions_behind(before, layer) or 1, before.path[:-1]
+        numbers = numbered.get(box, []) if box == layer.path[:-1] else []
+        # Where no index is missing, activations are functions, of which nothing is seen.
+        is_sequential = bool(numbers) and len(numbers) <= numbers[-1] - numbers[0]
+        if not (is_sequential and before.path[-1].isdecimal() and layer.path[-1].isdecimal()):
+            links.append(_Link(positions, True))
+            continue
+        first, last = int(before.path[-1]), int(layer.path[-1])
+        free = last - first - (bisect(numbers, last) - bisect(numbers, first))
+        links.append(_Link(positions, _has_activation(before, layer, free, positions, where)))
+    return links
+
+
+def _has_activation(before: Module, layer: Module, free: int, positions: int, where: str) -> bool:
+    """Whether one of `free` modules without tensors between two layers of a Sequential is an activation."""
+    # A flatten is one of them where maps become features, and behind a pooling over everything nothing else matters.
+    is_flat = len(before.weight) != len(layer.weight)
+    if len(before.weight) == 4 and free > (2 if is_flat else 1) and not (is_flat and positions == 1):
+        raise FormatError(
+            f"{where}: {free} modules without tensors stand between {printable(before.name, 80)!r} and "
+            f"{printable(layer.name, 80)!r}, so perhaps a pooling",
+            hint="declare the layers in YAML, with `pooling` where there is one",
+        )
+    return free > (1 if is_flat else 0)
+
+
+def _timestamp(
+    i: int,
+    order: Sequence[Module],
+    placed: dict[tuple[int, bool], Module],
+    links: Sequence[_Link],
+    options: ChainOptions,
+    where: str,
+) -> Timestamp:
+    layer, before = order[i], order[i - 1] if i else None
+    nodes, sources, *kernel = layer.weight
+    fields: dict[str, Any] = {"kind": "linear", "num_nodes": nodes, "num_sources": sources}
+    if kernel:
+        fields |= {"kind": "conv", "kernel": tuple(kernel), "edges_per_pair": kernel[0] * kernel[1]}
+    elif before is not None and len(before.weight) == 4:
+        positions = links[i - 1].positions
+        fields |= {"kind": "pool_linear", "pooling": Pooling("mean")}
+        if positions > 1:
+            fields |= {"kind": "flatten_linear", "num_sources": before.weight[0], "edges_per_pair": positions}
+            del fields["pooling"]
+    if i < len(order) - 1:
+        has_activation = links[i].has_activation
+        fields["activation"] = (options.activation or Activation("relu")) if has_activation else Activation()
+    elif options.output_activation is not None:
+        fields["activation"] = options.output_activation
+    takes_maps = before is not None and len(before.weight) == 4
+    for is_source, name in ((False, "norm"), (True, "source_norm")):
+        if (norm := placed.get((i, is_source))) is not None:
+            fields[name] = _norm(norm, bool(kernel) or (is_source and takes_maps), where)
+    return Timestamp(**fields, has_bias="bias" in layer.tensors)
+
+
+def _norm(module: Module, is_of_maps: bool, where: str) -> Norm:
+    if "running_mean" in module.tensors:
+        return Norm("batch")
+    if is_of_maps:
+        raise FormatError(
+            f"{where}: {printable(module.name, 80)!r} may be a group or a layer norm, and no tensor says which",
+            hint="declare the layers in YAML, with the norm's `kind` and `num_groups`",
+        )
+    return Norm("layer")
+
+
+def _entries(layer: Module, number: int, placed: dict[tuple[int, bool], Module], where: str) -> list[Entry]:
+    """The entries of a layer and its norms."""
+    entries = [Entry(layer.key(name), shape, name, number, dtype) for name, (shape, dtype) in layer.tensors.items()]  # type: ignore[arg-type]
+    for is_source, prefix in ((False, ""), (True, "source_")):
+        norm = placed.get((number - 1, is_source))
+        for name, (shape, dtype) in norm.tensors.items() if norm else ():
+            role = prefix + _NORM_ROLES[name] if name in _NORM_ROLES else name
+            entries.append(Entry(norm.key(name), shape, role, number, dtype))  # type: ignore[union-attr, arg-type]
+    return entries
+
+
+def _assumed(
+    architecture: Architecture, order: Sequence[Module], links: Sequence[_Link], options: ChainOptions, where: str
+) -> list[str]:
+    """What no name and no shape says, in words."""
+    timestamps = architecture.timestamps
+    assumed = []
+    if options.activation is None and any(link.has_activation for link in links):
+        assumed.append("activations are taken for relu")
+    bare = [printable(layer.name, 40) for layer, link in zip(order, links, strict=False) if not link.has_activation]
+    if bare:
+        assumed.append(f"no activation is taken to stand behind {', '.join(bare[:5])}: the indices leave no room")
+    if options.output_activation is None:
+        assumed.append("nothing is taken to stand behind the last layer")
+    if any(t.kind == "conv" for t in timestamps):
+        assumed.append("convolutions are taken for stride 1 without padding, dilation or pooling")
+    for layer, timestamp in zip(order, timestamps, strict=True):
+        if timestamp.kind == "pool_linear":
+            assumed.append(f"{printable(layer.name, 40)!r} is taken to follow the mean over all pixels")
+        if timestamp.kind == "flatten_linear":
+            assumed.append(_flatten(layer, timestamp, timestamps, where))
+    norms = {norm.kind for t in timestamps for norm in (t.norm, t.source_norm) if norm is not None}
+    if norms:
+        kinds = " and ".join(sorted(norms))
+        assumed.append(f"norms are taken for {kinds} norms with eps 1e-05, those of a layer's sums before activations")
+    return assumed
+
+
+def _flatten(layer: Module, timestamp: Timestamp, timestamps: Sequence[Timestamp], where: str) -> str:
+    """The size of images that a flatten means. Raises FormatError for positions that no square image gives."""
+    side = isqrt(timestamp.edges_per_pair)
+    shown = printable(layer.name, 80)
+    if side**2 != timestamp.edges_per_pair:
+        raise FormatError(
+            f"{where}: {shown!r} takes {timestamp.edges_per_pair} inputs of each of {timestamp.num_sources} channels, "
+            "which is no square",
+            hint="declare the layers in YAML, if images aren't square",
+        )
+    kernels = [t.kernel for t in timestamps if t.kernel is not None]
+    height, width = (side + sum(kernel[axis] - 1 for kernel in kernels) for axis in (0, 1))
+    return f"{shown!r} is taken to flatten maps of {side} x {side}, so that images have {height} x {width} pixels"
