@@ -164,6 +164,7 @@ class _ZarrArray:
     data_type: Literal["float32", "uint8"]
     chunk_grid: _Step
     codecs: tuple[_Step, ...]
+    storage_transformers: tuple[Any, ...] = ()
 
 
 def parse_layout(value: Any, where: str) -> ArrayLayout:
@@ -171,7 +172,11 @@ def parse_layout(value: Any, where: str) -> ArrayLayout:
     meta = from_plain(_ZarrArray, value, where)
     if (meta.zarr_format, meta.node_type) != (3, "array") or not meta.shape:
         raise FormatError(f"{where} isn't a Zarr v3 array")
-    if [codec.name for codec in meta.codecs] != ["sharding_indexed"] or meta.chunk_grid.name != "regular":
+    if (
+        meta.storage_transformers
+        or [codec.name for codec in meta.codecs] != ["sharding_indexed"]
+        or meta.chunk_grid.name != "regular"
+    ):
         raise FormatError(f"{where} isn't a regular sharded array")
     shard = from_plain(_Grid, meta.chunk_grid.configuration, f"{where}.chunk_grid").chunk_shape
     sharding = from_plain(_Sharding, meta.codecs[0].configuration, f"{where}.codecs[0]")

@@ -73,8 +73,9 @@ def _unexpected_files(store: Store) -> Iterator[str]:
         return
     known = {*store.manifest.files, MANIFEST_JSON, *DERIVED_FILES}
     folder = store.storage.folder
-    for parent, _, names in os.walk(folder):
-        for name in names:
+    for parent, folders, names in os.walk(folder):
+        # A link to a folder isn't walked into, and is none of a store's files.
+        for name in (*names, *(name for name in folders if (Path(parent) / name).is_symlink())):
             path = (Path(parent) / name).relative_to(folder).as_posix()
             if path not in known:
                 yield f"{path} isn't in the manifest"

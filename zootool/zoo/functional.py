@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from zootool.errors import FormatError, MissingError, UsageError
+from zootool.errors import FormatError, IntegrityError, MissingError, UsageError, printable
 from zootool.loader.images import MAX_IMAGES, SOURCE_INDEX, ImageJoin, image_keys
 from zootool.nets.rendering import GRIDS, Indexing, indexing_of, psnr, render
 from zootool.progress import Reporter
@@ -19,6 +19,9 @@ PSNR_TOLERANCE = 0.01
 
 UPRIGHT_DECIBELS = 1.0
 """How much better a sample has to fit its images transposed before the recorded grid is called wrong."""
+
+
+_NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
 
 
 def check_metrics(store: Store, result: Verification, sample: int, seed: int, report: Reporter) -> None:
@@ -42,6 +45,9 @@ def check_metrics(store: Store, result: Verification, sample: int, seed: int, re
         # Not having the images is no fault of the store.
         result.skipped.append(f"{'classifying' if classifies else 'rendering'}: {error.message}")
         return
+    except IntegrityError as error:
+        result.problems.append(error.message)
+        return
     result.problems += problems
     what = "PSNR" if "psnr" in columns else "pictures"
     result.checked.append(
@@ -54,8 +60,8 @@ def _sample(store: Store, metric: str, also: list[str], size: int, seed: int) ->
     if not {metric, *also} <= set(store.nets.column_names):
         raise MissingError("the table records no PSNR of a source image, and no accuracy")
     column = store.nets.read([metric])[metric]
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise FormatError(f"the column {metric} holds {column.type}, no numbers")
+    if not any(is_kind(column.type) for is_kind in _NUMBERS):
+        raise IntegrityError(f"the column {metric} holds {printable(column.type, 60)}, no numbers")
     recorded = column.cast(pa.float64(), safe=False).to_numpy()
     known = np.flatnonzero(np.isfinite(recorded))
     if len(known) == 0:

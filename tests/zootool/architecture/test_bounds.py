@@ -51,3 +51,12 @@ def test_every_activation_that_is_known_can_be_computed() -> None:
 
     for name in ACTIVATION_NAMES:
         assert activate(Activation(name), torch.zeros(1)).shape == (1,)
+
+
+def test_a_residual_is_never_spread_over_a_map_of_another_size() -> None:
+    import torch
+
+    from zootool.nets.layers import add_residual
+
+    with pytest.raises(ValueError, match=r"\(1, 4, 1, 1\) isn't added to \(1, 4, 3, 3\)"):
+        add_residual(Residual(0), torch.zeros(1, 4, 3, 3), torch.zeros(1, 4, 1, 1))

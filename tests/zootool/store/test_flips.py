@@ -89,3 +89,15 @@ def test_the_table_behind_a_url_is_compared_too(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"nets\.parquet isn't what the manifest lists"):
         zoo.nets["label"]
     memory.rm("/flipped.zoo", recursive=True)
+
+
+def test_a_table_that_has_just_changed_is_never_taken_for_the_one_compared(golden: Path) -> None:
+    table = golden / "nets.parquet"
+    changed_ns = table.stat().st_mtime_ns
+    open_zoo(golden)
+    content = bytearray(table.read_bytes())
+    content[-20] ^= 1
+    table.write_bytes(content)
+    os.utime(table, ns=(changed_ns, changed_ns))
+    with pytest.raises(IntegrityError, match=r"nets\.parquet isn't what the manifest lists"):
+        open_zoo(golden)

@@ -243,3 +243,29 @@ def test_files_without_end_are_refused_unread(tmp_path: Path, name: str, kind: s
         os.mkfifo(store / name) if kind == "pipe" else (store / name).symlink_to("/dev/zero")
     with pytest.raises(BadDataError, match=name.replace(".", r"\.")):
         open_zoo(store)
+
+
+def test_a_link_to_a_folder_is_none_of_a_stores_files(tmp_path: Path) -> None:
+    write_small_store(tmp_path / "x.zoo", random_block(FAMILIES["siren"], 4))
+    (tmp_path / "x.zoo" / "elsewhere").symlink_to("/etc")
+    assert verify(tmp_path / "x.zoo", "quick").problems == ["elsewhere isn't in the manifest"]
+
+
+def test_arrays_that_are_transformed_are_refused(tmp_path: Path) -> None:
+    store = tmp_path / "x.zoo"
+    write_small_store(store, random_block(FAMILIES["siren"], 4))
+    array = json.loads((store / "edges/zarr.json").read_text()) | {"storage_transformers": [{"name": "evil"}]}
+    (store / "edges/zarr.json").write_text(json.dumps(array))
+    reseal(store, "edges/zarr.json")
+    with pytest.raises(FormatError, match="isn't a regular sharded array"):
+        open_zoo(store)
+
+
+def test_a_metric_of_text_is_a_problem(tmp_path: Path) -> None:
+    store = tmp_path / "x.zoo"
+    write_small_store(store, random_block(FAMILIES["siren"], 4))
+    table = pq.read_table(store / "nets.parquet")
+    place = table.column_names.index("psnr")
+    pq.write_table(table.set_column(place, "psnr", pa.array(["x"] * 4)), store / "nets.parquet")
+    reseal(store, "nets.parquet")
+    assert "the column psnr holds string, no numbers" in verify(store, "functional").problems
