@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from zootool.errors import ZooError, printable
 from zootool.progress import Reporter
 
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+_WIDEST = 1_000_000
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
 
@@ -40,6 +42,24 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """`say` on standard error, where standard output is for machines."""
     errors.print(text, soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print `table`: no cell is ever cut, and where no terminal is, no line is wrapped and none drawn."""
+    for column in table.columns:
+        column.overflow = "fold"
+    if output.is_terminal:
+        output.print(table)
+        return
+    table.box = None
+    for column in table.columns:
+        column.no_wrap = True
+    # A table takes the width of its cells, but never more than the console's.
+    wide = Console(highlight=False, width=_WIDEST)
+    with wide.capture() as captured:
+        wide.print(table, crop=False)
+    for line in captured.get().splitlines():
+        output.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
 def shown(text: object) -> str:

@@ -5,6 +5,7 @@ rename, fsync of the folder.
 """
 
 import ctypes
+import errno
 import fcntl
 import glob
 import hashlib
@@ -13,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9]+\.tmp$")
 _BLOCK_BYTES = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def temporary_path(path: Path) -> Path:
@@ -31,21 +33,24 @@ def temporary_path(path: Path) -> Path:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path` durably.
+    """Let `write` fill a temporary file, then put it in the place of `path` durably; its folder is made if need be.
 
     On an error the temporary file is removed and `path` stays as it was.
     """
     temporary = temporary_path(path)
-    try:
-        with temporary.open("wb") as sink:
-            write(sink)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as sink:
+                write(sink)
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # of two errors the first says why
+                temporary.unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
@@ -75,20 +80,21 @@ def folder_atomic(path: Path, journal: str | None = None) -> Iterator[Path]:
     Raises UsageError when something has the name already.
     """
     temporary = temporary_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _take_up(path, temporary, journal)
-    try:
-        yield temporary
-        fsync_tree(temporary)
-        if path.exists():
-            # A rename would silently take the place of an empty folder.
-            raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
-        temporary.rename(path)
-    except BaseException as error:
-        if not (isinstance(error, KeyboardInterrupt) and journal and (temporary / journal).exists()):
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    fsync_folder(path.parent)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _take_up(path, temporary, journal)
+        try:
+            yield temporary
+            fsync_tree(temporary)
+            if path.exists():
+                # A rename would silently take the place of an empty folder.
+                raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
+            temporary.rename(path)
+        except BaseException as error:
+            if not (isinstance(error, KeyboardInterrupt) and journal and (temporary / journal).exists()):
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        fsync_folder(path.parent)
 
 
 @contextmanager
@@ -99,17 +105,18 @@ def folder_replacement(path: Path, check: Callable[[], None]) -> Iterator[Path]:
     Where the system can exchange two names there is a folder called `path` at every moment, else not for an instant.
     """
     temporary = temporary_path(path)
-    remove_leftovers(path.parent, path.name)
-    temporary.mkdir()
-    try:
-        yield temporary
-        fsync_tree(temporary)
-        with _locked(path.parent):
-            check()
-            exchange_names(temporary, path)
-            fsync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _naming(path, temporary):
+        remove_leftovers(path.parent, path.name)
+        temporary.mkdir()
+        try:
+            yield temporary
+            fsync_tree(temporary)
+            with _locked(path.parent):
+                check()
+                exchange_names(temporary, path)
+                fsync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def exchange_names(first: Path, second: Path) -> None:
@@ -171,6 +178,20 @@ def fsync_tree(folder: Path) -> None:
         for name in names:
             fsync_folder(Path(parent) / name)
         fsync_folder(Path(parent))
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let an OSError that leaves the block name `path`: a full disk has no name, and `temporary` tells nobody much."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if name.startswith(str(temporary)):
+            error.filename = str(path) + name[len(str(temporary)) :]
+        elif not name and error.errno in _WRITING:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

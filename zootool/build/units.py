@@ -27,7 +27,7 @@ import yaml
 from zootool.build.record import BuildRecord
 from zootool.build.record import ImageSetRecord as ImageSetRecord
 from zootool.engines.claims import CLAIMS_NAME
-from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError
+from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError, refusal_of
 from zootool.files import (
     fsync_folder,
     is_temporary,
@@ -229,8 +229,9 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "make room or see to the rights, then run the same command again"
-        raise MissingError(f"can't write to {folder} ({error.strerror or error})", hint=hint) from error
+        if (refusal := refusal_of(error, f"write to {folder}")) is None:
+            raise
+        raise refusal from error
 
 
 def _safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
