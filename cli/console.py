@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +13,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from zootool.errors import ZooError, printable
+from zootool.errors import UsageError, ZooError, printable
 from zootool.progress import Reporter
 
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+MAX_SEED = 2**63 - 1
 _WIDEST = 1_000_000
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
@@ -60,6 +62,13 @@ def show_table(table: Table) -> None:
         wide.print(table, crop=False)
     for line in captured.get().splitlines():
         output.print(line.rstrip(), markup=False, soft_wrap=True)
+
+
+def page_at(path: Path) -> Path:
+    """`path`, where a page is to be written. Raises UsageError where its name says something else."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path} is to be a page", hint=f"name it {path.with_suffix('.html')}")
+    return path
 
 
 def shown(text: object) -> str:

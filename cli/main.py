@@ -79,6 +79,9 @@ def _known(error: Exception) -> ZooError | None:
     if isinstance(error, MemoryError):
         reason = f": {printable(error)}" if str(error) else ""
         return MissingError(f"there isn't enough memory{reason}", hint="ask for less, or use a machine with more")
+    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        # Torch has no class of its own for the second.
+        return MissingError("there isn't enough memory", hint="ask for less, or use a machine with more")
     return error if isinstance(error, ZooError) else None
 
 

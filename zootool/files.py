@@ -24,6 +24,8 @@ _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9]+\.tmp$")
 _BLOCK_BYTES = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_CLOSED = (("zoo.json", "manifest.json"), ("recipe.yaml", "units"))
+_FILES = (".csv", ".parquet", ".json", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".html", ".png", ".zip", ".tar")
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -71,14 +73,26 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
+def refuse_inside(path: Path) -> None:
+    """Raise UsageError where `path` lies within a store or a folder of units, which hold what was made and no more."""
+    for folder in path.resolve().parents:
+        if any(all((folder / name).exists() for name in names) for names in _CLOSED):
+            raise UsageError(
+                f"{path} lies within {folder}, which holds networks and nothing else", hint="choose another place"
+            )
+
+
 @contextmanager
 def folder_atomic(path: Path, journal: str | None = None) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends without an error.
 
     Every file inside is flushed to the disk first. What a killed process left of an earlier attempt is removed; but one
     in which a file called `journal` lies is given to the block again, and an interruption by the user leaves one too.
-    Raises UsageError when something has the name already.
+    Raises UsageError when something has the name already, when that is a file's, and within a store.
     """
+    if path.suffix.lower() in _FILES:
+        raise UsageError(f"{path} becomes a folder, and is named like a file", hint=f"such as {path.with_suffix('')}")
+    refuse_inside(path)
     temporary = temporary_path(path)
     with _naming(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)

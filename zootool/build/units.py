@@ -31,6 +31,7 @@ from zootool.errors import BadDataError, FormatError, IntegrityError, MissingErr
 from zootool.files import (
     fsync_folder,
     is_temporary,
+    refuse_inside,
     remove_temporaries_of,
     sha256_file,
     write_bytes_atomic,
@@ -183,7 +184,8 @@ def write_record(folder: Path, record: BuildRecord) -> None:
 
 
 def refuse_other_content(folder: Path) -> None:
-    """Raise UsageError where `folder` holds anything that is not ours to add to."""
+    """Raise UsageError where `folder` holds anything that is not ours to add to, or lies within a store."""
+    refuse_inside(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give another --out")
     if not folder.exists() or is_unit_folder(folder):
