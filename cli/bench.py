@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.comparison import compare
-from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, shown
 from cli.editing import editing
 from cli.efficiency import efficiency
 from cli.embed import DeviceOption
@@ -37,7 +37,7 @@ def inr_classification(
     zoo: Annotated[str, typer.Option(help="A store of INRs with labels and splits.")],
     preset: Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")] = "demo",
     out: Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-PRESET-SEED]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Initial weights, order of batches, dropout.")] = 0,
     control: Annotated[
         Literal["none", "shuffled-labels"], typer.Option(help="shuffled-labels: accuracy must fall to chance.")
     ] = "none",
@@ -91,7 +91,7 @@ def inr_classification(
     if as_json:
         print_json(asdict(result) | {"folder": str(folder)})
     else:
-        _show(result, folder)
+        _show(result, folder, zoo)
 
 
 def _check_compared(zoo: str, names: list[str]) -> None:
@@ -110,11 +110,11 @@ def _check_compared(zoo: str, names: list[str]) -> None:
             raise UsageError(f"there is no method {name!r}", hint=did_you_mean(name, [*METHODS, *TWO_STAGE]))
 
 
-def _show(result: "ClassificationResult", folder: Path) -> None:
+def _show(result: "ClassificationResult", folder: Path, zoo: str) -> None:
     if result.skipped:
         say(f"[yellow]skipped[/]: {shown(folder)} holds this run's result")
     say(f"test accuracy [bold]{result.test_accuracy:.1%}[/] (chance {1 / result.num_classes:.0%})")
     say(f"validation accuracy {result.validation_accuracy:.1%}")
     if result.validation_mse is not None:
         say(f"reconstruction error (MSE) on validation {result.validation_mse:.4f}")
-    say(f"draw the report: zoo report {shown(folder)}")
+    say(f"draw the report: zoo report {shown(folder)} --zoo {shown(zoo)}")

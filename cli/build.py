@@ -60,7 +60,7 @@ def siren(
     from zootool.engines.engine import choose_engine
 
     if request.status:
-        show_status(out or default_folder(dataset, recipe), request.as_json)
+        show_status(out or default_folder(dataset, recipe), request)
         return
     options = {"copies": copies, "seed": seed, "steps": steps, "lr": lr, "init": init}
     wanted = recipe_of(SirenRecipe, recipe, required(dataset), parts, options)
@@ -102,7 +102,7 @@ def _add_classifiers(kind: Literal["cnn", "vit"], default_recipe: str, text: str
         request: Request,
     ) -> None:
         if request.status:
-            show_status(out or default_folder(dataset, recipe), request.as_json)
+            show_status(out or default_folder(dataset, recipe), request)
             return
         wanted = _classifier_recipe(kind, recipe, required(dataset), parts, seed)
         _build_classifiers(wanted, required(dataset), out, runs, workforce, request)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cli.console import print_json, say, shown
 
 if TYPE_CHECKING:
+    from cli.build_options import Request
     from zootool.build import BuildResult
     from zootool.build.plan import BuildPlan, BuildStatus
     from zootool.build.recipe import Kind
@@ -25,9 +26,13 @@ def required(dataset: str | None) -> str:
 def recipe_of(kind: "type[Kind]", name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "Kind":
     """A recipe with the overrides of --set and of options of their own."""
     from zootool.build.recipe import load_recipe_of, parse_overrides
+    from zootool.errors import UsageError
 
     given = {key: value for key, value in options.items() if value is not None}
-    return load_recipe_of(kind, name, dataset, parse_overrides(parts or [], kind) | given)
+    overrides = parse_overrides(parts or [], kind)
+    if twice := sorted(given.keys() & overrides.keys()):
+        raise UsageError(f"--{twice[0]} and --set {twice[0]} say the same", hint="give one of them")
+    return load_recipe_of(kind, name, dataset, overrides | given)
 
 
 def images_of(dataset: str, partial: bool, download: bool, as_json: bool) -> "Images":
@@ -56,7 +61,8 @@ def show_result(result: "BuildResult", kind: str, share: tuple[int, int] | None,
     say(f"built {result.built:,} of {result.num_networks:,} networks in {shown(result.folder)}")
     if result.left:
         whose = "other shares" if share else "other processes"
-        say(f"[yellow]left to {whose}: {result.left:,} networks[/]; `zoo build {kind} --status` shows them")
+        command = f"zoo build {kind} --status --out {shown(result.folder)}"
+        say(f"[yellow]left to {whose}: {result.left:,} networks[/]; `{command}` shows them")
     if result.num_refitted:
         say(f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again")
     if result.num_diverged:
@@ -76,12 +82,16 @@ def show_plan(found: "BuildPlan", images: "Images", as_json: bool) -> None:
     say(f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}")
 
 
-def show_status(folder: Path, as_json: bool) -> None:
+def show_status(folder: Path, request: "Request") -> None:
     """Say how far the build in a folder is."""
     from zootool.build.plan import status_of
+    from zootool.errors import UsageError
+
+    if request.plan:
+        raise UsageError("--status and --plan exclude each other", hint="ask for one at a time")
 
     found: BuildStatus = status_of(folder)
-    if as_json:
+    if request.as_json:
         print_json(asdict(found) | {"folder": str(folder)})
         return
     say(f"{shown(folder)}: {found.num_networks_done:,} of {found.num_networks:,} networks")

@@ -4,18 +4,22 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from zootool.errors import ZooError, printable
+from zootool.errors import UsageError, ZooError, printable
 from zootool.progress import Reporter
 
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+MAX_SEED = 2**63 - 1
+_WIDEST = 1_000_000
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines instead of text.")]
 
@@ -40,6 +44,31 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """`say` on standard error, where standard output is for machines."""
     errors.print(text, soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print `table`: no cell is ever cut, and where no terminal is, no line is wrapped and none drawn."""
+    for column in table.columns:
+        column.overflow = "fold"
+    if output.is_terminal:
+        output.print(table)
+        return
+    table.box = None
+    for column in table.columns:
+        column.no_wrap = True
+    # A table takes the width of its cells, but never more than the console's.
+    wide = Console(highlight=False, width=_WIDEST)
+    with wide.capture() as captured:
+        wide.print(table, crop=False)
+    for line in captured.get().splitlines():
+        output.print(line.rstrip(), markup=False, soft_wrap=True)
+
+
+def page_at(path: Path) -> Path:
+    """`path`, where a page is to be written. Raises UsageError where its name says something else."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path} is to be a page", hint=f"name it {path.with_suffix('.html')}")
+    return path
 
 
 def shown(text: object, limit: int = 200) -> str:

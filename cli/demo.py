@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, note, output, print_json, progress_bars, say, shown
+from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_table, shown
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -20,7 +20,7 @@ DEMO_RECIPE = {"init": "shared", "steps": 1000, "copies": 0}
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Initial weights and order of batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Initial weights and order of batches.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Build a zoo of 1,797 SIRENs, convert it, train INR2JLS on it, classify, report. What is done is skipped.
@@ -105,5 +105,5 @@ def _show(results: dict[str, Any], out: Path) -> None:
     table.add_row("mean PSNR", f"{results['psnr_mean']:.1f} dB")
     table.add_row("networks", f"{results['num_networks']:,} SIRENs, {results['initialisation']} initialisation")
     table.add_row("time", f"{results['seconds']:.0f} s")
-    output.print(table)
+    show_table(table)
     say(f"look at {shown(out / 'report.html')}; the numbers are in {shown(out / 'results.json')}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, output, print_json, shown
+from cli.console import JsonOption, print_json, show_table, shown
 
 if TYPE_CHECKING:
     from zootool.zoo import Zoo
@@ -77,4 +77,4 @@ def _print(summary: dict[str, Any]) -> None:
         table.add_row("left out", shown(f"{count:,} files: {first}{'; ...' if count > 3 else ''}"))
     for key, value in summary.get("recipe", {}).items():
         table.add_row(f"recipe.{shown(key)}", shown(value))
-    output.print(table)
+    show_table(table)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, output, print_json, shown
+from cli.console import JsonOption, print_json, say, show_table, shown
 
 
 def ls(
@@ -35,7 +35,7 @@ def ls(
             table.add_row(
                 shown(entry["path"]), shown(entry["kind"]), f"{entry['num_networks']:,}", size, entry["id"][:16]
             )
-    output.print(table if found else "no stores here")
+    show_table(table) if found else say("no stores here")
 
 
 def _candidates(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from cli.info import info
 from cli.ls import ls
 from cli.merge import merge
 from cli.predict import predict
+from cli.process import EXIT_BUG, EXIT_CLOSED_PIPE, exit_code_of_signal, was_interrupted
 from cli.publish import publish
 from cli.pull import pull
 from cli.reconstruct import reconstruct
@@ -30,36 +31,66 @@ from cli.show import show
 from cli.subset import subset
 from cli.verify import verify
 from cli.view import view
-from zootool.errors import ZooError
+from zootool.errors import MissingError, ZooError, printable, refusal_of
 
-EXIT_BUG = 1
-EXIT_INTERRUPTED = 130
+GOING_ON = ("demo", "build", "collect", "convert", "merge", "train", "bench", "publish", "pull")
+"""Commands that take up what an interrupted run of theirs has finished."""
 
 
 class ZooGroup(TyperGroup):
     """The root command: turns what a command raises into a message and an exit code.
 
-    0 done, 1 our bug, 2 wrong usage, 3 bad or untrusted data, 4 something is missing, 130 interrupted.
+    0 done, 1 our bug, 2 wrong usage, 3 bad or untrusted data, 4 something is missing, 130 interrupted (143 by
+    SIGTERM), 141 nobody reads the output.
     """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
+        words = [*getattr(ctx, "_protected_args", ()), *ctx.args]
         try:
             return super().invoke(ctx)
-        except ZooError as error:
-            show_error(error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            errors.print("[yellow]interrupted[/]: what is finished is kept; the same command goes on from there")
-            raise typer.Exit(EXIT_INTERRUPTED) from error
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except typer.Exit:
             raise
+        except BrokenPipeError as error:
+            raise typer.Exit(EXIT_CLOSED_PIPE) from error
+        except (KeyboardInterrupt, typer.Abort) as error:
+            raise typer.Exit(interrupted(words)) from error
         except Exception as error:
             if is_usage_error(error):
                 raise
-            traceback.print_exc()
-            errors.print("[red]this is a bug in zootool[/]: please report it with the lines above")
-            raise typer.Exit(EXIT_BUG) from error
+            raise typer.Exit(interrupted(words) if was_interrupted() else _exit_code(error)) from error
+
+
+def _exit_code(error: Exception) -> int:
+    """Say what `error` means for a person, and what it is for a machine."""
+    known = _known(error)
+    if known is not None:
+        show_error(known)
+        return known.exit_code
+    traceback.print_exc()
+    errors.print("[red]this is a bug in zootool[/]: please report it with the lines above")
+    return EXIT_BUG
+
+
+def _known(error: Exception) -> ZooError | None:
+    """`error` as one of ours: what the system refuses has a next step too."""
+    if isinstance(error, OSError):
+        return refusal_of(error)
+    if isinstance(error, MemoryError):
+        reason = f": {printable(error)}" if str(error) else ""
+        return MissingError(f"there isn't enough memory{reason}", hint="ask for less, or use a machine with more")
+    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        # Torch has no class of its own for the second.
+        return MissingError("there isn't enough memory", hint="ask for less, or use a machine with more")
+    return error if isinstance(error, ZooError) else None
+
+
+def interrupted(words: list[str]) -> int:
+    """Say what an interrupted command line leaves, and give its exit code."""
+    goes_on = words[:1] and words[0] in GOING_ON and "--append" not in words and words[:2] != ["bench", "efficiency"]
+    rest = ": what is finished is kept; the same command goes on from there" if goes_on else ""
+    errors.print(f"[yellow]interrupted[/]{rest}")
+    return exit_code_of_signal()
 
 
 def is_usage_error(error: Exception) -> bool:
@@ -101,4 +132,6 @@ app.command()(doctor)
 
 
 if __name__ == "__main__":
-    app()
+    from cli.process import main
+
+    main()

@@ -12,7 +12,7 @@ from cli.embed import DeviceOption, ModelOption
 def predict(
     store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
     model: ModelOption,
-    out: Annotated[Path, typer.Option(help="The Parquet file to write.")] = Path("predictions.parquet"),
+    out: Annotated[Path, typer.Option(help="The file to write, .parquet or .csv.")] = Path("predictions.parquet"),
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -20,12 +20,12 @@ def predict(
 
     Example: zoo predict digits.zoo --model runs/digits-demo-0 --out predictions.parquet
     """
+    from dng.bench.apply import check_table_path
     from dng.bench.apply import predict as predict_networks
-    from dng.bench.apply import refuse_existing
     from dng.distributed import local_device
     from zootool import open_zoo
 
-    refuse_existing(out)
+    check_table_path(out)
     zoo = open_zoo(store)
     with progress_bars() as report:
         found = predict_networks(zoo, model, local_device(device), report)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import say, shown
+from cli.console import page_at, say, shown
 
 
 def report(
@@ -20,6 +20,6 @@ def report(
     from dng.bench.report import write_classification_report
     from zootool import open_zoo
 
-    path = out or run / "report.html"
+    path = page_at(out or run / "report.html")
     write_classification_report(open_zoo(zoo), run, path)
     say(f"[green]wrote[/] {shown(path)}")

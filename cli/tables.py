@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from cli.console import output, shown
+from cli.console import show_table as show_drawn
+from cli.console import shown
 
 if TYPE_CHECKING:
     from dng.bench.table import Table
@@ -18,4 +19,4 @@ def show_table(table: "Table") -> None:
         drawn.add_column(name, justify="right" if index else "left", min_width=None if index else 12)
     for row in table.rows:
         drawn.add_row(*map(shown, row))
-    output.print(drawn)
+    show_drawn(drawn)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, shown
 
 if TYPE_CHECKING:
     from dng.bench.training import Place
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Train a model on a zoo's networks.
 ZooOption = Annotated[str, typer.Option(help="A store with the splits train and validation.")]
 OutOption = Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-MODEL-PRESET-SEED]")]
 PresetOption = Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Initial weights, order of batches, dropout.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Initial weights, order of batches, dropout.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda is each process's own GPU.")]
 PrecisionOption = Annotated[
     Literal["float32", "bfloat16"] | None, typer.Option(help="Of the computation; weights stay float32.")

@@ -13,7 +13,7 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Every digest, but no network is rebuilt.")] = False,
     functional: Annotated[bool, typer.Option("--functional", help="All of it, the default.")] = False,
     sample: Annotated[int, typer.Option(min=1, help="How many networks are rebuilt.")] = 16,
-    seed: Annotated[int, typer.Option(help="Which networks are rebuilt.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which networks are rebuilt.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a store: digests, chunks, offsets, every architecture run once, a sample of networks measured again.

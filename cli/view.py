@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import JsonOption, print_json, say, shown
+from cli.console import JsonOption, page_at, print_json, say, shown
 
 
 def view(
@@ -13,7 +13,7 @@ def view(
     out: Annotated[Path | None, typer.Option("--out", help="The page. \\[default: view.html in the store]")] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     sample: Annotated[int, typer.Option(min=1, max=2000, help="About how many networks it shows.")] = 160,
-    seed: Annotated[int, typer.Option(help="Which networks it shows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which networks it shows.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML file that shows a store; it works without a network.
@@ -28,9 +28,8 @@ def view(
     zoo = open_zoo(store)
     if out is None and not Path(store).is_dir():
         raise UsageError(f"{store} isn't a folder here", hint=f"zoo view {store} --out view.html")
-    place = out or Path(store) / "view.html"
+    place = page_at(out or Path(store) / "view.html")
     page = view_page(zoo, size=sample, seed=seed)
-    place.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(place, page)
     if open_it:
         typer.launch(place.resolve().as_uri())

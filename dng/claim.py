@@ -7,7 +7,7 @@ from typing import Any
 
 from dng.distributed import ALONE, Ranks
 from zootool.errors import UsageError, printable
-from zootool.files import write_json_atomic
+from zootool.files import refuse_inside, write_json_atomic
 from zootool.records import parse_json
 
 
@@ -19,6 +19,7 @@ def claim(path: Path, wanted: dict[str, Any], ranks: Ranks = ALONE) -> None:
     """
     wanted = json.loads(json.dumps(wanted))
     if ranks.is_first and not path.exists():
+        refuse_inside(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(path, wanted)
     ranks.wait()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # zootool's stations in the order in which data flows: a file imports from its own station and from those before it.
 ZOOTOOL_ORDER = (
     ("errors", "progress"),
-    ("files", "records", "validation", "data_dir", "named_object"),
+    ("files", "records", "validation", "data_dir", "named_object", "web"),
     ("engines",),
     ("architecture",),
     ("catalog", "checksums"),

@@ -25,6 +25,14 @@ __all__ = ["Architecture", "Zoo", "__version__", "convert", "load_images", "open
 
 def __getattr__(name: str) -> Any:
     # Imported when they are used, so that `import zootool` and `zoo --help` don't wait for torch or pandas.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'zootool' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        # Kept, since importing zootool.convert has given the module that name.
+        globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return globals()[name]
+    from zootool.errors import did_you_mean
+
+    raise AttributeError(f"module 'zootool' has no attribute {name!r}: {did_you_mean(name, __all__)}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

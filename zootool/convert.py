@@ -1,24 +1,27 @@
 """`zoo convert`: from anything that holds networks to a store."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from zootool.collect.collection import Collection
 from zootool.collect.formats.options import ReadOptions
-from zootool.errors import IntegrityError, UsageError
+from zootool.errors import IntegrityError, UsageError, printable
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
 from zootool.store.builder import ImagesByKey
 from zootool.store.options import WriteOptions
-from zootool.store.schema import ImageSource
+from zootool.store.schema import MANIFEST_JSON, ImageSource
 from zootool.store.writer import write_store
 
 
 def convert(
-    source: Path,
-    destination: Path,
+    source: str | Path,
+    destination: str | Path,
     *,
     name: str | None = None,
     with_images: bool = False,
@@ -38,14 +41,15 @@ def convert(
     format that is known, UsageError when `destination` exists or images may not be passed on, and what reading and
     checking the networks raises.
     """
+    source, destination = Path(source), Path(destination)
     blocks = open_source(source, name or destination.stem, format, reading)
     images = images_of(blocks) if with_images else None
     return write_store(destination, blocks, options, report, images=images)
 
 
 def append(
-    source: Path,
-    destination: Path,
+    source: str | Path,
+    destination: str | Path,
     *,
     format: str | None = None,
     reading: ReadOptions | None = None,
@@ -56,6 +60,7 @@ def append(
 
     Raises what `convert` raises, and what `append_store` says.
     """
+    source, destination = Path(source), Path(destination)
     blocks = open_source(source, source.name, format, reading)
     return append_store(destination, blocks, options, report, images=lambda: images_of(blocks))
 
@@ -66,7 +71,17 @@ def open_source(source: Path, name: str, format: str | None = None, reading: Rea
     from zootool.store.collection_source import CollectionSource
     from zootool.store.unit_source import UnitSource
 
+    reading = reading or ReadOptions()
+    if (source / MANIFEST_JSON).is_file() and format is None:
+        raise UsageError(
+            f"{printable(source)} is a store already", hint="see `zoo subset`, `zoo merge` and `zoo export`"
+        )
     if format is None and is_unit_folder(source):
+        if reading != ReadOptions():
+            raise UsageError(
+                f"{printable(source)} is a folder that `zoo build` wrote, and says all of its networks itself",
+                hint="leave out the options about reading; `zoo subset` selects afterwards",
+            )
         return UnitSource(source, name)
     return CollectionSource(collect(source, format, reading), name)
 
@@ -108,3 +123,13 @@ def images_of(blocks: BlockSource) -> ImagesByKey:
         return images.pixels[places]
 
     return take  # with one source, an image's key is its index
+
+
+class _Callable(ModuleType):
+    """Importing this module makes `zootool.convert` mean it and not the function: so it does what that does."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> str:
+        return convert(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

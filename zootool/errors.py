@@ -6,15 +6,49 @@
     |  |- FormatError                   a file or folder is not in the format it should be in
     |  |- IntegrityError                a digest, checksum, size or count does not match
     |  `- UntrustedError                a file asks for something that is never allowed
-    |- MissingError                     an image set, zoo or optional package is not there      exit 4
+    |- MissingError                     an image set, zoo, package, room or right is not there  exit 4
     `- NumericalError                   a computation left the finite numbers                   exit 3
 
 Anything else that escapes is a bug of ours (exit 1). Only `cli` catches these and turns them into exit codes.
 """
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
+
+_NO_ROOM = "make room there, or choose another place"
+_NO_RIGHT = "choose a place that is yours to use, or see to its rights"
+_NO_NAME = "check the path"
+_STEPS = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another place",
+    errno.EROFS: _NO_RIGHT,
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.ENOENT: _NO_NAME,
+    errno.ELOOP: _NO_NAME,
+    errno.ENOTDIR: "a part of the path is a file: choose another path",
+    errno.EISDIR: "it is a folder: give a file",
+    errno.EEXIST: "choose another name, or remove it first",
+    errno.ENOTEMPTY: "choose another name, or remove it first",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n 4096), or use fewer --workers",
+    errno.ENFILE: "end other programs, or use fewer --workers",
+    errno.ENOMEM: "free memory, or use fewer --workers",
+    errno.EIO: "check the disk and its connection",
+    errno.ENXIO: "give a regular file or a folder",
+    errno.ENODEV: "give a regular file or a folder",
+    errno.EBUSY: "see who uses it",
+    errno.ETXTBSY: "see who uses it",
+    errno.ESTALE: "see whether the network disk is there, and run the command again",
+    errno.EINVAL: "choose another name or another disk",
+    errno.ENOLCK: "choose a disk with locks",
+    errno.ENOTSUP: "choose another disk",
+    errno.EXDEV: "choose a place on the same disk",
+}
 
 
 class ZooError(Exception):
@@ -65,9 +99,23 @@ class NumericalError(BadDataError):
 
 
 class MissingError(ZooError):
-    """An image set, a zoo, a file or an optional package is not there."""
+    """An image set, a zoo, a file, an optional package, or room or the right to write is not there."""
 
     exit_code = 4
+
+
+def refusal_of(error: OSError, doing: str | None = None) -> MissingError | None:
+    """What the operating system refused, with the path and the next step; None where the error says something else.
+
+    `doing`, such as "publish to /x", begins the message.
+    """
+    step = _STEPS.get(error.errno or 0)
+    if step is None:
+        return None
+    place = printable(os.fsdecode(error.filename), 1000) if isinstance(error.filename, str | bytes) else None
+    what = f"can't {printable(doing, 1000)}" if doing else f"can't use {place}" if place else "the system refuses"
+    where = f" ({place})" if doing and place and place not in doing else ""
+    return MissingError(f"{what}: {os.strerror(error.errno or 0)}{where}", hint=step)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ rename, fsync of the folder.
 """
 
 import ctypes
+import errno
 import fcntl
 import glob
 import hashlib
@@ -13,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,9 @@ _TEMPORARY = re.compile(r"^\.(?P<name>.+)\.[0-9]+\.tmp$")
 _BLOCK_BYTES = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_CLOSED = (("zoo.json", "manifest.json"), ("recipe.yaml", "units"))
+_FILES = (".csv", ".parquet", ".json", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".html", ".png", ".zip", ".tar")
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def temporary_path(path: Path) -> Path:
@@ -31,21 +35,24 @@ def temporary_path(path: Path) -> Path:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path` durably.
+    """Let `write` fill a temporary file, then put it in the place of `path` durably; its folder is made if need be.
 
     On an error the temporary file is removed and `path` stays as it was.
     """
     temporary = temporary_path(path)
-    try:
-        with temporary.open("wb") as sink:
-            write(sink)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as sink:
+                write(sink)
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # of two errors the first says why
+                temporary.unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
@@ -66,29 +73,42 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
+def refuse_inside(path: Path) -> None:
+    """Raise UsageError where `path` lies within a store or a folder of units, which hold what was made and no more."""
+    for folder in path.resolve().parents:
+        if any(all((folder / name).exists() for name in names) for names in _CLOSED):
+            raise UsageError(
+                f"{path} lies within {folder}, which holds networks and nothing else", hint="choose another place"
+            )
+
+
 @contextmanager
 def folder_atomic(path: Path, journal: str | None = None) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends without an error.
 
     Every file inside is flushed to the disk first. What a killed process left of an earlier attempt is removed; but one
     in which a file called `journal` lies is given to the block again, and an interruption by the user leaves one too.
-    Raises UsageError when something has the name already.
+    Raises UsageError when something has the name already, when that is a file's, and within a store.
     """
+    if path.suffix.lower() in _FILES:
+        raise UsageError(f"{path} becomes a folder, and is named like a file", hint=f"such as {path.with_suffix('')}")
+    refuse_inside(path)
     temporary = temporary_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _take_up(path, temporary, journal)
-    try:
-        yield temporary
-        fsync_tree(temporary)
-        if path.exists():
-            # A rename would silently take the place of an empty folder.
-            raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
-        temporary.rename(path)
-    except BaseException as error:
-        if not (isinstance(error, KeyboardInterrupt) and journal and (temporary / journal).exists()):
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    fsync_folder(path.parent)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _take_up(path, temporary, journal)
+        try:
+            yield temporary
+            fsync_tree(temporary)
+            if path.exists():
+                # A rename would silently take the place of an empty folder.
+                raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
+            temporary.rename(path)
+        except BaseException as error:
+            if not (isinstance(error, KeyboardInterrupt) and journal and (temporary / journal).exists()):
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        fsync_folder(path.parent)
 
 
 @contextmanager
@@ -99,17 +119,18 @@ def folder_replacement(path: Path, check: Callable[[], None]) -> Iterator[Path]:
     Where the system can exchange two names there is a folder called `path` at every moment, else not for an instant.
     """
     temporary = temporary_path(path)
-    remove_leftovers(path.parent, path.name)
-    temporary.mkdir()
-    try:
-        yield temporary
-        fsync_tree(temporary)
-        with _locked(path.parent):
-            check()
-            exchange_names(temporary, path)
-            fsync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _naming(path, temporary):
+        remove_leftovers(path.parent, path.name)
+        temporary.mkdir()
+        try:
+            yield temporary
+            fsync_tree(temporary)
+            with _locked(path.parent):
+                check()
+                exchange_names(temporary, path)
+                fsync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def exchange_names(first: Path, second: Path) -> None:
@@ -171,6 +192,20 @@ def fsync_tree(folder: Path) -> None:
         for name in names:
             fsync_folder(Path(parent) / name)
         fsync_folder(Path(parent))
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let an OSError that leaves the block name `path`: a full disk has no name, and `temporary` tells nobody much."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if name.startswith(str(temporary)):
+            error.filename = str(path) + name[len(str(temporary)) :]
+        elif not name and error.errno in _WRITING:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -34,7 +34,15 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{path} is not readable YAML: {printable(error, 500)}", hint="correct the file") from error
+        raise FormatError(f"{path} is not readable YAML: {yaml_problem(error)}", hint="correct the file") from error
+
+
+def yaml_problem(error: Exception) -> str:
+    """What is wrong with a YAML text, and in which line and column, as one line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+    return printable(" ".join(problem.split()), 300) + place
 
 
 def validate(model: type[Model], value: Any, where: str, error_kind: type[ZooError] = FormatError) -> Model:

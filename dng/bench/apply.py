@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 import zarr
 from jaxtyping import Bool, Float, Int64
+from pyarrow import csv
 from torch import Tensor
 
 from dng.bench.code_classifiers import load_code_classifier
@@ -21,7 +22,7 @@ from dng.model import Model, Representation
 from dng.predictors import AccuracyPredictor, NetworkClassifier
 from dng.runs import load, model_dir
 from zootool.errors import BadDataError, UsageError
-from zootool.files import folder_atomic, sha256_file, write_atomic, write_json_atomic
+from zootool.files import folder_atomic, refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
 
 BATCH_SIZE = 128
@@ -57,22 +58,26 @@ class Predictions:
         """Networks without a prediction."""
         return self.table["prediction"].null_count
 
-    def write(self, path: Path) -> None:
-        """Write the table with its zoo and model as metadata. Raises UsageError where `path` exists."""
-        refuse_existing(path)
+    def write(self, path: str | Path) -> None:
+        """Write .parquet, with the zoo and the model as metadata, or .csv. Raises UsageError for other names."""
+        path = Path(path)
+        check_table_path(path)
         metadata = {"zoo_id": self.zoo_id, "model_digest": self.model_digest, "kind": self.kind}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".csv":
+            write_atomic(path, lambda sink: csv.write_csv(self.table, sink))
+            return
         write_atomic(path, lambda sink: pq.write_table(self.table.replace_schema_metadata(metadata), sink))
 
 
 def embed(
-    zoo: Zoo, run_dir: Path, destination: Path, device: torch.device = CPU, report: Reporter = silent
+    zoo: Zoo, run_dir: str | Path, destination: str | Path, device: torch.device = CPU, report: Reporter = silent
 ) -> Embedding:
     """Write the codes of every network into the folder `destination`: latent maps or codes, else memories (n_L, d).
 
     codes/ is a Zarr v3 array, nets.parquet has the net_id of each of its rows, embedding.json an `Embedding`. Raises
     UsageError where `destination` exists or the model wasn't built for these networks.
     """
+    run_dir, destination = Path(run_dir), Path(destination)
     refuse_existing(destination)
     model = load(run_dir).to(device)
     with folder_atomic(destination) as folder:
@@ -85,11 +90,12 @@ def embed(
     return found
 
 
-def predict(zoo: Zoo, run_dir: Path, device: torch.device = CPU, report: Reporter = silent) -> Predictions:
+def predict(zoo: Zoo, run_dir: str | Path, device: torch.device = CPU, report: Reporter = silent) -> Predictions:
     """The class or the accuracy that a run predicts for every network of `zoo`.
 
     Raises MissingError where the run has nothing that predicts, UsageError where it wasn't built for these networks.
     """
+    run_dir = Path(run_dir)
     model = load(run_dir).to(device)
     kind, function = _predictor(model, run_dir, device)
     rows, values, finite = [], [], []
@@ -118,6 +124,14 @@ def batches_of(zoo: Zoo, device: torch.device, report: Reporter, stage: str) -> 
 def finite_networks(graph: DynamicGraph) -> Bool[Tensor, " batch"]:
     """Which networks of a batch have finite weights throughout."""
     return torch.stack([torch.isfinite(x).flatten(1).all(dim=1) for x in (*graph.edges, *graph.nodes)]).all(dim=0)
+
+
+def check_table_path(path: Path) -> None:
+    """Raise UsageError where `path` exists, lies within a store, or is neither .parquet nor .csv."""
+    refuse_existing(path)
+    refuse_inside(path)
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise UsageError(f"{path} is neither .parquet nor .csv", hint=f"such as {path.with_suffix('.parquet')}")
 
 
 def refuse_existing(path: Path) -> None:

@@ -151,7 +151,11 @@ def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
     """The label of every row of the store that belongs to `zoo`."""
     nets = zoo.nets
     if "label" not in nets or nets["label"].isna().any():
-        raise BadDataError("the zoo's table has networks without a label", hint="see its columns with `zoo info`")
+        raise BadDataError(
+            f"{zoo.info.name} ({zoo.info.kind} networks) has networks without a label",
+            hint="classification needs INRs of labelled images, as `zoo build siren` makes them; "
+            "classifiers go to `zoo bench generalization`",
+        )
     require_splits(zoo, SPLITS)
     labels = torch.from_numpy(nets["label"].to_numpy(np.int64, copy=True))
     if control == "shuffled-labels":

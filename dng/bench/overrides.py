@@ -20,12 +20,16 @@ def override(settings: Settings, words: Iterable[str], parts: Sequence[str], inn
     plain = json.loads(json.dumps(asdict(settings)))  # type: ignore[call-overload]
     open_parts = {name: plain[name] for name in parts}
     known = list(_paths(open_parts)) + list(_paths(plain[inner]))
+    given: set[str] = set()
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
             raise UsageError(f"--set {printable(word, 60)} is no key=value", hint="write it like --set lr=1e-3")
         if key not in known:
             raise UsageError(f"there is no setting {printable(key, 60)!r}", hint=did_you_mean(key, known))
+        if key in given:
+            raise UsageError(f"the setting {key} is given twice", hint="give it once")
+        given.add(key)
         *folders, name = key.split(".")
         target = plain if key.partition(".")[0] in parts else plain[inner]
         for folder in folders:

@@ -39,8 +39,8 @@ class Reconstructions:
 
 def reconstruct(
     zoo: Zoo,
-    run_dir: Path,
-    destination: Path,
+    run_dir: str | Path,
+    destination: str | Path,
     limit: int | None = None,
     device: torch.device = CPU,
     report: Reporter = silent,
@@ -50,6 +50,7 @@ def reconstruct(
     images/NET_ID.png, or by row where a net_id is no file name; index.parquet says which is which. Raises UsageError
     where `destination` exists, and where the model reconstructs no images or wasn't built for these networks.
     """
+    run_dir, destination = Path(run_dir), Path(destination)
     refuse_existing(destination)
     model = _representation(load(run_dir), run_dir).to(device)
     selected = zoo if limit is None else zoo.take(np.arange(min(limit, len(zoo))))

@@ -62,7 +62,9 @@ def train_inr2jls(
     no networks to train or validate on, MissingError where the image set isn't here.
     """
     if settings.ablation == "encoder-only":
-        raise UsageError("encoder-only reconstructs nothing", hint="run `zoo train encoder --target label`")
+        raise UsageError(
+            "encoder-only reconstructs nothing", hint="run `zoo train encoder --zoo NAME.zoo --target label`"
+        )
     parts = {name: asdict(settings)[name] for name in REPRESENTATION_PARTS}
     done = _claim_run(run_dir, "inr2jls", zoo, None, parts, place.ranks)
     if done is not None:

@@ -162,7 +162,7 @@ def test_classifiers_are_built_found_planned_and_counted(tmp_path: Path, kind: s
     assert not (tmp_path / "x").exists()
     first = zoo(*words, "--unit", "0/2")
     assert "built 2 of 3 networks" in first.output, first.output
-    assert f"`zoo build {kind} --status`" in first.output
+    assert f"`zoo build {kind} --status --out {tmp_path / 'x'}`" in first.output
     assert "2 of 3 networks" in zoo("build", kind, "--status", "--out", tmp_path / "x").output
     second = json.loads(zoo(*words, "--workers", "1", "--json").stdout)
     assert (second["built"], second["found"], second["left"]) == (1, 2, 0)

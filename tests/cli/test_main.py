@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.main import ZooGroup, app
+from cli.main import ZooGroup, app, interrupted
 from zootool.errors import BadDataError, MissingError, UsageError
 
 GROUPS = ["recipe", "build", "train", "bench"]
@@ -118,6 +118,11 @@ def group_of(error: BaseException) -> typer.Typer:
         (BadDataError("a"), 3),
         (MissingError("a"), 4),
         (KeyboardInterrupt(), 130),
+        (BrokenPipeError(32, "a"), 141),
+        (OSError(28, "a"), 4),
+        (PermissionError(13, "a", "b"), 4),
+        (MemoryError(), 4),
+        (OSError("a"), 1),
         (RuntimeError("a"), 1),
         (ValueError("a"), 1),
     ],
@@ -132,6 +137,32 @@ def test_an_error_shows_what_is_wrong_and_what_to_do() -> None:
     shown = CliRunner().invoke(group_of(error), ["fail"]).stderr
     assert "error: the zoo \\x1b[31mx is gone" in shown
     assert "next:  run `zoo pull [bold]x`" in shown
+
+
+def test_what_the_system_refuses_has_a_path_and_a_next_step() -> None:
+    shown = CliRunner().invoke(group_of(OSError(30, "?", "/mnt/x.zoo")), ["fail"]).stderr
+    assert shown == (
+        "error: can't use /mnt/x.zoo: Read-only file system\n"
+        "next:  choose a place that is yours to use, or see to its rights\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        (["convert", "a", "b"], True),
+        (["bench", "tables"], True),
+        (["convert", "a", "b", "--append"], False),
+        (["bench", "efficiency"], False),
+        (["embed", "a"], False),
+    ],
+    ids=str,
+)
+def test_an_interruption_promises_only_what_is_kept(
+    words: list[str], goes_on: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(words)
+    assert ("the same command goes on from there" in capsys.readouterr().err) == goes_on
 
 
 def test_an_errors_lines_stay_lines() -> None:

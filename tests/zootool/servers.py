@@ -2,12 +2,13 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 Fault = Callable[[bytes], bytes]
@@ -28,6 +29,7 @@ class ServedFolder:
     slips: dict[str, list[Fault]] = field(default_factory=dict)
     changes: dict[str, Fault] = field(default_factory=dict)
     knows_ranges: bool = True
+    drips: str = ""
     sent: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     url: str = ""
@@ -74,6 +76,7 @@ class ServedFile:
     drops: list[int] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     redirect: str | None = None
+    drips: str = ""
     asked: list[str | None] = field(default_factory=list)
     url: str = ""
 
@@ -107,7 +110,25 @@ class ServedFile:
 Served = TypeVar("Served", ServedFolder, ServedFile)
 
 
+class _Drip:
+    """Sends byte by byte, until nobody waits any more."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+
+    def write(self, content: bytes) -> None:
+        with suppress(OSError):
+            for byte in content:
+                self._sink.write(bytes([byte]))
+                time.sleep(0.02)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
 class _Handler(BaseHTTPRequestHandler):
+    """Answers as it is told; where `served.drips` is "head" or "body", every byte from there on takes its time."""
+
     served: ServedFolder | ServedFile
 
     def do_HEAD(self) -> None:
@@ -122,11 +143,15 @@ class _Handler(BaseHTTPRequestHandler):
         return (int(found[1]), int(found[2]) + 1 if found[2] else None) if found else None
 
     def head(self, status: int, headers: dict[str, str] | dict[str, str | None]) -> None:
+        if self.served.drips == "head":
+            self.wfile = _Drip(self.wfile)  # type: ignore[bad-assignment]
         self.send_response(status)
         for name, value in headers.items():
             if value is not None:
                 self.send_header(name, value)
         self.end_headers()
+        if self.served.drips == "body":
+            self.wfile = _Drip(self.wfile)  # type: ignore[bad-assignment]
 
     def log_message(self, format: str, *args: object) -> None:
         pass

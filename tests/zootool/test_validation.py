@@ -54,3 +54,11 @@ def test_a_broken_yaml_is_a_format_error(tmp_path: Path, content: bytes) -> None
     path.write_bytes(content)
     with pytest.raises(FormatError, match=r"a\.yaml is not readable YAML"):
         read_yaml(path)
+
+
+def test_broken_yaml_is_named_with_its_place_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: [1,\nb: }\n", encoding="utf-8")
+    with pytest.raises(FormatError, match=r"found '}' in line 2, column 4: correct the file$") as raised:
+        read_yaml(path)
+    assert "\\n" not in str(raised.value)

@@ -75,7 +75,7 @@ class Wanted(Generic[Planned]):
 
 
 def build_folder(
-    out: Path,
+    out: str | Path,
     wanted: Wanted[Planned],
     *,
     device: str = "cpu",
@@ -88,6 +88,7 @@ def build_folder(
     Raises UsageError where `out` holds something else or was begun with another recipe or image set, naming the key,
     and MissingError where it can't be written to.
     """
+    out = Path(out)
     record = _start_folder(out, wanted, device)
     units = wanted.units_of(record)
     first, step = share or (0, 1)

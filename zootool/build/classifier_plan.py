@@ -10,9 +10,9 @@ from zootool.build.classifier.trained import Labelled
 from zootool.build.classifier_work import MAX_STACKED, levels_of
 from zootool.build.classifiers import Material, check_fit, material_of
 from zootool.build.cnn_recipe import CnnRecipe
+from zootool.build.extents import check_runs
 from zootool.build.plan import TABLE_BYTES, UNIT_BYTES, BuildPlan, peak_memory
 from zootool.build.vit_recipe import VitRecipe
-from zootool.errors import UsageError
 from zootool.images import Images
 from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
 
@@ -34,8 +34,7 @@ def plan_classifiers(
 ) -> BuildPlan:
     """The plan of `build_classifiers` on this machine, from a calibration of about a second. Writes nothing."""
     count, threads = recipe.runs if runs is None else runs, threads or available_threads()
-    if count < 1:
-        raise UsageError(f"--runs must be at least 1, got {count}", hint="leave it out for the recipe's number")
+    check_runs(count)
     material = material_of(images, recipe)
     check_fit(material, recipe, count)
     is_cnn = isinstance(recipe, CnnRecipe)

@@ -12,7 +12,7 @@ from zootool.build.classifier.trained import Labelled
 from zootool.build.classifier_recipe import ClassifierRecipe
 from zootool.build.classifier_work import ClassifierJob, CnnJob, VitJob
 from zootool.build.cnn_recipe import CnnRecipe
-from zootool.build.extents import RunsExtent, UnitRuns, units_of_runs
+from zootool.build.extents import RunsExtent, UnitRuns, check_runs, units_of_runs
 from zootool.build.recipe_parts import refuse_cuda
 from zootool.build.record import BuildRecord, ImageSetRecord
 from zootool.build.vit_recipe import VitRecipe
@@ -27,7 +27,7 @@ STAGE = "training networks"
 def build_classifiers(
     images: Images,
     recipe: CnnRecipe | VitRecipe,
-    out: Path,
+    out: str | Path,
     *,
     runs: int | None = None,
     device: str = "cpu",
@@ -45,8 +45,7 @@ def build_classifiers(
     """
     refuse_cuda(device)
     count = recipe.runs if runs is None else runs
-    if count < 1:
-        raise UsageError(f"--runs must be at least 1, got {count}", hint="leave it out for the recipe's number")
+    check_runs(count)
     material = material_of(images, recipe)
     check_fit(material, recipe, count)
 
@@ -55,7 +54,7 @@ def build_classifiers(
         return units_of_runs(extents, recipe.split_ratios, record.unit_size)
 
     def job(record: BuildRecord, unit: UnitRuns) -> ClassifierJob:
-        return job_of(material, recipe, unit, out, threads or available_threads())
+        return job_of(material, recipe, unit, Path(out), threads or available_threads())
 
     wanted = Wanted(recipe, ImageSetRecord.of(images), RunsExtent(runs=count), units, job, STAGE)
     return build_folder(out, wanted, device=device, engine=engine, share=share, report=report)

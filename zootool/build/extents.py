@@ -17,6 +17,7 @@ from pydantic import Field
 from zootool.errors import UsageError, printable
 from zootool.validation import Entry
 
+MAX_RUNS = 1_000_000
 SPLIT_KEYS = ("train", "validation", "test", "unsplit")
 
 Count = Annotated[int, Field(ge=0)]
@@ -95,6 +96,15 @@ def extent_of(split: np.ndarray, limit: Limit, copies: int) -> Extent:
         counts = [min(_checked(n), int((names == key).sum())) for key, n in zip(SPLIT_KEYS, limit, strict=False)]
         return Extent(train=counts[0], validation=counts[1], test=counts[2], unsplit=0, copies=copies)
     return Extent(**{key: int((chosen == key).sum()) for key in SPLIT_KEYS}, copies=copies)
+
+
+def check_runs(count: int) -> None:
+    """Raise UsageError for a number of runs that can't be meant."""
+    if not 1 <= count <= MAX_RUNS:
+        raise UsageError(
+            f"--runs must be at least 1 and at most {MAX_RUNS:,}, got {count:,}",
+            hint="leave it out for the recipe's number",
+        )
 
 
 def parse_limit(text: str | None) -> Limit:

@@ -99,6 +99,8 @@ def parse_overrides(settings: Iterable[str], kind: type[Recipe] = SirenRecipe) -
         if key not in kind.model_fields:
             hint = did_you_mean(key, kind.model_fields)
             raise UsageError(f"no recipe has the key {printable(key, 60)!r}", hint=hint)
+        if key in overrides:
+            raise UsageError(f"--set {key} is given twice", hint="give it once")
         try:
             overrides[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:

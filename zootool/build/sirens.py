@@ -19,7 +19,7 @@ STAGE = "fitting networks"
 def build_sirens(
     images: Images,
     recipe: SirenRecipe,
-    out: Path,
+    out: str | Path,
     *,
     limit: Limit = None,
     device: str = "cpu",
@@ -44,7 +44,7 @@ def build_sirens(
     def job(record: BuildRecord, unit: UnitNetworks) -> SirenJob:
         assert isinstance(record.recipe, SirenRecipe)
         return SirenJob(
-            folder=out,
+            folder=Path(out),
             number=unit.number,
             recipe=record.recipe,
             keys=keys,

@@ -27,10 +27,11 @@ import yaml
 from zootool.build.record import BuildRecord
 from zootool.build.record import ImageSetRecord as ImageSetRecord
 from zootool.engines.claims import CLAIMS_NAME
-from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError
+from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError, refusal_of
 from zootool.files import (
     fsync_folder,
     is_temporary,
+    refuse_inside,
     remove_temporaries_of,
     sha256_file,
     write_bytes_atomic,
@@ -183,7 +184,8 @@ def write_record(folder: Path, record: BuildRecord) -> None:
 
 
 def refuse_other_content(folder: Path) -> None:
-    """Raise UsageError where `folder` holds anything that is not ours to add to."""
+    """Raise UsageError where `folder` holds anything that is not ours to add to, or lies within a store."""
+    refuse_inside(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="give another --out")
     if not folder.exists() or is_unit_folder(folder):
@@ -229,8 +231,9 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "make room or see to the rights, then run the same command again"
-        raise MissingError(f"can't write to {folder} ({error.strerror or error})", hint=hint) from error
+        if (refusal := refusal_of(error, f"write to {folder}")) is None:
+            raise
+        raise refusal from error
 
 
 def _safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -9,7 +9,7 @@ import yaml
 
 from zootool.collect.byte_source import FileSource
 from zootool.errors import FormatError, UntrustedError, printable
-from zootool.validation import read_yaml
+from zootool.validation import read_yaml, yaml_problem
 
 _MAX_JSON_BYTES = 64 << 20
 _MAX_JSON_GROUPS = 500_000
@@ -76,7 +76,7 @@ def read_untrusted_yaml(path: Path) -> Any:
         if root is not None:
             _count_values(root, {}, source.shown, 0)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{source.shown} is not readable YAML: {printable(error, 500)}", hint="correct it") from error
+        raise FormatError(f"{source.shown} is not readable YAML: {yaml_problem(error)}", hint="correct it") from error
     return read_yaml(path)
 
 

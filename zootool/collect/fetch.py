@@ -11,17 +11,21 @@ from zootool.collect.part_file import Origin, PartFile, open_part
 from zootool.collect.sources import Answer, Resume, SourceError, open_source
 from zootool.errors import IntegrityError, MissingError
 from zootool.progress import Reporter, silent
+from zootool.web import Pace
 
 _BLOCK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """How patient a download is. `attempts` counts those in a row that brought nothing, per mirror."""
+    """How patient a download is. `attempts` counts those in a row that brought nothing, per mirror.
 
-    attempts: int = 4
+    `pace` is asked of the server, by default what the environment says.
+    """
+
+    attempts: int = 3
     backoff_seconds: float = 1.0
-    timeout_seconds: float = 30.0
+    pace: Pace | None = None
     max_bytes: int = 1 << 40
 
 
@@ -103,7 +107,7 @@ def _transfer_patiently(url: str, file: PublishedFile, part: PartFile, report: R
 
 def _transfer(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
     """Bring the part to the file's end. Raises SourceError where the source ends early."""
-    with open_source(url, _resume(url, file, part), policy.timeout_seconds) as answer:
+    with open_source(url, _resume(url, file, part), policy.pace) as answer:
         _check_size(file, part, answer, policy)
         if answer.start != part.size:
             part.restart()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from zootool.errors import printable
+from zootool.errors import MissingError, printable
+from zootool.web import Pace, open_url
 
 _USER_AGENT = "zootool"
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -50,17 +51,19 @@ class Answer:
         """The next bytes, none at the end. Raises SourceError when the connection breaks."""
         try:
             return self.stream.read(num_bytes)
+        except MissingError as error:
+            raise SourceError(str(error), is_passing=False) from error
         except (OSError, http.client.HTTPException) as error:
             raise SourceError(_reason(error), is_passing=True) from error
 
 
 @contextmanager
-def open_source(url: str, resume: Resume, timeout_seconds: float) -> Iterator[Answer]:
+def open_source(url: str, resume: Resume, wanted: Pace | None) -> Iterator[Answer]:
     """`url` from `resume.offset` on, or from the start where that isn't offered or the file isn't the same any more.
 
     Raises SourceError.
     """
-    answer = _open_file(url, resume) if url.startswith("file://") else _open_http(url, resume, timeout_seconds)
+    answer = _open_file(url, resume) if url.startswith("file://") else _open_http(url, resume, wanted)
     with answer.stream:
         yield answer
 
@@ -81,18 +84,18 @@ def _open_file(url: str, resume: Resume) -> Answer:
     return Answer(stream, start, status.st_size, validator)
 
 
-def _open_http(url: str, resume: Resume, timeout_seconds: float) -> Answer:
+def _open_http(url: str, resume: Resume, wanted: Pace | None) -> Answer:
     if resume.offset:
-        answer = _request(url, resume, timeout_seconds)
+        answer = _request(url, resume, wanted)
         if answer is not None:
             return answer
-    answer = _request(url, Resume(), timeout_seconds)
+    answer = _request(url, Resume(), wanted)
     if answer is None:
         raise SourceError("the server answers a plain request with a part of the file", is_passing=False)
     return answer
 
 
-def _request(url: str, resume: Resume, timeout_seconds: float) -> Answer | None:
+def _request(url: str, resume: Resume, wanted: Pace | None) -> Answer | None:
     """The server's answer, or None where it is not the continuation that was asked for."""
     headers = {"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"}
     if resume.offset:
@@ -101,12 +104,14 @@ def _request(url: str, resume: Resume, timeout_seconds: float) -> Answer | None:
             headers["If-Range"] = resume.validator
     try:
         request = urllib.request.Request(url, headers=headers)
-        response = _opener().open(request, timeout=timeout_seconds)
+        response = open_url(request, wanted)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _RANGE_NOT_SATISFIABLE and resume.offset:
             return None
         raise SourceError(f"HTTP {error.code} {error.reason}", is_passing=error.code in _PASSING_STATUS) from error
+    except MissingError as error:
+        raise SourceError(str(error), is_passing=False) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise SourceError(_reason(error), is_passing=not isinstance(error, ValueError)) from error
     answer = _answer(response)
@@ -139,23 +144,6 @@ def _validator(headers: Message) -> str | None:
     etag = headers.get("ETag")
     # A weak ETag promises an equal meaning, not equal bytes, and If-Range doesn't take one.
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within http and https, and never from https down to http."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        scheme = urlsplit(newurl).scheme
-        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
-            fp.close()
-            raise ValueError(f"a redirect to {printable(newurl, 100)} is not followed")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_Redirects)
 
 
 def _reason(error: BaseException) -> str:

@@ -21,7 +21,7 @@ def load_images(
     name: str,
     *,
     partial: bool | None = None,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     download: bool = False,
     splits: str | None = None,
     catalog: Catalog | None = None,
@@ -37,6 +37,7 @@ def load_images(
     Raises UsageError for an unknown name, MissingError for a set that isn't there, FormatError, IntegrityError or
     UntrustedError for files that aren't what was published.
     """
+    data_dir = None if data_dir is None else Path(data_dir)
     if name.startswith(FOLDER_PREFIX):
         from zootool.images.folder import read_folder
 

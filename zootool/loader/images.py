@@ -42,7 +42,10 @@ def image_keys(store: Store) -> np.ndarray:
     """The key of each network's image. Raises FormatError."""
     keys = keys_of(store.nets.read([name for name in (SOURCE_INDEX, SOURCE) if name in store.nets.column_names]))
     if keys is None:
-        raise FormatError(f"{store.info.name} has networks without a source image", hint="select those that have one")
+        raise FormatError(
+            f"{store.info.name} ({store.info.kind} networks) has networks without a source image",
+            hint="take a zoo of INRs, as `zoo build siren` makes them, or select those that have an image",
+        )
     if keys.max() >= len(store.info.sources) * MAX_IMAGES:
         raise FormatError(f"{store.info.name} has networks of image sets that zoo.json doesn't name")
     return keys

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from zootool.errors import IntegrityError, MissingError, UsageError, printable
-from zootool.files import sha256_file
+from zootool.files import refuse_inside, sha256_file
 from zootool.progress import Reporter
 from zootool.share.failures import locked
 from zootool.store.schema import FileEntry
@@ -33,6 +33,7 @@ def unfinished(destination: Path) -> Iterator[Path]:
     if destination.exists():
         _remove_leftover(folder)
         raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
+    refuse_inside(destination)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"another process is pulling {destination}"):
         if destination.exists():

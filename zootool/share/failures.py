@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zootool.errors import MissingError, UsageError, printable
+from zootool.errors import MissingError, UsageError, printable, refusal_of
 
 
 @contextmanager
@@ -18,9 +18,9 @@ def refusals(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MissingError(
+        raise refusal_of(error, doing) or MissingError(
             f"can't {printable(doing)}: {printable(error.strerror or error)} ({type(error).__name__})",
-            hint="see that the place exists, has room and is yours to use; the same command goes on from here",
+            hint="see that the place exists, has room and is yours to use",
         ) from error
 
 

@@ -30,13 +30,14 @@ class Pulled:
     num_bytes: int
 
 
-def pull(address: Address, destination: Path, *, workers: int = 4, report: Reporter = silent) -> Pulled:
+def pull(address: Address, destination: str | Path, *, workers: int = 4, report: Reporter = silent) -> Pulled:
     """Download the zoo at `address` into the new folder `destination`, going on with an earlier attempt.
 
     Raises UsageError when the folder exists or another process pulls it, MissingError where nothing is there, the
     connection fails for good or the disk is too small, and IntegrityError for files that aren't what the manifest says,
     by name.
     """
+    destination = Path(destination)
     with refusals(f"pull {address.url} to {destination}"):
         storage, manifest, content = open_manifest(address)
         with unfinished(destination) as folder:

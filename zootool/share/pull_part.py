@@ -37,7 +37,7 @@ _MARK_BYTES = 64 << 20
 
 def pull_part(
     address: Address,
-    destination: Path,
+    destination: str | Path,
     *,
     where: str | None = None,
     limit: int | None = None,
@@ -50,6 +50,7 @@ def pull_part(
     Its parent is the source's id. `columns` are the table's columns to keep beside the store's own. Raises what
     `pull` raises, UsageError for unknown columns, and IntegrityError for a network that isn't what the table lists.
     """
+    destination = Path(destination)
     with refusals(f"pull {address.url} to {destination}"):
         storage, manifest, _ = open_manifest(address)
         with unfinished(destination) as folder, _kept_for_later(folder), replacements_named(address, manifest):

@@ -15,8 +15,8 @@ from zootool.errors import IntegrityError
 from zootool.store.patience import Patience, patiently
 from zootool.store.range_file import range_file
 from zootool.store.storage_base import Bytes, Storage
+from zootool.web import open_url
 
-_TIMEOUT_SECONDS = 30.0
 _THREADS = 4
 _MAX_WHOLE_BYTES = 1 << 31
 """Of a file that is read at once, such as nets.parquet."""
@@ -99,7 +99,7 @@ class HttpStorage(Storage):
         headers = {"User-Agent": "zootool", "Accept-Encoding": "identity"} | ({"Range": wanted} if wanted else {})
         request = urllib.request.Request(f"{self._root}/{quote(path)}", headers=headers, method=method)
         try:
-            return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+            return open_url(request)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _GONE:

@@ -39,7 +39,7 @@ class Merged:
 
 def merge_stores(
     stores: Sequence[Store],
-    destination: Path,
+    destination: str | Path,
     name: str,
     options: WriteOptions | None = None,
     report: Reporter = silent,
@@ -53,6 +53,7 @@ def merge_stores(
     Raises UsageError for fewer than two zoos or two of one name, FormatError for columns of contradicting types, and
     what writing a store raises.
     """
+    destination = Path(destination)
     names = [store.info.name for store in stores]
     if len(stores) < 2 or len(set(names)) < len(names):
         raise UsageError(f"can't merge {', '.join(map(printable, names))}", hint="give zoos with different names")

@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zootool.errors import IntegrityError, MissingError, printable
+from zootool.errors import IntegrityError, MissingError, UsageError, printable
 from zootool.store.cached_storage import CachedStorage
 from zootool.store.http_storage import HttpStorage
 from zootool.store.patience import patiently
@@ -24,6 +25,8 @@ _MAX_WHOLE_BYTES = 1 << 31
 """Of a file that is read at once."""
 
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+NEEDED = "read a folder, http(s)://, s3:// (pip install 'zootool[s3]'), hf:// (pip install 'zootool[hub]')"
+_NO_HOST = re.compile(r"(https?|s3|gs|gcs|hf|az|abfs|ftp)://(/.*)?")
 _HTTP = ("http://", "https://")
 
 
@@ -94,9 +97,7 @@ class RemoteStorage(Storage):
         try:
             self._fs, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise MissingError(
-                f"can't read {printable(url)}: {printable(error)}", hint="install what the URL's protocol needs"
-            ) from error
+            raise MissingError(f"can't read {printable(url)}: {printable(error)}", hint=NEEDED) from error
 
     def read(self, path: str) -> bytes:
         return self._patiently(path, lambda: self._fs.cat_file(self._full(path)))
@@ -128,6 +129,8 @@ class RemoteStorage(Storage):
 
 def open_storage(path_or_url: str | Path) -> Storage:
     """The storage behind a path or URL. Raises MissingError when there is no such folder."""
+    if isinstance(path_or_url, str) and _NO_HOST.fullmatch(path_or_url):
+        raise UsageError(f"{printable(path_or_url)} names no server or bucket", hint="write it like s3://bucket/x.zoo")
     if isinstance(path_or_url, str) and "://" in path_or_url and not path_or_url.startswith("file://"):
         return HttpStorage(path_or_url) if path_or_url.startswith(_HTTP) else RemoteStorage(path_or_url)
     folder = Path(str(path_or_url).removeprefix("file://"))

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ Layout = Literal["safetensors", "torch", "nfn"]
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,150}$")
 
 
-def export(zoo: Zoo, destination: Path, layout: Layout = "safetensors", *, report: Reporter = silent) -> int:
+def export(zoo: Zoo, destination: str | Path, layout: Layout = "safetensors", *, report: Reporter = silent) -> int:
     """Write every selected network's state_dict into a new folder; returns their number.
 
     safetensors, torch: `{net_id}.safetensors` or `.pth`, or by row where a net_id is no file name. nfn: the
@@ -41,6 +42,7 @@ def export(zoo: Zoo, destination: Path, layout: Layout = "safetensors", *, repor
 
     Raises UsageError when `destination` exists or the zoo has no labels for nfn, MissingError for an empty selection.
     """
+    destination = Path(destination)
     index = index_path(destination)
     for path in (destination, index):
         if path.exists():
@@ -78,14 +80,17 @@ def _index_of(zoo: Zoo, names: list[str]) -> pa.Table:
 
 def _save(state: dict[str, torch.Tensor], path: Path) -> None:
     if path.suffix == ".pth":
-        torch.save(state, path)
+        # By way of memory: torch has errors of its own for a full disk, which don't say so.
+        content = BytesIO()
+        torch.save(state, content)
+        path.write_bytes(content.getbuffer())
         return
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # A safetensors file holds no two names for one storage.
     tensors = {key: tensor.clone().contiguous() for key, tensor in state.items()}
     # It sorts them by their names too, and readers take layers in the order in which they find them.
-    save_file(tensors, path, {ORDER_KEY: json.dumps(list(state))})
+    path.write_bytes(save(tensors, {ORDER_KEY: json.dumps(list(state))}))
 
 
 def _named_by_id(zoo: Zoo, suffix: str) -> list[str]:

@@ -13,7 +13,7 @@ from zootool.zoo.zoo import Zoo
 
 def subset(
     zoo: Zoo,
-    destination: Path,
+    destination: str | Path,
     *,
     name: str | None = None,
     options: WriteOptions | None = None,
@@ -23,6 +23,7 @@ def subset(
 
     Raises MissingError for an empty selection, and what writing a store raises.
     """
+    destination = Path(destination)
     if len(zoo) == 0:
         raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
     provenance: dict[str, object] = {"subset_of": {"name": zoo.info.name, "id": zoo.id, "num_networks": len(zoo.store)}}

@@ -11,9 +11,10 @@ from tests.zootool.servers import serving
 from zootool.catalog import PublishedFile
 from zootool.collect.fetch import FetchPolicy, fetch
 from zootool.errors import IntegrityError, MissingError
+from zootool.web import Pace
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
-QUICK = FetchPolicy(attempts=3, backoff_seconds=0.0, timeout_seconds=5.0)
+QUICK = FetchPolicy(attempts=3, backoff_seconds=0.0, pace=Pace(5.0))
 NOWHERE = "http://127.0.0.1:9/file"
 
 
@@ -266,3 +267,13 @@ def test_two_processes_that_want_one_file_fetch_it_once(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert is_complete(tmp_path)
     assert served.asked == [None]
+
+
+@pytest.mark.parametrize("drips", ["head", "body"])
+def test_a_server_that_drips_is_left_for_the_next_mirror(drips: str, tmp_path: Path) -> None:
+    policy = FetchPolicy(attempts=3, backoff_seconds=0.0, pace=Pace(0.2))
+    with serving(Served(CONTENT, drips=drips)) as slow, serving(Served(CONTENT)) as good:
+        with pytest.raises(MissingError, match="fewer than 1000 bytes/s"):
+            fetch(a_file(slow.url), tmp_path / "one", policy=policy)
+        assert fetch(a_file(slow.url, good.url), tmp_path / "two", policy=policy).read_bytes() == CONTENT
+    assert len(slow.asked) == 2

@@ -59,7 +59,7 @@ def test_disks_without_locks_are_published_to_under_a_claim(tmp_path: Path, monk
 
 
 def test_refusals_say_what_and_why() -> None:
-    full = r"can't fly to \\x1b\[31m: No space left on device \(OSError\)"
+    full = r"can't fly to \\x1b\[31m: No space left on device: make room"
     with pytest.raises(MissingError, match=full), refusals("fly to \x1b[31m"):
         raise OSError(28, "No space left on device")
     with pytest.raises(MissingError, match=r"can't fly: Access Denied \(PermissionError\)"), refusals("fly"):

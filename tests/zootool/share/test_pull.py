@@ -15,6 +15,7 @@ from zootool.share.download import unfinished
 from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.pull_part import pull_part
+from zootool.store.http_storage import HttpStorage
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import open_zoo, verify
 
@@ -200,3 +201,20 @@ def test_an_unfinished_file_is_gone_on_with_or_begun_anew(served: Served, tmp_pa
         assert served.sent["x.zoo/edges/c/0"] == sent
         assert verify(tmp_path / "y.zoo", "deep").passed
         (tmp_path / "y.zoo").rename(tmp_path / f"done-{sent}")
+
+
+@pytest.mark.parametrize("drips", ["head", "body"])
+def test_a_server_that_drips_is_given_up(
+    served: Served, drips: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
+    served.drips = drips
+    for use in (lambda: pull(remote(served), tmp_path / "y.zoo"), lambda: open_zoo(f"{served.url}/x.zoo")):
+        with pytest.raises(MissingError, match=r"fewer than 1000 bytes/s: .*ZOO_MIN_RATE=0"):
+            use()
+    # Who takes a slow one waits for it.
+    monkeypatch.setenv("ZOO_MIN_RATE", "1")
+    assert len(HttpStorage(f"{served.url}/x.zoo").fetch("zoo.json", [(0, 20)])[0]) == 20
+    monkeypatch.setenv("ZOO_MIN_RATE", "fast")
+    with pytest.raises(UsageError, match=r"\$ZOO_MIN_RATE is 'fast'"):
+        open_zoo(f"{served.url}/x.zoo")

@@ -64,6 +64,8 @@ def reader_for(path: Path, name: str | None = None) -> Reader:
         return known[name]
     if not path.exists():
         raise MissingError(f"there is nothing at {printable(path)}", hint="give a folder or file of checkpoints")
+    if not (path.is_dir() or path.is_file()):
+        raise FormatError(f"{printable(path)} is a pipe or a device", hint="give a folder or file of checkpoints")
     for reader in known.values():
         if reader.detect(path):
             return reader
