@@ -15,6 +15,7 @@ from dng.bench.editing.edits import EDITS
 from dng.bench.editing.material import Material
 from dng.bench.editing.methods import LABELS, PREDICTORS, MethodConfig
 from dng.bench.presets import DEMO, PAPER
+from dng.bench.training import batches_per_epoch
 from dng.inr2jls import INR2JLSConfig
 from dng.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean, printable
@@ -57,8 +58,8 @@ def _editor(name: str, material: Material) -> MethodSettings:
     if name == "nfn-np":
         return MethodSettings(NFNEditor.presets["inr-np"], _NFN)
     config = (NGGNNEditor if name == "ng-gnn" else NGTEditor).presets["inr"]
-    steps_per_epoch = -(-material.count("train") // _NG.batch_size)
-    return MethodSettings(config, replace(_NG, steps=NG_EPOCHS * steps_per_epoch))
+    epoch = batches_per_epoch(material.first_copies)(_NG.batch_size)
+    return MethodSettings(config, replace(_NG, steps=NG_EPOCHS * epoch))
 
 
 def _inr2jls(material: Material) -> MethodSettings:

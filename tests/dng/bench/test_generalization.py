@@ -11,7 +11,6 @@ from cli.main import app
 from dng.bench.encoder_presets import EncoderPreset
 from dng.bench.generalization import run as module
 from dng.bench.generalization.material import read_material
-from dng.bench.generalization.published import published_row
 from dng.bench.generalization.report import mean_tau, results_table, write_report
 from dng.bench.generalization.run import GeneralizationResult, predictions_of, read_answers, run_generalization
 from dng.bench.generalization.scores import bootstrap_tau, last_of_runs, score
@@ -27,7 +26,7 @@ from zootool.zoo import Zoo
 
 TRAINING = TrainConfig(steps=60, batch_size=32, lr=5e-3, validate_every=20)
 ENCODER = replace(HETEROGENEOUS_CNN_ENCODER, dim=16, head_dim=4, num_frequencies=8, dropout=0.0)
-TINY = GeneralizationSettings(EncoderPreset(ENCODER, 16, 0.0, TRAINING), TRAINING)
+TINY = GeneralizationSettings(EncoderPreset(ENCODER, 16, 0.0, TRAINING))
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +177,9 @@ def test_the_interval_narrows_with_certainty() -> None:
 
 
 def test_settings_follow_the_zoo_and_the_preset() -> None:
-    paper = generalization_settings("paper", [NARROW, WIDE], 100)
+    paper = generalization_settings("paper", [NARROW, WIDE], lambda _: 10)
     assert paper.dng.encoder.shared
-    quick = generalization_settings("quick", [NARROW, WIDE], 100)
+    quick = generalization_settings("quick", [NARROW, WIDE], lambda _: 10)
     assert quick.dng.encoder.dim < 128
     assert quick.dng.training.steps < paper.dng.training.steps or math.isfinite(quick.dng.training.lr)
 
@@ -223,7 +222,7 @@ def test_training_networks_are_varied_where_the_settings_say_so(
 
 
 def test_presets_differ_in_size_and_in_symmetries() -> None:
-    quick, demo, paper = (generalization_settings(name, [NARROW], 100) for name in ("quick", "demo", "paper"))
+    quick, demo, paper = (generalization_settings(name, [NARROW], lambda _: 10) for name in ("quick", "demo", "paper"))
     assert quick.dng.symmetries == demo.dng.symmetries == Symmetries()
     assert paper.dng.symmetries is None
     assert paper.num_parameters is None
@@ -231,4 +230,4 @@ def test_presets_differ_in_size_and_in_symmetries() -> None:
         config = PredictorConfig(1, chosen.dng.encoder, chosen.dng.head_dim)
         assert chosen.num_parameters == count_parameters(AccuracyPredictor(NARROW, config))
     assert demo.dng.training.steps < quick.dng.training.steps
-    assert generalization_settings("quick", [NARROW], 100, 5_000).num_parameters == 5_000
+    assert generalization_settings("quick", [NARROW], lambda _: 10, 5_000).num_parameters == 5_000

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dng.bench.published import CONTROLS, PUBLISHED, published
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -17,7 +18,6 @@ from dng.bench.tables import measure_costs, put_together, run_tables, scale, sca
 from dng.bench.tables import run as module
 from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
-from dng.bench.tables.published import CONTROLS, PUBLISHED, published
 from dng.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool.engines.engine import Engine, choose_engine, run_here
@@ -223,10 +223,15 @@ def test_every_table_has_a_zoo_of_its_own_in_a_column(
 
 def test_cells_at_another_scale_say_so_beside_the_published_number() -> None:
     cell = Cell(7, "dng", "mnist", (41.0, 43.0), 400_000, 1.0)
-    found = module.TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {})
+    found = module.TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {}, published={"table-7/mnist": "mnist"})
     (table,) = found.tables()
-    assert table.rows[0][2] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
-    assert table.header[2] == "mnist (cpu)"
+    assert table.rows[0][3] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
+    assert table.header[3] == "mnist (cpu)"
+    (unknown,) = replace(found, published={}).tables()
+    assert unknown.rows[0][3:] == (
+        "42.0 ± 1.4",
+        "mnist: 96.60 ± 0.09; fashion-mnist: 78.40 ± 0.61; cifar10: 54.00 ± 0.07",
+    )
 
 
 def test_published_numbers_are_the_papers() -> None:

@@ -115,16 +115,16 @@ def test_columns_that_cannot_be_predicted_are_named(digits_zoo: Zoo) -> None:
 def test_the_zoos_networks_choose_the_published_encoder(
     architectures: list[Architecture], published: EncoderConfig
 ) -> None:
-    assert encoder_preset("paper", architectures, 1000).encoder == published
-    narrower = encoder_preset("demo", architectures, 1000)
+    assert encoder_preset("paper", architectures, lambda _: 8).encoder == published
+    narrower = encoder_preset("demo", architectures, lambda _: 8)
     assert narrower.encoder.dim <= min(64, published.dim)
     assert narrower.encoder.shared == published.shared
     assert narrower.encoder.output_activation is narrower.encoder.padding is None
 
 
 def test_published_epochs_become_steps_and_new_activations_rows() -> None:
-    assert encoder_preset("paper", [NARROW], 1000).training.steps == 200 * 8
-    assert encoder_preset("paper", [WIDE], 1000).encoder.activations == ("relu", "tanh", "gelu")
+    assert encoder_preset("paper", [NARROW], lambda size: 1000 // size + 1).training.steps == 200 * 8
+    assert encoder_preset("paper", [WIDE], lambda _: 8).encoder.activations == ("relu", "tanh", "gelu")
 
 
 def test_settings_are_overridden_by_their_path() -> None:
