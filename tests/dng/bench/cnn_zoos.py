@@ -57,7 +57,9 @@ def write_run_zoo(
         blocks.append(Block(architecture, block.tensors, table))
     info = SourceInfo(path.stem)
     if published is not None:
-        info = replace(info, provenance={"format": published[0]}, sources=(ImageSource(published[1], "0" * 64, 1),))
+        info = replace(
+            info, provenance={"format": published[0]}, sources=(ImageSource(published[1], "0" * 64, (8, 8, 1)),)
+        )
     write_store(path, MemorySource(info, blocks))
     return open_zoo(path)
 

@@ -58,6 +58,7 @@ def test_every_model_finds_what_is_in_the_weights(finished: tuple[Zoo, Path, Gen
     for model in result.models:
         assert len(model.last) == len(model.all_checkpoints) == 2
         assert mean_tau(model) > 0.5, model
+        assert model.interval is not None
         low, high = model.interval
         assert low <= mean_tau(model) <= high
     assert result.model("dng").num_parameters > 1000
@@ -273,7 +274,9 @@ def test_the_last_checkpoint_of_a_run_is_that_of_its_largest_step() -> None:
 def test_the_interval_narrows_with_certainty() -> None:
     measured = np.linspace(0, 1, 40)
     noisy = measured + np.random.default_rng(0).normal(0, 0.5, (2, 40))
-    low, high = bootstrap_tau(noisy, measured)
+    found = bootstrap_tau(noisy, measured)
+    assert found is not None
+    low, high = found
     assert 0.05 < high - low < 0.6
     assert bootstrap_tau(np.stack([measured]), measured) == pytest.approx((1.0, 1.0))
 

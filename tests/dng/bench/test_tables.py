@@ -286,7 +286,9 @@ def test_sirens_are_published_ones_where_they_were_fitted_like_them(
 ) -> None:
     siren = siren_architecture(2, (32, 32), 1)
     table = pa.table({"net_id": ["a", "b"]})
-    info = SourceInfo("x", sources=(ImageSource("mnist", "0" * 64, 1),), recipe=recipe, provenance={"format": found})
+    info = SourceInfo(
+        "x", sources=(ImageSource("mnist", "0" * 64, (28, 28, 1)),), recipe=recipe, provenance={"format": found}
+    )
     write_store(tmp_path / "x.zoo", MemorySource(info, [Block(siren, random_tensors(siren, 2, 0), table)]))
     assert published_column(open_zoo(tmp_path / "x.zoo")) == expected
 
