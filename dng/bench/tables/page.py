@@ -77,7 +77,7 @@ def _text(result: TablesResult, cell: Cell | None, column: str, scored: Scored |
         return "-"
     text, known = cell.text(scored or LAST), result.published.get(f"table-{cell.table}/{column}")
     wanted = None if known is None else published(cell.table, cell.method, known)
-    if known is None or wanted is None or scored not in (None, SCORED[known]):
+    if known is None or wanted is None or scored not in (None, SCORED.get(known)):
         return text
     return f"{text} [{result.scale}; published {wanted}]"
 
