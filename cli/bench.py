@@ -110,10 +110,21 @@ def _check_compared(zoo: str, names: list[str]) -> None:
             raise UsageError(f"there is no method {name!r}", hint=did_you_mean(name, [*METHODS, *TWO_STAGE]))
 
 
+def _test_accuracy(result: "ClassificationResult") -> str:
+    from dng.bench.certainty import accuracy_interval, too_few
+
+    chance = f"chance {1 / result.num_classes:.0%}"
+    if not result.num_tested:
+        return f"test accuracy [bold]{result.test_accuracy:.1%}[/] ({chance})"
+    low, high = accuracy_interval(result.test_accuracy, result.num_tested)
+    quoted = too_few(result.num_tested, "test networks") or f"[bold]{result.test_accuracy:.1%}[/]"
+    return f"test accuracy {quoted} (95 % interval {low:.1%} - {high:.1%}, {chance})"
+
+
 def _show(result: "ClassificationResult", folder: Path, zoo: str) -> None:
     if result.skipped:
         say(f"[yellow]skipped[/]: {shown(folder)} holds this run's result")
-    say(f"test accuracy [bold]{result.test_accuracy:.1%}[/] (chance {1 / result.num_classes:.0%})")
+    say(_test_accuracy(result))
     say(f"validation accuracy {result.validation_accuracy:.1%}")
     if result.validation_mse is not None:
         say(f"reconstruction error (MSE) on validation {result.validation_mse:.4f}")

@@ -10,6 +10,8 @@ from cli.console import JsonOption, note, print_json, progress_bars, say, shown
 from cli.embed import DeviceOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zootool import Zoo
     from zootool.progress import Reporter
 
@@ -69,10 +71,18 @@ def _plain(result: Any) -> dict[str, Any]:
 
     scores = {}
     for model in result.models:
-        means = {name: fmean(getattr(found, name) for found in model.last) for name in ("kendall_tau", "r2", "mae")}
-        overall = fmean(found.kendall_tau for found in model.all_checkpoints)
-        scores[model.model] = means | {"kendall_tau_all_checkpoints": overall, "interval": list(model.interval)}
+        means = {name: _mean([getattr(found, name) for found in model.last]) for name in ("kendall_tau", "r2", "mae")}
+        means["kendall_tau_all_checkpoints"] = _mean([found.kendall_tau for found in model.all_checkpoints])
+        objection = result.objection(model.model)
+        if objection:
+            means |= {name: None for name in means if name != "mae"}
+        scores[model.model] = means | {"interval": model.interval, "objection": objection}
     return {"scores": scores, **asdict(result)}
+
+
+def _mean(values: "Sequence[float | None]") -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def _digits_cnns(folder: Path, report: "Reporter", tell: Any) -> "Zoo":

@@ -86,11 +86,11 @@ def encoder(
     from dng.bench.encoder_presets import ENCODER_PARTS, encoder_preset
     from dng.bench.overrides import override
     from dng.bench.targets import read_target
-    from dng.bench.training import num_training, train_encoder
+    from dng.bench.training import batches_per_epoch, train_encoder
     from zootool import open_zoo
 
     opened, folder = open_zoo(zoo), out or _default_folder(zoo, f"encoder-{target}", preset, seed)
-    chosen = encoder_preset(preset, opened.architectures.values(), num_training(opened))
+    chosen = encoder_preset(preset, opened.architectures.values(), batches_per_epoch(opened))
     words = [f"seed={seed}", *_words(settings, precision, steps)]
     chosen = override(chosen, words, ENCODER_PARTS, inner="training")
     wanted = read_target(opened, target)

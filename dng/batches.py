@@ -8,6 +8,12 @@ from torch import Tensor
 from dng.seed import derived_seed
 
 
+def num_batches(num_items: int, batch_size: int) -> int:
+    """The batches of an epoch of `TensorBatches`."""
+    count = -(-num_items // batch_size)
+    return count - (count > 1 and num_items % batch_size == 1 % batch_size)
+
+
 class TensorBatches:
     """Endless shuffled batches of tensors that share their first axis; the order depends on (seed, epoch) alone.
 
@@ -21,6 +27,10 @@ class TensorBatches:
         self.seed = seed
         self.epoch = 0
         self.next_batch = 0
+
+    def __len__(self) -> int:
+        """The batches of an epoch."""
+        return num_batches(len(self.tensors[0]), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         while True:

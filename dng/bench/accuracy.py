@@ -42,14 +42,19 @@ class AccuracyPrediction:
         """Kendall's tau on the validation split."""
         batches = [to_graphs(batch) for batch in self.validation]
         predicted = torch.cat([self.model.predict(batch.graph) for batch in batches])
-        return kendall_tau(predicted, torch.cat([self.accuracy(batch) for batch in batches]))
+        return tau_to_pick_by(predicted, torch.cat([self.accuracy(batch) for batch in batches]))
 
     def describe(self, batch: LabelledGraphs) -> str:
         """The rows of the batch in the zoo's table."""
         return describe_rows(batch)
 
 
-def kendall_tau(predicted: Float[Tensor, " networks"], measured: Float[Tensor, " networks"]) -> float:
-    """Kendall's tau-b of two rankings; 0 where one of them ranks nothing, because all its values are equal."""
+def kendall_tau(predicted: Float[Tensor, " networks"], measured: Float[Tensor, " networks"]) -> float | None:
+    """Kendall's tau-b of two rankings; None where one of them ranks nothing, because all its values are equal."""
     tau = float(kendalltau(predicted.float().cpu().numpy(), measured.float().cpu().numpy()).statistic)
-    return 0.0 if math.isnan(tau) else tau
+    return None if math.isnan(tau) else tau
+
+
+def tau_to_pick_by(predicted: Float[Tensor, " networks"], measured: Float[Tensor, " networks"]) -> float:
+    """What validation compares: `kendall_tau`, where ranking nothing counts as much as a random order."""
+    return kendall_tau(predicted, measured) or 0.0

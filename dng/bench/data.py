@@ -19,6 +19,7 @@ from zootool.zoo import Zoo
 
 __all__ = [
     "EndlessBatches",
+    "GraphBatch",
     "Indexing",
     "LabelledGraphs",
     "Loader",

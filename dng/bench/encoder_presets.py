@@ -1,6 +1,6 @@
 """The settings for training an encoder with a head, chosen by what the zoo's networks are (method, section 5)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from dng.baselines.methods import zoo_kind
@@ -37,22 +37,24 @@ class EncoderPreset:
     symmetries: Symmetries | None = None
 
 
-def encoder_preset(name: str, architectures: Collection[Architecture], num_networks: int) -> EncoderPreset:
-    """The preset `name` (paper or demo) for a zoo of these architectures with `num_networks` to train on.
+def encoder_preset(
+    name: str, architectures: Collection[Architecture], batches_per_epoch: Callable[[int], int]
+) -> EncoderPreset:
+    """The preset `name` (paper or demo) for a zoo of these architectures.
 
     Attention: as for the ViT zoo; families that differ in shape: as for the CNN Wild Park; one family with
-    convolutions: as for the small CNN zoo; else as for INRs. Published epochs become steps. Raises UsageError for an
-    unknown preset.
+    convolutions: as for the small CNN zoo; else as for INRs. Published epochs become steps: `batches_per_epoch` counts
+    the batches that the training loader makes of an epoch, by their size. Raises UsageError for an unknown preset.
     """
     inr = classification_preset(name)
     kind = zoo_kind(architectures)
     if kind == "vit":
-        chosen = _by_epochs(VIT_ENCODER, 256, 0.2, _regularised(64), epochs=50, num_networks=num_networks)
+        chosen = _by_epochs(VIT_ENCODER, 256, 0.2, _regularised(64), 50, batches_per_epoch)
     elif kind == "wild-park":
-        chosen = _by_epochs(HETEROGENEOUS_CNN_ENCODER, 256, 0.2, _regularised(128), 50, num_networks)
+        chosen = _by_epochs(HETEROGENEOUS_CNN_ENCODER, 256, 0.2, _regularised(128), 50, batches_per_epoch)
     elif kind == "small-cnn":
         encoder = PUBLISHED_SMALL_CNN_ENCODER if name == "paper" else SMALL_CNN_ENCODER
-        chosen = _by_epochs(encoder, 1024, 0.0, _plain(128), 200, num_networks)
+        chosen = _by_epochs(encoder, 1024, 0.0, _plain(128), 200, batches_per_epoch)
     else:
         encoder = replace(inr.encoder, dim=inr.encoder_only.dim)
         return EncoderPreset(encoder, inr.encoder_only.head_dim, 0.5, inr.encoder_only.training)
@@ -61,9 +63,14 @@ def encoder_preset(name: str, architectures: Collection[Architecture], num_netwo
 
 
 def _by_epochs(
-    encoder: EncoderConfig, head_dim: int, head_dropout: float, training: TrainConfig, epochs: int, num_networks: int
+    encoder: EncoderConfig,
+    head_dim: int,
+    head_dropout: float,
+    training: TrainConfig,
+    epochs: int,
+    batches_per_epoch: Callable[[int], int],
 ) -> EncoderPreset:
-    steps_per_epoch = max(1, -(-num_networks // training.batch_size))
+    steps_per_epoch = max(1, batches_per_epoch(training.batch_size))
     training = replace(training, steps=epochs * steps_per_epoch, validate_every=steps_per_epoch)
     return EncoderPreset(encoder, head_dim, head_dropout, training)
 

@@ -4,6 +4,7 @@
 first the latents of different networks hardly differ, and they take far longer to grow apart.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -54,11 +55,14 @@ class INR2ArrayPreset:
         published = INR2Array.presets["inr" if channels == 1 else "inr-rgb"]
         return replace(self.representation, image_side=side, decoder=published.decoder)
 
-    def classifier_training(self, num_networks: int) -> TrainConfig:
-        """The training of the classifier on so many networks: epochs become steps, with a validation behind each."""
+    def classifier_training(self, batches_per_epoch: Callable[[int], int]) -> TrainConfig:
+        """The training of the classifier: epochs become steps, with a validation behind each.
+
+        `batches_per_epoch` counts the batches of an epoch by their size.
+        """
         if self.epochs is None:
             return self.classification
-        epoch = -(-num_networks // self.classification.batch_size)
+        epoch = batches_per_epoch(self.classification.batch_size)
         return replace(self.classification, steps=self.epochs * epoch, validate_every=epoch)
 
 

@@ -20,6 +20,7 @@ from dng.bench.code_classifiers import FOLDER, spec_of, write_classifier_spec
 from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.latents import Latents
 from dng.bench.presets import ClassificationPreset, TwoStagePreset
+from dng.bench.table import updates_of
 from dng.bench.targets import by_row
 from dng.bench.tasks import CodeClassification, NetworkClassification, predict_codes
 from dng.bench.training import (
@@ -52,7 +53,8 @@ class ClassificationResult:
     """What the benchmark measured; accuracies are fractions, `seconds` are those of this call.
 
     `validation_mse` is the reconstruction's, of the source images by INR2JLS and of the networks' renderings by
-    INR2ARRAY; None where nothing is reconstructed. `num_parameters` counts the decoder as well.
+    INR2ARRAY; None where nothing is reconstructed. `num_parameters` counts the decoder as well. `updates` says how
+    long each stage learned and `num_tested` on how many networks the accuracy is measured, but for older runs.
     """
 
     test_accuracy: float
@@ -69,6 +71,8 @@ class ClassificationResult:
     seconds: float
     skipped: bool
     model: str = "inr2jls"
+    updates: str = ""
+    num_tested: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class _Outcome:
     validation_accuracy: float
     validation_mse: float | None
     num_parameters: int
+    updates: str
 
 
 def run_inr_classification(
@@ -124,6 +129,8 @@ def run_inr_classification(
         num_parameters=outcome.num_parameters,
         seconds=time.perf_counter() - started,
         skipped=False,
+        updates=outcome.updates,
+        num_tested=len(outcome.truth),
         **identity,
     )
     write_json_atomic(out / RESULTS, asdict(result))
@@ -173,7 +180,7 @@ def _run_on_codes(
 ) -> _Outcome:
     model, validation_mse = _train_representation(zoo, preset, out, place, report)
     splits = {name: _latents(model, zoo, name, labels, place) for name in SPLITS}
-    config = preset.classifier_training(splits["train"].num_networks)
+    config = preset.classifier_training(splits["train"].batches_per_epoch)
     spec = spec_of(preset, splits["train"].first(), _num_classes(labels))
     write_classifier_spec(out / FOLDER, spec)
     with seeded(config.seed, "classifier"):
@@ -183,7 +190,8 @@ def _run_on_codes(
     result = train(task, batches, config, out / FOLDER, "training the classifier", report)
     predictions, truth = predict_codes(classifier, splits["test"], config.batch_size)
     num_parameters = sum(p.numel() for p in model.parameters()) + count_parameters(classifier)
-    return _Outcome(predictions, truth, result.best_score, validation_mse, num_parameters)
+    updates = updates_of(preset.reconstruction, config)
+    return _Outcome(predictions, truth, result.best_score, validation_mse, num_parameters, updates)
 
 
 def _run_directly(
@@ -200,7 +208,7 @@ def _run_directly(
     task = NetworkClassification(model, loaders["validation"], lambda batch: labels[batch.rows])
     result = train(task, EndlessBatches(loaders["train"]), config, run_dir, "training the encoder", report)
     predictions, truth = task.predict(zoo.select(split="test").loader(config.batch_size, device=place.device))
-    return _Outcome(predictions, truth, result.best_score, None, count_parameters(model))
+    return _Outcome(predictions, truth, result.best_score, None, count_parameters(model), updates_of(config))
 
 
 def _train_representation(

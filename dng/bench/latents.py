@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dng.batches import TensorBatches
+from dng.batches import TensorBatches, num_batches
 from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, to_graphs
 from dng.model import Representation
 from dng.train import Batches
@@ -48,6 +48,12 @@ class Latents:
             yield from zip(codes.split(batch_size), labels.split(batch_size), strict=True)
         else:
             yield from map(self._encode, self.loader(batch_size, False, 0))
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """How many batches `endless` gives until every network was seen once more."""
+        if self._fits():
+            return num_batches(self.num_networks, batch_size)
+        return len(self.loader(batch_size, True, 0))
 
     def endless(self, batch_size: int, seed: int) -> Batches:
         """Shuffled epochs without end."""

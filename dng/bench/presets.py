@@ -4,6 +4,7 @@
 `demo` takes a minute or two.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
@@ -72,9 +73,9 @@ class ClassificationPreset:
             encoder_only=replace(self.encoder_only, training=replace(self.encoder_only.training, seed=seed)),
         )
 
-    def classifier_training(self, num_networks: int) -> TrainConfig:
-        """The training of the classifier, whatever the number of networks."""
-        del num_networks
+    def classifier_training(self, batches_per_epoch: Callable[[int], int]) -> TrainConfig:
+        """The training of the classifier, whatever the number of batches in an epoch."""
+        del batches_per_epoch
         return self.classification
 
     def with_ablation(self, name: str) -> "ClassificationPreset":

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dng.bench import figures
+from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.data import LabelledGraphs, Zoo, class_names, render_network, to_graphs
 from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Page, Section, report_figure
@@ -33,11 +34,11 @@ def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
         title=f"INR classification on {_image_set(zoo)}",
         subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; {result.model.upper()} and a classifier "
         "on its latents.",
-        numbers=_numbers(result, zoo),
+        numbers=_numbers(result, zoo, len(predictions)),
         notes=_notes(result, zoo),
         sections=(
             _gallery_section(zoo, names, run_dir, predictions),
-            _fit_section(zoo),
+            *_fit_section(zoo),
             _training_section(run_dir),
             _accuracy_section(result, names, predictions),
             _graph_section(zoo),
@@ -47,11 +48,13 @@ def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
     page.write(path)
 
 
-def _numbers(result: ClassificationResult, zoo: Zoo) -> tuple[tuple[str, str], ...]:
+def _numbers(result: ClassificationResult, zoo: Zoo, num_tested: int) -> tuple[tuple[str, str], ...]:
+    few, found = too_few(num_tested, "test networks"), _psnr(zoo)
+    psnr = [(f"{found.mean():.1f} dB", "mean PSNR")] if len(found) else []
     return (
-        (f"{result.test_accuracy:.1%}", "test accuracy"),
+        ("-", f"test accuracy: {few}") if few else (f"{result.test_accuracy:.1%}", "test accuracy"),
         (f"{result.validation_accuracy:.1%}", "validation accuracy"),
-        (f"{zoo.nets['psnr'].mean():.1f} dB", "mean PSNR"),
+        *psnr,
         (f"{result.num_networks:,}", "networks"),
         (f"{result.num_parameters:,}", "parameters"),
     )
@@ -79,7 +82,7 @@ def _image_set(zoo: Zoo) -> str:
 
 
 def _initialisation(zoo: Zoo) -> str:
-    return str(zoo.info.recipe.get("init", "random"))
+    return str(zoo.info.recipe.get("init", "not recorded"))
 
 
 @torch.no_grad()
@@ -117,14 +120,25 @@ def _one_of_each_class(labels: np.ndarray) -> list[int]:
     return sorted(first[:_GALLERY_COLUMNS].tolist())
 
 
-def _fit_section(zoo: Zoo) -> Section:
-    psnr = zoo.nets["psnr"].to_numpy()
+def _psnr(zoo: Zoo) -> np.ndarray:
+    """The PSNR of the networks that have a finite one; empty where the zoo records none."""
+    if "psnr" not in zoo.nets:
+        return np.empty(0)
+    psnr = zoo.nets["psnr"].to_numpy(np.float64, na_value=np.nan)
+    return psnr[np.isfinite(psnr)]
+
+
+def _fit_section(zoo: Zoo) -> tuple[Section, ...]:
+    psnr = _psnr(zoo)
+    if not len(psnr):
+        return ()
     low, high = np.percentile(psnr, [5, 95])
+    left_out = f" {len(zoo) - len(psnr):,} networks without a finite one are left out." if len(psnr) < len(zoo) else ""
     text = (
         f"Mean {psnr.mean():.1f} dB, 5th percentile {low:.1f} dB, 95th {high:.1f} dB. Targets span 2, so PSNR is "
-        "10 log10(4 / MSE)."
+        f"10 log10(4 / MSE).{left_out}"
     )
-    return _section("How well the SIRENs fit", text, figures.psnr_histogram(psnr), "PSNR over all networks")
+    return (_section("How well the SIRENs fit", text, figures.psnr_histogram(psnr), "PSNR over all networks"),)
 
 
 def _training_section(run_dir: Path) -> Section:
@@ -149,8 +163,10 @@ def _training_section(run_dir: Path) -> Section:
 
 def _accuracy_section(result: ClassificationResult, names: tuple[str, ...], predictions: pd.DataFrame) -> Section:
     drawn = figures.confusion(predictions["label"].tolist(), predictions["prediction"].tolist(), names)
+    low, high = accuracy_interval(result.test_accuracy, len(predictions))
     text = (
-        f"{result.test_accuracy:.1%} of {len(predictions):,} test networks; chance is {1 / result.num_classes:.0%}. "
+        f"{result.test_accuracy:.1%} of {len(predictions):,} test networks (95 % interval {low:.1%} - {high:.1%}); "
+        f"chance is {1 / result.num_classes:.0%}. "
         "The test split was read once, by the classifier that validation picked."
     )
     return _section("Accuracy", text, drawn, "Share of each class called each class")
@@ -174,7 +190,8 @@ def _facts(result: ClassificationResult, zoo: Zoo) -> dict[str, str]:
         f"--model {result.model} --preset {result.preset} --ablation {result.ablation} --seed {result.seed}",
         "initialisation": _initialisation(zoo),
         "zoo id": result.zoo_id,
-        "seconds": f"{result.seconds:.0f}",
+        "updates": result.updates or "not recorded",
+        "seconds": f"{result.seconds:.0f} in the call that finished",
     }
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from dng.train import TrainConfig
+
 
 @dataclass(frozen=True)
 class Table:
@@ -25,6 +27,11 @@ class Table:
         lines = ["| " + " | ".join(cells) + " |" for cells in (self.header, rule, *self.rows)]
         note = [self.note, ""] if self.note else []
         return "\n".join([self.caption, "", *lines, "", *note])
+
+
+def updates_of(*trainings: TrainConfig) -> str:
+    """How long a method learns: the updates and the networks in each, stage by stage."""
+    return " + ".join(f"{training.steps:,} of {training.batch_size}" for training in trainings)
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -146,9 +146,13 @@ def image_shape(zoo: Zoo) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def num_training(zoo: Zoo) -> int:
-    """The number of networks in the split train."""
-    return len(zoo.select(split="train")) if "split" in zoo.nets else 0
+def batches_per_epoch(zoo: Zoo) -> Callable[[int], int]:
+    """From a batch size to the batches in which every network of the split train is seen once.
+
+    Networks of different node counts share no batch, so there may be more than their number says. 0 without the split.
+    """
+    networks = zoo.select(split="train") if "split" in zoo.nets else None
+    return lambda batch_size: 0 if networks is None else len(networks.loader(batch_size, shuffle=True, targets=()))
 
 
 def require_splits(zoo: Zoo, names: tuple[str, ...]) -> None:

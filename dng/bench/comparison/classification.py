@@ -17,6 +17,7 @@ from statistics import fmean
 import torch
 
 from dng.baselines.methods import METHODS, build_method, method
+from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
 from dng.bench.data import Zoo
@@ -137,11 +138,13 @@ def _answer(
 
 def comparison_table(found: Comparison) -> Table:
     """Test accuracies over the seeds, in the order asked for."""
+    tested = found.networks["test"]
     rows = [
         (
             METHODS[result.method].title,
             f"{result.answers[0].num_parameters:,}",
-            percent(result.accuracies),
+            too_few(tested, "test networks") or percent(result.accuracies),
+            "{:.1f} - {:.1f}".format(*(100 * bound for bound in accuracy_interval(fmean(result.accuracies), tested))),
             percent([answer.validation_accuracy for answer in result.answers]),
             f"{result.answers[0].lr:g}",
             f"{fmean(answer.seconds for answer in result.answers):,.0f}",
@@ -152,10 +155,19 @@ def comparison_table(found: Comparison) -> Table:
     return Table(
         f"INRs of {found.zoo_name} classified from their weights: {found.networks['train']:,} to learn from, "
         f"{found.networks['test']:,} to test on",
-        ("method", "parameters", "test accuracy (%)", "validation (%)", "learning rate", "seconds a seed"),
+        (
+            "method",
+            "parameters",
+            "test accuracy (%)",
+            "95 % interval",
+            "validation (%)",
+            "learning rate",
+            "seconds a seed",
+        ),
         tuple(rows),
         f"Equal budget: {training.steps:,} steps of {training.batch_size} networks, picked on validation, "
-        f"{found.seeds} seed{'s' * (found.seeds > 1)}; the test split is read once per training.",
+        f"{found.seeds} seed{'s' * (found.seeds > 1)}; the test split is read once per training. The interval is over "
+        "test networks (Wilson), seconds are those of the calls that finished the trainings.",
     )
 
 

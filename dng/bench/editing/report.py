@@ -13,7 +13,7 @@ from dng.bench.page import Page, ReportFigure, Section, report_figure
 from dng.bench.table import Table, spread
 from zootool.files import write_bytes_atomic
 
-_HEADER = ("method", "parameters", "test MSE", "of no edit", "validation MSE")
+_HEADER = ("method", "parameters", "updates", "test MSE", "of no edit", "validation MSE")
 _NO_EDIT, _EDITED = "no edit", "edit of the rendering"
 
 
@@ -78,15 +78,16 @@ def _tables(found: EditResult, seeds: int) -> list[Table]:
 
 
 def _row(method: MethodResult, found: EditResult) -> tuple[str, ...]:
-    relative = [mse / found.no_edit for mse in method.test_mse]
+    relative = [mse / found.no_edit for mse in method.test_mse] if found.no_edit else []
     return (
-        LABELS[method.method], f"{method.num_parameters:,}", spread(method.test_mse, 4), spread(relative, 3),
+        LABELS[method.method], f"{method.num_parameters:,}", method.updates, spread(method.test_mse, 4),
+        spread(relative, 3) if relative else "-",
         spread(method.validation_mse, 4),
     )  # fmt: skip
 
 
 def _reference(name: str, mse: float, found: EditResult) -> tuple[str, ...]:
-    return (name, "", f"{mse:.4f}", f"{mse / found.no_edit:.3f}", "")
+    return (name, "", "", f"{mse:.4f}", f"{mse / found.no_edit:.3f}" if found.no_edit else "-", "")
 
 
 def _sections(found: EditResult, seeds: int, figure: ReportFigure) -> list[Section]:
@@ -120,5 +121,5 @@ def _facts(result: EditingResult) -> dict[str, str]:
         "command": f"zoo bench editing --zoo {result.zoo_name}.zoo --preset {result.preset} --model {names} "
         f"--edit {edits} --seeds {result.seeds}",
         "zoo id": result.zoo_id,
-        "seconds": f"{sum(method.seconds for method in methods):.0f} for all trainings",
+        "seconds": f"{sum(method.seconds for method in methods):.0f} in the calls that finished the trainings",
     }

@@ -75,6 +75,7 @@ class MethodResult:
     best_steps: tuple[int, ...]
     num_parameters: int
     seconds: float
+    updates: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from dng.bench.editing.edits import check_channels
 from dng.bench.editing.folder import RunFolder, answer_path
 from dng.bench.editing.material import SPLITS, read_material
 from dng.bench.editing.results import EditingResult, EditResult, MethodResult
-from dng.bench.editing.settings import check_names, method_settings
+from dng.bench.editing.settings import MethodSettings, check_names, method_settings
+from dng.bench.table import updates_of
 from dng.bench.training import HERE, Place
 from dng.claim import claim
 from zootool.files import write_json_atomic
@@ -68,7 +69,7 @@ def run_editing(
         preset=preset,
         seeds=num_seeds,
         networks={split: material.count(split) for split in SPLITS},
-        edits=tuple(_edit_result(folder, edit, methods, num_seeds) for edit in edits),
+        edits=tuple(_edit_result(folder, edit, settings, num_seeds) for edit in edits),
         skipped=not any(trained),
     )
     write_json_atomic(out / RESULTS, asdict(result))
@@ -84,13 +85,13 @@ def _settle(contest: Contest) -> bool:
     return True
 
 
-def _edit_result(folder: RunFolder, edit: str, methods: Sequence[str], num_seeds: int) -> EditResult:
+def _edit_result(folder: RunFolder, edit: str, methods: dict[str, MethodSettings], num_seeds: int) -> EditResult:
     references = folder.references(edit)
-    results = tuple(_method_result(folder, edit, name, num_seeds) for name in methods)
+    results = tuple(_method_result(folder, edit, name, settings, num_seeds) for name, settings in methods.items())
     return EditResult(edit, references.no_edit.mse, references.edited_rendering.mse, results)
 
 
-def _method_result(folder: RunFolder, edit: str, method: str, num_seeds: int) -> MethodResult:
+def _method_result(folder: RunFolder, edit: str, method: str, settings: MethodSettings, num_seeds: int) -> MethodResult:
     answers = [folder.answer(edit, method, seed) for seed in range(num_seeds)]
     return MethodResult(
         method=method,
@@ -99,4 +100,5 @@ def _method_result(folder: RunFolder, edit: str, method: str, num_seeds: int) ->
         best_steps=tuple(answer.best_step for answer in answers),
         num_parameters=answers[0].num_parameters,
         seconds=sum(answer.seconds for answer in answers),
+        updates=updates_of(settings.training),
     )

@@ -2,8 +2,9 @@
 
 `paper` is as published, each method with its own optimiser, batch and length; all are validated every 1000 steps, which
 was published for DNG's editing, and by the others for classification alone. NFN and the neural graphs learn without
-copies of networks, DNG with those that the zoo has. `quick` has narrower widths, no copies and a few hundred steps: on
-two cores about a minute each.
+copies of networks, DNG with those that the zoo has, so that updates aren't equal: tables say how many each makes.
+`quick` has narrower widths, no copies, and equally many updates of equally many networks for all: on two cores about a
+minute each, two for NG-T.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from dng.bench.editing.edits import EDITS
 from dng.bench.editing.material import Material
 from dng.bench.editing.methods import LABELS, PREDICTORS, MethodConfig
 from dng.bench.presets import DEMO, PAPER
+from dng.bench.training import batches_per_epoch
 from dng.inr2jls import INR2JLSConfig
 from dng.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean, printable
@@ -23,8 +25,7 @@ PRESETS = ("quick", "paper")
 
 NG_EPOCHS = 200
 _QUICK_WIDTH = 0.25
-_QUICK_STEPS, _QUICK_PREDICTOR_STEPS = 300, 500
-_QUICK_BATCHES = {"nfn-hnp": 32, "nfn-np": 32, "ng-gnn": 16, "ng-t": 8}
+_QUICK_STEPS, _QUICK_BATCH = 300, 16
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def _editor(name: str, material: Material) -> MethodSettings:
     if name == "nfn-np":
         return MethodSettings(NFNEditor.presets["inr-np"], _NFN)
     config = (NGGNNEditor if name == "ng-gnn" else NGTEditor).presets["inr"]
-    steps_per_epoch = -(-material.count("train") // _NG.batch_size)
-    return MethodSettings(config, replace(_NG, steps=NG_EPOCHS * steps_per_epoch))
+    epoch = batches_per_epoch(material.first_copies)(_NG.batch_size)
+    return MethodSettings(config, replace(_NG, steps=NG_EPOCHS * epoch))
 
 
 def _inr2jls(material: Material) -> MethodSettings:
@@ -82,9 +83,9 @@ def _quick(name: str, published: MethodSettings) -> MethodSettings:
             config, encoder=DEMO.encoder, latent_dim=DEMO.latent_dim, hidden_dim=DEMO.hidden_dim,
             decoder_dim=DEMO.decoder_dim,
         )  # fmt: skip
-        return MethodSettings(narrow, replace(DEMO.reconstruction, steps=_QUICK_PREDICTOR_STEPS))
+        return MethodSettings(narrow, replace(DEMO.reconstruction, steps=_QUICK_STEPS, batch_size=_QUICK_BATCH))
     shorter = replace(
-        training, steps=_QUICK_STEPS, batch_size=_QUICK_BATCHES[name], warmup_start=0.05, warmup_per_step=0.05,
+        training, steps=_QUICK_STEPS, batch_size=_QUICK_BATCH, warmup_start=0.05, warmup_per_step=0.05,
         decay="cosine", validate_every=100,
     )  # fmt: skip
     return MethodSettings(config.widened(_QUICK_WIDTH), shorter)

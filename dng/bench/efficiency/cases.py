@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,13 @@ from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.seed import derived_seed
 from zootool.architecture import Architecture
 
+Form = Literal["as written", "as computed", "as written and computed"]
+"""What is counted and timed: the formulas as they stand, what takes their place here, or formulas that nothing does."""
+
+AS_WRITTEN: Form = "as written"
+AS_COMPUTED: Form = "as computed"
+BOTH: Form = "as written and computed"
+
 NUM_CLASSES = 10
 _IMAGES = ((28, 1), (32, 3))
 _WEIGHT_BOUND = 0.5
@@ -28,13 +36,22 @@ class Case:
 
     `build(False)` is the model as it is used. `build(True)` gives the same results from the formulas as they stand:
     every Fourier feature (no polynomials) and the latent generator's first layer on every pair of a spatial vector
-    and a memory. Where there is no fast path, both are the same.
+    and a memory. Where there is no fast path, both are the same: the formulas where `is_as_written`, else what takes
+    their place here alone.
     """
 
     name: str
     architecture: Architecture
     build: Callable[[bool], nn.Module]
     has_fast_path: bool = True
+    is_as_written: bool = True
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """What is measured of the case."""
+        if self.has_fast_path:
+            return AS_WRITTEN, AS_COMPUTED
+        return (BOTH,) if self.is_as_written else (AS_COMPUTED,)
 
     def networks(self, count: int) -> DynamicGraph:
         """`count` networks with weights and biases as large as trained ones: uniform in +-0.5."""

@@ -24,3 +24,15 @@ PUBLISHED = (
         ),
     ),
 )
+
+PUBLISHED_GFLOP = {
+    "INR2JLS + classifier, 28x28x1": "1.31",
+    "NFN (HNP), 28x28x1": "2.58",
+    "INR2ARRAY + classifier, 28x28x1": "10.60",
+    "NG-GNN, 64 probes, 28x28x1": "2.13",
+    "NG-T, 64 probes, 28x28x1": "14.82",
+    "DNG-Encoder + MLP, SimpleViT": "0.12",
+    "NG-GNN, SimpleViT": "3.22",
+    "NG-T, SimpleViT": "44.69",
+}
+"""The same by the names of our cases: multiply-adds count twice, and short cuts count for nothing."""

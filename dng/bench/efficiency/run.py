@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dng.bench.efficiency.cases import Case
+from dng.bench.efficiency.cases import AS_WRITTEN, Case, Form
 from dng.bench.efficiency.measure import latency, peak_bytes
 from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
 from dng.flops import count_flops
@@ -24,23 +24,23 @@ def run_efficiency(
     Raises UsageError for a device that torch doesn't know, MissingError for one that isn't there.
     """
     place = _device(device)
-    todo = [(case, as_written) for case in cases for as_written in (True, False)[: 1 + case.has_fast_path]]
+    todo = [(case, form) for case in cases for form in case.forms]
     measurements = []
-    for done, (case, as_written) in enumerate(todo):
+    for done, (case, form) in enumerate(todo):
         report("measuring", done, len(todo))
-        measurements.append(_measure(case, as_written, place, batch_size, num_runs))
+        measurements.append(_measure(case, form, place, batch_size, num_runs))
     report("measuring", len(todo), len(todo))
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
     return EfficiencyResult(name, torch.get_num_threads(), torch.__version__, batch_size, tuple(measurements))
 
 
-def _measure(case: Case, as_written: bool, device: torch.device, batch_size: int, num_runs: int) -> Measurement:
+def _measure(case: Case, form: Form, device: torch.device, batch_size: int, num_runs: int) -> Measurement:
     with seeded(0, "efficiency"):
-        model = case.build(as_written).to(device).eval()
+        model = case.build(form == AS_WRITTEN).to(device).eval()
     single, batch = (_on(device, case.networks(count)) for count in (1, batch_size))
     per_network, once = flops_per_network_and_once(model, single)
     costs = [Cost(g.batch_size, peak_bytes(model, g), latency(model, g, num_runs)) for g in (single, batch)]
-    return Measurement(case.name, as_written, count_parameters(model), per_network, once, *costs)
+    return Measurement(case.name, form, count_parameters(model), per_network, once, *costs)
 
 
 @torch.no_grad()

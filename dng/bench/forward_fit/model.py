@@ -13,14 +13,15 @@ from dng.bench.forward_fit.settings import ForwardFitSettings
 from dng.heads import count_parameters
 from zootool.errors import UsageError
 
-Kind = Literal["dynamic", "static-each-round", "static-last-round"]
+Kind = Literal["dynamic", "static-each-round", "static-last-round", "static-equal-width"]
 
 KINDS: dict[Kind, str] = {
     "dynamic": "dynamic",
     "static-each-round": "static, each layer after its round",
     "static-last-round": "static, all layers after the last round",
+    "static-equal-width": "static, each layer after its round, as wide as dynamic",
 }
-"""What is compared, with its name for people."""
+"""What is compared, with its name for people. All are as large as the dynamic network, but for the last: as wide."""
 
 PARAMETER_TOLERANCE = 0.05
 
@@ -58,14 +59,19 @@ class ForwardFitModel(nn.Module):
 
 
 def build_model(kind: Kind, settings: ForwardFitSettings) -> tuple[ForwardFitModel, int]:
-    """The network to compare and its hidden width: the one whose number of parameters is nearest to the dynamic's."""
+    """The network to compare and its hidden width: the one whose number of parameters is nearest to the dynamic's.
+
+    The control of equal width has the dynamic network's, and so more parameters.
+    """
 
     def build(kind: Kind, hidden_dim: int) -> ForwardFitModel:
         return ForwardFitModel(kind, settings.dim, hidden_dim, settings.num_layers)
 
-    with torch.device("meta"):
-        wanted = count_parameters(build("dynamic", settings.hidden_dim))
-        hidden_dim = matching_width(lambda width: count_parameters(build(kind, width)), wanted)
+    hidden_dim = settings.hidden_dim
+    if kind != "static-equal-width":
+        with torch.device("meta"):
+            wanted = count_parameters(build("dynamic", settings.hidden_dim))
+            hidden_dim = matching_width(lambda width: count_parameters(build(kind, width)), wanted)
     return build(kind, hidden_dim), hidden_dim
 
 

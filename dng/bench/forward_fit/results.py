@@ -44,6 +44,12 @@ class ForwardFitResult:
         """How many times each network was trained."""
         return len({fit.seed for fit in self.fits})
 
+    def is_of(self, num_seeds: int) -> bool:
+        """Whether it holds every network under each of so many seeds."""
+        return {(fit.kind, fit.seed) for fit in self.fits} == {
+            (kind, seed) for kind in KINDS for seed in range(num_seeds)
+        }
+
     def fits_of(self, kind: Kind) -> tuple[Fit, ...]:
         """The trainings of one network, seed by seed."""
         return tuple(fit for fit in self.fits if fit.kind == kind)
@@ -70,17 +76,18 @@ class ForwardFitResult:
         spread = f"mean ± standard deviation over {self.num_seeds} seeds" if self.num_seeds > 1 else "one seed"
         return Table(
             f"Test MSE of every layer's post-activation, {spread}",
-            ("graph", "parameters", *(f"layer {layer}" for layer in layers)),
-            (*rows, ("variance of the target (MSE of its mean)", "", *variance)),
+            ("graph", "width", "parameters", *(f"layer {layer}" for layer in layers)),
+            (*rows, ("variance of the target (MSE of its mean)", "", "", *variance)),
         )
 
     def _row(self, kind: Kind, label: str) -> tuple[str, ...]:
         means, stds = self.mean_mse(kind), self.std_mse(kind)
         if stds is None:
-            cells = [f"{mean:.4f}" for mean in means]
+            cells = [f"{mean:.3g}" for mean in means]
         else:
-            cells = [f"{mean:.4f} ± {std:.4f}" for mean, std in zip(means, stds, strict=True)]
-        return (label, f"{self.fits_of(kind)[0].num_parameters:,}", *cells)
+            cells = [f"{mean:.3g} ± {std:.1g}" for mean, std in zip(means, stds, strict=True)]
+        first = self.fits_of(kind)[0]
+        return (label, f"{first.hidden_dim}", f"{first.num_parameters:,}", *cells)
 
 
 def read_result(out: Path) -> ForwardFitResult | None:

@@ -73,11 +73,12 @@ def run_forward_fit(
 ) -> ForwardFitResult:
     """Run the experiment with the seeds 0..num_seeds-1 and leave everything in `out`; finished parts are kept.
 
-    Raises UsageError where `out` holds a run with other settings.
+    A run of a version that compared fewer networks goes on with those that it lacks. Raises UsageError where `out`
+    holds a run with other settings.
     """
     _claim(out, preset, settings)
     done = read_result(out)
-    if done is not None and done.num_seeds == num_seeds:
+    if done is not None and done.is_of(num_seeds):
         return done
     (out / RESULTS).unlink(missing_ok=True)
     fits = [_fit(kind, seed, settings, out, report) for seed in range(num_seeds) for kind in KINDS]

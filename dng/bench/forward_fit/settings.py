@@ -1,8 +1,8 @@
 """The settings of the forward-fit experiment, fixed before its first run (method, section 8)."""
 
-import math
 from dataclasses import dataclass
 
+from dng.batches import num_batches
 from dng.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
 
@@ -34,7 +34,7 @@ class ForwardFitSettings:
 
     def training(self, seed: int) -> TrainConfig:
         """Adam with cosine decay, validated once per epoch."""
-        steps_per_epoch = math.ceil(self.num_train / self.batch_size)
+        steps_per_epoch = num_batches(self.num_train, self.batch_size)
         return TrainConfig(
             steps=self.epochs * steps_per_epoch,
             batch_size=self.batch_size,

@@ -16,14 +16,14 @@ from torch import Tensor
 from dng.baselines.flat_mlp import FlatMLP, flat_weights
 from dng.baselines.methods import METHODS
 from dng.baselines.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
-from dng.batches import TensorBatches
-from dng.bench.accuracy import kendall_tau
+from dng.bench.accuracy import tau_to_pick_by
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
+from dng.bench.data import EndlessBatches, GraphBatch
 from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.targets import Target
-from dng.bench.training import Place, train_encoder
+from dng.bench.training import HERE, Place, train_encoder, training_loaders
 from dng.heads import count_parameters
 from dng.predictors import AccuracyPredictor, PredictsAccuracy
 from dng.runs import load
@@ -77,7 +77,7 @@ def statistics(contest: Contest) -> Answer:
     best: tuple[float, Any, int] | None = None
     for settings, model in StatisticsTrees(contest.seed).fit(features["train"], measured["train"]):
         for count, predicted in enumerate(model.staged_predict(features["validation"]), start=1):
-            tau = kendall_tau(torch.from_numpy(predicted), torch.from_numpy(measured["validation"]))
+            tau = tau_to_pick_by(torch.from_numpy(predicted), torch.from_numpy(measured["validation"]))
             if count % 10 == 0 and (best is None or tau > best[0]):
                 best = tau, (settings, model), count
     assert best is not None, "there are candidates"
@@ -98,7 +98,16 @@ def flat_mlp(contest: Contest) -> Answer:
     with seeded(contest.seed, "flat MLP"):
         model = FlatMLP(tensors["train"])
     task = _FlatTask(model, tensors["validation"], measured["validation"])
-    batches = TensorBatches((tensors["train"], measured["train"]), config.batch_size, contest.seed)
+    place_of = np.empty(rows["train"].max() + 1, np.int64)
+    place_of[rows["train"]] = np.arange(len(rows["train"]))
+
+    def flat(batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        places = place_of[batch.rows.numpy()]
+        return tensors["train"][places], measured["train"][places]
+
+    # The batches that the others learn from, so that updates and networks seen are theirs.
+    loader = training_loaders(contest.material.zoo, config, HERE, images=False)["train"]
+    batches = EndlessBatches(loader, flat)
     result = train(task, batches, config, contest.out / "flat-mlp", "training the flat MLP", contest.report)
     model.eval()
     with torch.no_grad():
@@ -173,7 +182,7 @@ class _FlatTask:
     def validate(self) -> float:
         """Kendall's tau on the validation split."""
         with torch.no_grad():
-            return kendall_tau(self.model(self.weights), self.measured)
+            return tau_to_pick_by(self.model(self.weights), self.measured)
 
     def describe(self, batch: tuple[Tensor, Tensor]) -> str:
         """Flat weights have no names."""

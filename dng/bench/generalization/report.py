@@ -1,5 +1,6 @@
 """The page and table of a generalisation benchmark: who predicted how well, and what the zoo looks like."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -7,20 +8,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dng.bench import figures
+from dng.bench.certainty import too_few
 from dng.bench.data import Zoo
 from dng.bench.figures import plain, png_bytes
 from dng.bench.generalization.contenders import NAMES
 from dng.bench.generalization.material import Material, read_material
-from dng.bench.generalization.published import published_row
 from dng.bench.generalization.run import GeneralizationResult, ModelResult, predictions_of, read_answers
-from dng.bench.generalization.scores import last_of_runs
+from dng.bench.generalization.scores import Scores, chance_interval, last_of_runs
 from dng.bench.page import Page, ReportFigure, Section, report_figure
+from dng.bench.published import LAST, SCORED, Scored, published_column, published_taus
 from dng.bench.table import Table, spread
 from zootool.files import write_bytes_atomic
 
 _BLUE, _GREY, _ORANGE = "#2b6cb0", "#a0aec0", "#dd6b20"
 _HYPER_PARAMETERS = 4
-_ALL = "The interval is over test runs; 'tau, all' is over all checkpoints."
+_ALL = "The interval is over test runs (bootstrap); 'tau, all' is over all checkpoints."
 
 _VARIED = (
     " Models that read graphs were trained on networks varied by what leaves their accuracy as it is: outputs in "
@@ -30,17 +32,7 @@ _VARIED = (
 
 def results_table(result: GeneralizationResult) -> Table:
     """Scores over seeds, the headline first."""
-    rows = [
-        (
-            NAMES[model.model],
-            spread([found.kendall_tau for found in model.last], 3),
-            f"{model.interval[0]:.3f} - {model.interval[1]:.3f}",
-            spread([found.r2 for found in model.last], 3),
-            spread([found.mae for found in model.last], 3),
-            spread([found.kendall_tau for found in model.all_checkpoints], 3),
-        )
-        for model in result.models
-    ]
+    rows = [_row(result, model) for model in result.models]
     seeds = f"mean ± standard deviation over {result.seeds} seeds" if result.seeds > 1 else "one seed"
     return Table(
         f"Test accuracy predicted from weights, on test runs' last checkpoints, {seeds}",
@@ -50,21 +42,53 @@ def results_table(result: GeneralizationResult) -> Table:
     )
 
 
-def verdict(result: GeneralizationResult) -> str:
-    """Who is ahead, in a sentence."""
-    ranked = sorted(result.models, key=lambda model: -mean_tau(model))
-    if len(ranked) < 2:
-        return _ALL
-    first, second = ranked[:2]
+def _row(result: GeneralizationResult, model: ModelResult) -> tuple[str, ...]:
+    objection, few = result.objection(model.model), too_few(result.runs["test"], "test runs")
+    interval = "-" if model.interval is None else f"{model.interval[0]:.3f} - {model.interval[1]:.3f}"
+    undefined = next((found.undefined for found in model.all_checkpoints if found.undefined), "")
     return (
-        f"On this zoo the best tau on last checkpoints is that of the {NAMES[first.model]} ({mean_tau(first):.3f}), "
-        f"{mean_tau(first) - mean_tau(second):.3f} above that of the {NAMES[second.model]}. {_ALL}"
+        NAMES[model.model],
+        objection or spread(taus(model.last), 3),
+        interval,
+        "-" if few or any(found.r2 is None for found in model.last) else _r2(model),
+        spread([found.mae for found in model.last], 3),
+        "-" if few else undefined or spread(taus(model.all_checkpoints), 3),
     )
 
 
+def _r2(model: ModelResult) -> str:
+    return spread([found.r2 for found in model.last if found.r2 is not None], 3)
+
+
+def verdict(result: GeneralizationResult) -> str:
+    """Who is ahead, in a sentence; or that it can't be told."""
+    updates = f"Whatever learns by updates makes {result.updates} networks, the same batches for all."
+    ranked = sorted((m for m in result.models if not result.objection(m.model)), key=lambda m: -mean_tau(m))
+    if not ranked:
+        low, high = chance_interval(result.runs["test"])
+        return (
+            f"No tau is quoted. 95 % of random orders of {result.runs['test']} networks have a tau between {low:.2f} "
+            f"and {high:.2f}. {_ALL} {updates}".rstrip()
+        )
+    ahead = ""
+    if len(ranked) > 1:
+        first, second = ranked[:2]
+        ahead = (
+            f"On this zoo the best tau on last checkpoints is that of the {NAMES[first.model]} "
+            f"({mean_tau(first):.3f}), {mean_tau(first) - mean_tau(second):.3f} above that of the "
+            f"{NAMES[second.model]}. "
+        )
+    return f"{ahead}{_ALL} {updates}".rstrip()
+
+
+def taus(found: Sequence[Scores]) -> list[float]:
+    """Kendall's tau by seed, where it is defined."""
+    return [scores.kendall_tau for scores in found if scores.kendall_tau is not None]
+
+
 def mean_tau(model: ModelResult) -> float:
-    """The headline: the mean over seeds of Kendall's tau on last checkpoints."""
-    return fmean(found.kendall_tau for found in model.last)
+    """The headline, where nothing objects to it: the mean over seeds of Kendall's tau on last checkpoints."""
+    return fmean(taus(model.last))
 
 
 def write_report(result: GeneralizationResult, zoo: Zoo, out: Path) -> Path:
@@ -88,7 +112,7 @@ def write_report(result: GeneralizationResult, zoo: Zoo, out: Path) -> Path:
                 (report_figure(scatter, "Predicted against true accuracy, test runs' last checkpoints"),),
                 table,
             ),
-            *_published(zoo),
+            *_published(result, zoo),
             _zoo_section(zoo, material),
             _graph_section(zoo),
         ),
@@ -96,15 +120,19 @@ def write_report(result: GeneralizationResult, zoo: Zoo, out: Path) -> Path:
             "command": f"zoo bench generalization --zoo {zoo.info.name}.zoo --preset {result.preset} "
             f"--seeds {result.seeds}",
             "zoo id": result.zoo_id,
-            "seconds": f"{sum(model.seconds for model in result.models):.0f} for all trainings",
+            "seconds": f"{sum(model.seconds for model in result.models):.0f} in the calls that finished the trainings",
         },
     ).write(out / "report.html")
     return out / "report.html"
 
 
 def _numbers(result: GeneralizationResult) -> tuple[tuple[str, str], ...]:
-    taus = [(f"{mean_tau(model):.3f}", f"tau, {NAMES[model.model]}") for model in result.models]
-    return (*taus, (f"{result.runs['test']:,}", "test runs"))
+    found = []
+    for model in result.models:
+        objection = result.objection(model.model)
+        name = f"tau, {NAMES[model.model]}"
+        found.append(("-", f"{name}: {objection}") if objection else (f"{mean_tau(model):.3f}", name))
+    return (*found, (f"{result.runs['test']:,}", "test runs"))
 
 
 def _scatter(result: GeneralizationResult, material: Material, out: Path) -> Figure:
@@ -117,7 +145,9 @@ def _scatter(result: GeneralizationResult, material: Material, out: Path) -> Fig
         predicted = predictions_of(read_answers(out, model.model, result.seeds), material)[0][last]
         axis.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8)
         axis.scatter(measured, predicted, s=10, color=_BLUE, alpha=0.7)
-        axis.set_title(f"{NAMES[model.model]}\ntau {model.last[0].kendall_tau:.3f} (seed 0)", fontsize=9)
+        objection = result.objection(model.model)
+        tau = objection or f"tau {model.last[0].kendall_tau:.3f}"
+        axis.set_title(f"{NAMES[model.model]}\n{tau} (seed 0)", fontsize=9)
         axis.set_xlabel("true test accuracy")
         axis.set_xlim(-0.02, 1.02)
         axis.set_ylim(-0.02, 1.02)
@@ -125,14 +155,36 @@ def _scatter(result: GeneralizationResult, material: Material, out: Path) -> Fig
     return plain(figure)
 
 
-def _published(zoo: Zoo) -> tuple[Section, ...]:
-    sets = tuple(source.name for source in zoo.info.sources)
-    row = published_row(str(zoo.info.provenance.get("format", "")), sets)
-    if not row:
-        return ()
-    table = Table("Published tau", tuple(row), (tuple(f"{value:.3f}" for value in row.values()),))
-    text = "Measured by others, on the whole zoo and with their budgets: no comparison unless the scale is the same."
-    return (Section("As published", text, table=table),)
+def published_table(result: GeneralizationResult, zoo: Zoo) -> Table | None:
+    """Published taus beside ours over the same networks; None for a zoo that none was published of."""
+    column = published_column(zoo)
+    theirs = published_taus(column)
+    if column is None or not theirs:
+        return None
+    own = {model.model: _tau_over(result, model, SCORED[column]) for model in result.models}
+    names = dict.fromkeys((*own, *theirs))
+    rows = tuple((NAMES[name], own.get(name, "-"), theirs.get(name, "-")) for name in names)
+    return Table(
+        f"Kendall's tau over {SCORED[column]} of the test runs",
+        ("model", f"here ({result.preset})", "published (paper scale)"),
+        rows,
+        "Measured by others, on the whole zoo and with their budgets: no comparison unless the scale is the same.",
+    )
+
+
+def _tau_over(result: GeneralizationResult, model: ModelResult, scored: Scored) -> str:
+    found = model.last if scored == LAST else model.all_checkpoints
+    undefined = next((scores.undefined for scores in found if scores.undefined), "")
+    return undefined or too_few(result.runs["test"], "test runs") or spread(taus(found), 3)
+
+
+def _published(result: GeneralizationResult, zoo: Zoo) -> tuple[Section, ...]:
+    table = published_table(result, zoo)
+    return (
+        ()
+        if table is None
+        else (Section("Beside what was published", "The same quantity in both columns.", table=table),)
+    )
 
 
 def _zoo_section(zoo: Zoo, material: Material) -> Section:

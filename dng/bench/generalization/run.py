@@ -10,16 +10,21 @@ import numpy as np
 import torch
 
 from dng.baselines.methods import build_method
+from dng.bench.certainty import too_few
 from dng.bench.data import Zoo
 from dng.bench.generalization.contenders import CONTENDERS, PUBLISHED, Contest
 from dng.bench.generalization.material import Material, read_material
 from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs, score
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
-from dng.bench.training import HERE, Place
+from dng.bench.table import updates_of
+from dng.bench.training import HERE, Place, batches_per_epoch
 from dng.claim import claim, read_json
 from zootool.errors import UsageError, did_you_mean
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
+
+MAX_WIDTH = 1.0
+"""Half of all that a tau can be: an interval as wide as that tells next to nothing."""
 
 RESULTS = "results.json"
 SETTINGS = "settings.json"
@@ -29,13 +34,14 @@ SETTINGS = "settings.json"
 class ModelResult:
     """One contender over the seeds: scores on each test run's last checkpoint, and on all checkpoints.
 
-    `interval` is a 95 % bootstrap interval over test runs of the mean tau on last checkpoints.
+    `interval` is a 95 % bootstrap interval over test runs of the mean tau on last checkpoints, None where most draws
+    rank nothing.
     """
 
     model: str
     last: tuple[Scores, ...]
     all_checkpoints: tuple[Scores, ...]
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     validation_tau: tuple[float, ...]
     num_parameters: int
     picked: tuple[str, ...]
@@ -55,11 +61,22 @@ class GeneralizationResult:
     networks: dict[str, int]
     notes: tuple[str, ...]
     models: tuple[ModelResult, ...]
+    updates: str = ""
     skipped: bool = False
 
     def model(self, name: str) -> ModelResult:
         """The result of the contender `name`."""
         return next(found for found in self.models if found.model == name)
+
+    def objection(self, name: str) -> str:
+        """Why the tau of the contender `name` on last checkpoints is no number to quote, or nothing."""
+        found = self.model(name)
+        undefined = [scores.undefined for scores in found.last if scores.undefined]
+        if undefined:
+            where = f" under {len(undefined)} of {self.seeds} seeds" if len(undefined) < self.seeds else ""
+            return undefined[0] + where
+        is_wide = found.interval is None or found.interval[1] - found.interval[0] > MAX_WIDTH
+        return too_few(self.runs["test"], "test runs", is_wide)
 
 
 def run_generalization(
@@ -82,10 +99,10 @@ def run_generalization(
         if name not in CONTENDERS:
             raise UsageError(f"there is no model {name!r}", hint=did_you_mean(name, CONTENDERS))
     material = read_material(zoo, target)
-    num_training = len(material.split("train"))
-    settings = generalization_settings(preset, zoo.architectures.values(), num_training, num_parameters)
+    settings = generalization_settings(preset, zoo.architectures.values(), batches_per_epoch(zoo), num_parameters)
     _check_published(models, material, settings)
-    claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset, "target": target, "settings": asdict(settings)})
+    plain = asdict(settings) | {"flat_mlp": asdict(settings.flat_mlp)}
+    claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset, "target": target, "settings": plain})
     done_before = True
     for name in models:
         for seed in range(num_seeds):
@@ -104,6 +121,7 @@ def run_generalization(
         networks={name: len(material.split(name)) for name in ("train", "validation", "test")},
         notes=material.notes,
         models=tuple(_result(name, read_answers(out, name, num_seeds), material) for name in models),
+        updates=updates_of(settings.dng.training),
         skipped=done_before,
     )
     write_json_atomic(out / RESULTS, asdict(result))

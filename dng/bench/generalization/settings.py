@@ -1,6 +1,6 @@
 """The settings of `zoo bench generalization`, by preset and by what the zoo's networks are."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,18 +19,25 @@ PRESETS = ("demo", "quick", "paper")
 
 @dataclass(frozen=True)
 class GeneralizationSettings:
-    """The DNG predictor with its training, which published methods share, and the training of the flat MLP.
+    """The DNG predictor with its training, which all others that are trained in steps share.
 
     Published methods have `num_parameters` within 5 %, or their published sizes where that is None.
     """
 
     dng: EncoderPreset
-    flat_mlp: TrainConfig
     num_parameters: int | None = None
+
+    @property
+    def flat_mlp(self) -> TrainConfig:
+        """The training of the flat MLP: the same but for its own learning rate and weight decay."""
+        return replace(self.dng.training, lr=1e-3, optimizer="adamw", weight_decay=1e-2)
 
 
 def generalization_settings(
-    preset: str, architectures: Collection[Architecture], num_training: int, num_parameters: int | None = None
+    preset: str,
+    architectures: Collection[Architecture],
+    batches_per_epoch: Callable[[int], int],
+    num_parameters: int | None = None,
 ) -> GeneralizationSettings:
     """`paper`: as published for zoos of this kind. `quick`: narrower and shorter, for two cores and a minute a seed;
     `demo`: fewer and smaller still, to see that everything works; it learns next to nothing.
@@ -40,13 +47,13 @@ def generalization_settings(
     """
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}", hint=did_you_mean(preset, PRESETS))
-    published = encoder_preset("paper", architectures, num_training)
+    published = encoder_preset("paper", architectures, batches_per_epoch)
     if preset == "paper":
-        return GeneralizationSettings(published, _FLAT_MLP, num_parameters)
+        return GeneralizationSettings(published, num_parameters)
     chosen = _quick(published)
     if preset == "demo":
         chosen = _demo(chosen)
-    return GeneralizationSettings(chosen, _FLAT_MLP, num_parameters or _size(chosen, architectures))
+    return GeneralizationSettings(chosen, num_parameters or _size(chosen, architectures))
 
 
 def _size(preset: EncoderPreset, architectures: Collection[Architecture]) -> int:
@@ -76,9 +83,5 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
 
 def _demo(quick: EncoderPreset) -> EncoderPreset:
     encoder = replace(quick.encoder, dim=16, head_dim=4)
-    return replace(quick, encoder=encoder, head_dim=32, training=replace(quick.training, steps=16, batch_size=8))
-
-
-_FLAT_MLP = TrainConfig(
-    steps=600, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=1e-2, decay="cosine", validate_every=20
-)
+    training = replace(quick.training, steps=100, batch_size=16, validate_every=20)
+    return replace(quick, encoder=encoder, head_dim=32, training=training)

@@ -1,19 +1,22 @@
 """A table's cell, one method on one zoo over seeds, and the job that measures it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
 from dng.baselines.methods import RefusedError
+from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.comparison.classification import compare_classifiers
 from dng.bench.data import Zoo
 from dng.bench.generalization.run import run_generalization
 from dng.bench.inr_classification import run_inr_classification
 from dng.bench.presets import TWO_STAGE, two_stage_preset
-from dng.bench.table import spread
+from dng.bench.published import LAST, Scored
+from dng.bench.table import spread, updates_of
 from dng.bench.tables.scales import Scale
 from dng.bench.training import Place
 from dng.claim import read_json
@@ -29,18 +32,31 @@ _PERCENT = 100
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured: a score per seed (percent, or tau), the model's size and seconds of training and testing."""
+    """What was measured: a score per seed (percent, or tau), the model's size and seconds of training and testing.
+
+    A tau is over last checkpoints in `scores`, and over all in `all_checkpoints`. `updates` says how long the method
+    learned, `objection` why its scores are no numbers to quote; `interval` is then what they leave open.
+    """
 
     table: int
     method: str
     column: str
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
     num_parameters: int
     seconds: float
+    all_checkpoints: tuple[float | None, ...] = ()
+    updates: str = ""
+    objection: str = ""
+    interval: tuple[float, float] | None = None
 
-    def text(self) -> str:
-        """Mean and sample standard deviation."""
-        return spread(self.scores, 3 if self.table in (2, 8) else 1)
+    def text(self, scored: Scored = LAST) -> str:
+        """Mean and sample standard deviation; or why there is none, with the interval."""
+        digits = 3 if self.table in (2, 8) else 1
+        scores = [score for score in (self.scores if scored == LAST else self.all_checkpoints) if score is not None]
+        if not self.objection and scores:
+            return spread(scores, digits)
+        bounds = "" if self.interval is None else " ({:.{d}f} - {:.{d}f})".format(*self.interval, d=digits)
+        return (self.objection or "constant prediction") + bounds
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,7 +76,12 @@ class CellJob(Job[Outcome]):
     @property
     def place(self) -> str:
         """Where it goes, below the run's folder."""
-        return f"table-{self.table}/{self.column}/{self.method}"
+        return f"{self.column_place}/{self.method}"
+
+    @property
+    def column_place(self) -> str:
+        """Where its zoo's column of the table goes."""
+        return f"table-{self.table}/{self.column}"
 
     @property
     def path(self) -> Path:
@@ -106,10 +127,9 @@ class CellJob(Job[Outcome]):
 
     def _measure(self, report: Reporter) -> dict[str, object]:
         try:
-            scores, size, seconds = _MEASURES[self.table](self, self.path.parent / "runs", report)
+            return {"cell": asdict(_MEASURES[self.table](self, self.path.parent / "runs", report))}
         except RefusedError as error:
             return {"refused": error.message}
-        return {"cell": asdict(Cell(self.table, self.method, self.column, tuple(scores), size, seconds))}
 
 
 class _Progress:
@@ -148,20 +168,18 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_Measured = tuple[list[float], int, float]
-
-
-def _two_stage(job: CellJob, out: Path, report: Reporter) -> _Measured:
+def _two_stage(job: CellJob, out: Path, report: Reporter) -> Cell:
     results = []
     for seed in range(job.scale.seeds):
         preset = two_stage_preset(job.method, job.scale.two_stage).with_seed(seed)
         folder, place = out / f"{seed}", job.training_place
         results.append(run_inr_classification(job.zoo, job.scale.two_stage, preset, folder, place=place, report=report))
     seconds = sum(result.seconds for result in results)
-    return [100 * result.test_accuracy for result in results], results[0].num_parameters, seconds
+    accuracies = [result.test_accuracy for result in results]
+    return _accuracies(job, accuracies, results[0].num_parameters, seconds, results[0].updates)
 
 
-def _classification(job: CellJob, out: Path, report: Reporter) -> _Measured:
+def _classification(job: CellJob, out: Path, report: Reporter) -> Cell:
     if job.method in TWO_STAGE:
         return _two_stage(job, out, report)
     budget = job.scale.budget(job.table)
@@ -170,19 +188,36 @@ def _classification(job: CellJob, out: Path, report: Reporter) -> _Measured:
     )
     (result,) = found.methods
     seconds = sum(answer.seconds for answer in result.answers)
-    return [100 * accuracy for accuracy in result.accuracies], result.answers[0].num_parameters, seconds
+    size = result.answers[0].num_parameters
+    return _accuracies(job, result.accuracies, size, seconds, updates_of(budget.training))
 
 
-def _generalization(job: CellJob, out: Path, report: Reporter) -> _Measured:
+def _accuracies(job: CellJob, accuracies: Sequence[float], size: int, seconds: float, updates: str) -> Cell:
+    count = len(job.zoo.select(split="test"))
+    low, high = accuracy_interval(fmean(accuracies), count)
+    percents = tuple(_PERCENT * accuracy for accuracy in accuracies)
+    return Cell(
+        job.table, job.method, job.column, percents, size, seconds, updates=updates,
+        objection=too_few(count, "test networks"), interval=(_PERCENT * low, _PERCENT * high),
+    )  # fmt: skip
+
+
+def _generalization(job: CellJob, out: Path, report: Reporter) -> Cell:
     scale = job.scale
     found = run_generalization(
         job.zoo, scale.generalization, [job.method], scale.seeds, out, place=job.training_place, report=report
     )
     (result,) = found.models
-    return [scores.kendall_tau for scores in result.last], result.num_parameters, result.seconds
+    last, everything = (
+        tuple(scores.kendall_tau for scores in scored) for scored in (result.last, result.all_checkpoints)
+    )
+    return Cell(
+        job.table, job.method, job.column, last, result.num_parameters, result.seconds, everything,
+        "" if job.method == "statistics" else found.updates, found.objection(job.method), result.interval,
+    )  # fmt: skip
 
 
-_MEASURES: dict[int, Callable[[CellJob, Path, Reporter], _Measured]] = {
+_MEASURES: dict[int, Callable[[CellJob, Path, Reporter], Cell]] = {
     1: _classification,
     2: _generalization,
     7: _classification,

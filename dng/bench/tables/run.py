@@ -8,16 +8,20 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from dng.baselines.methods import METHODS, zoo_kind
 from dng.bench.data import Zoo
 from dng.bench.efficiency import Case, run_efficiency
+from dng.bench.generalization.settings import generalization_settings
+from dng.bench.presets import TWO_STAGE, two_stage_preset
+from dng.bench.published import CONTROLS, PUBLISHED, published_column
 from dng.bench.table import Table
 from dng.bench.tables.cells import CellJob
 from dng.bench.tables.page import TablesResult, write_page
-from dng.bench.tables.published import CONTROLS, PUBLISHED
 from dng.bench.tables.scales import Scale, scale
+from dng.bench.training import batches_per_epoch
 from dng.claim import claim, read_json
 from zootool.engines.engine import Engine, run_here
 from zootool.errors import UsageError
@@ -84,10 +88,15 @@ def run_tables(
     share: tuple[int, int] = (0, 1),
     report: Reporter = silent,
 ) -> TablesResult:
-    """Measure this share of the jobs, then put the tables together."""
-    claim(out / "settings.json", {"scale": scale_name, "settings": asdict(scale(scale_name))})
-    for column, zoo_id in _zoos(jobs).items():
-        claim(out / column / "zoo.json", {"zoo_id": zoo_id})
+    """Measure this share of the jobs, then put the tables together.
+
+    Raises UsageError where `out` holds cells of another scale, zoo or budget.
+    """
+    chosen = scale(scale_name)
+    two_stage = {name: asdict(two_stage_preset(name, chosen.two_stage)) for name in TWO_STAGE}
+    claim(out / "settings.json", {"scale": scale_name, "settings": asdict(chosen), "two_stage": two_stage})
+    for job in {job.column_place: job for job in jobs}.values():
+        claim(out / job.column_place / "zoo.json", {"zoo_id": job.zoo.id, "predictors": _predictors(job)})
     waiting = [job for job in jobs[share[0] :: share[1]] if not job.path.exists()]
     # The largest networks first: what takes longest shouldn't be left for the end, when other workers are idle.
     _measure(sorted(waiting, key=_num_nodes, reverse=True), engine, report)
@@ -105,7 +114,15 @@ def measure_costs(cases: Sequence[Case], device: str, batch: int, runs: int, out
 
 def _zoos(jobs: Sequence[CellJob]) -> dict[str, str]:
     """The id of each column's zoo: zoos of CNNs and of SIRENs on the same images are columns of different tables."""
-    return {f"table-{job.table}/{job.column}": job.zoo.id for job in jobs}
+    return {job.column_place: job.zoo.id for job in jobs}
+
+
+def _predictors(job: CellJob) -> dict[str, Any] | None:
+    """The settings of the predictors of accuracy, which depend on the zoo; None for other tables."""
+    if job.table not in (2, 8):
+        return None
+    architectures = job.zoo.architectures.values()
+    return asdict(generalization_settings(job.scale.generalization, architectures, batches_per_epoch(job.zoo)))
 
 
 def _num_nodes(job: CellJob) -> int:
@@ -138,7 +155,8 @@ def put_together(jobs: Sequence[CellJob], scale_name: str, out: Path) -> TablesR
             cells.append(found)
     paths = sorted((out / COSTS).glob("*.json"))
     costs = [from_plain(Table, table, str(path)) for path in paths for table in read_json(path)]
-    result = TablesResult(scale_name, _zoos(jobs), tuple(cells), refused, tuple(missing), tuple(costs))
+    known = {job.column_place: column for job in jobs if (column := published_column(job.zoo)) is not None}
+    result = TablesResult(scale_name, _zoos(jobs), tuple(cells), refused, tuple(missing), tuple(costs), known)
     write_page(result, out)
     write_json_atomic(out / "results.json", asdict(result))
     return result

@@ -1,5 +1,6 @@
 """Small zoos of random CNNs whose recorded accuracy can be read off their weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from zootool.architecture import Architecture
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.store import write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
+from zootool.store.schema import ImageSource
 from zootool.zoo import Zoo
 
 
@@ -32,8 +34,13 @@ def write_cnn_zoo(path: Path, *architectures: Architecture, count: int = 40) -> 
     return open_zoo(path)
 
 
-def write_run_zoo(path: Path, *architectures: Architecture, count: int = 60, **columns: list) -> Zoo:
-    """Networks of two checkpoints per run, the splits by run; `columns` replace those of the table, None drops one."""
+def write_run_zoo(
+    path: Path, *architectures: Architecture, count: int = 60, published: tuple[str, str] | None = None, **columns: list
+) -> Zoo:
+    """Networks of two checkpoints per run, the splits by run; `columns` replace those of the table, None drops one.
+
+    `published`: the format that the zoo claims to come from, and its image set.
+    """
     blocks = []
     for seed, architecture in enumerate(architectures):
         block = _block(architecture, count, seed)
@@ -48,7 +55,12 @@ def write_run_zoo(path: Path, *architectures: Architecture, count: int = 60, **c
         for name, values in replaced.items():
             table = table if values is None else table.append_column(name, pa.array(values[:count]))
         blocks.append(Block(architecture, block.tensors, table))
-    write_store(path, MemorySource(SourceInfo(path.stem), blocks))
+    info = SourceInfo(path.stem)
+    if published is not None:
+        info = replace(
+            info, provenance={"format": published[0]}, sources=(ImageSource(published[1], "0" * 64, (8, 8, 1)),)
+        )
+    write_store(path, MemorySource(info, blocks))
     return open_zoo(path)
 
 

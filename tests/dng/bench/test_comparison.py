@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from dng.baselines.methods import METHODS
+from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison import training as module
 from dng.bench.comparison.classification import Comparison, compare_classifiers, comparison_table, percent
 from dng.bench.comparison.settings import EqualBudget, classification_budget
@@ -150,6 +152,10 @@ def test_the_table_names_methods_and_budget(compared: tuple[Path, Comparison]) -
     assert percent(found.methods[0].accuracies) in table.rows[0]
     assert "60 steps of 32 networks" in table.note
     assert "| DNG-Encoder |" in (out / "table.md").read_text()
+    low, high = accuracy_interval(fmean(found.methods[0].accuracies), found.networks["test"])
+    assert table.rows[0][3] == f"{100 * low:.1f} - {100 * high:.1f}"
+    few = comparison_table(replace(found, networks=found.networks | {"test": 3}))
+    assert few.rows[0][2] == "3 test networks: too few"
     assert percent([0.5]) == "50.0"
     assert percent([0.5, 0.7]) == "60.0 ± 14.1"
 

@@ -44,7 +44,7 @@ def test_a_comparison_of_methods(method: str, digits_zoo: Zoo, tmp_path: Path) -
 
 def test_a_prediction_of_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = replace(TINY_PREDICTION.dng, training=TRAINING, symmetries=Symmetries())
-    few = GeneralizationSettings(encoder, TRAINING, 20_000)
+    few = GeneralizationSettings(encoder, 20_000)
     monkeypatch.setattr(generalization_module, "generalization_settings", lambda *_: few)
     zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW)
 

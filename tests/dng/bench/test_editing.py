@@ -16,9 +16,9 @@ from dng.bench.editing.folder import RunFolder
 from dng.bench.editing.material import Material, read_material
 from dng.bench.editing.methods import LABELS, build_method
 from dng.bench.editing.report import examples_figure, results_tables, write_report
-from dng.bench.editing.results import EditingResult, Pictures
+from dng.bench.editing.results import EditingResult, EditResult, MethodResult, Pictures
 from dng.bench.editing.run import run_editing
-from dng.bench.editing.settings import MethodSettings
+from dng.bench.editing.settings import PRESETS, MethodSettings, method_settings
 from dng.checkpoint import load_tensors
 from dng.train import read_metrics
 from dng.views import to_unit_range
@@ -59,6 +59,19 @@ def without_seconds(result: EditingResult) -> EditingResult:
         for found in result.edits
     )
     return replace(result, edits=edits, skipped=False)
+
+
+def test_methods_have_equal_updates_or_the_table_says_how_many(few_digits: Zoo) -> None:
+    material = read_material(few_digits)
+    for preset in PRESETS:
+        settings = [method_settings(name, preset, material) for name in LABELS]
+        updates = {(chosen.training.steps, chosen.training.batch_size) for chosen in settings}
+        assert (len(updates) == 1) == (preset != "paper")
+    found = EditResult("dilate", 0.0, 0.1, (MethodResult("nfn-np", (0.2,), (0.2,), (1,), 10, 1.0, "300 of 16"),))
+    (table,) = results_tables(EditingResult("id", "x", "quick", 1, {}, (found,)))
+    assert table.rows[-1][2] == "300 of 16"
+    # An edit that changes nothing leaves no error to compare with.
+    assert table.rows[-1][4] == table.rows[0][4] == "-"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -191,8 +204,8 @@ def test_several_seeds_have_a_mean_and_a_deviation(small_zoo: Zoo, tmp_path: Pat
     (table,) = results_tables(result)
     low, high = sorted(result.edits[0].methods[0].test_mse)
     assert low < high
-    assert table.rows[-1][2] == f"{(low + high) / 2:.4f} ± {(high - low) / 2**0.5:.4f}"
-    assert table.rows[0][3] == "1.000"
+    assert table.rows[-1][3] == f"{(low + high) / 2:.4f} ± {(high - low) / 2**0.5:.4f}"
+    assert table.rows[0][4] == "1.000"
     assert "over 2 seeds" in table.caption
     write_report(result, tmp_path)
 

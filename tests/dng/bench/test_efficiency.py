@@ -13,7 +13,9 @@ from dng.baselines.inr2array import LatentTransformer
 from dng.bench.data import siren_architecture
 from dng.bench.efficiency import PUBLISHED, Case, efficiency_cases, rival_cases, run_efficiency
 from dng.bench.efficiency.cases import INREncoding
-from dng.bench.efficiency.measure import latency, peak_bytes
+from dng.bench.efficiency.measure import Latency, latency, peak_bytes
+from dng.bench.efficiency.published import PUBLISHED_GFLOP
+from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
 from dng.bench.efficiency.run import flops_per_network_and_once
 from dng.config import EncoderConfig
 from dng.flops import count_flops
@@ -124,16 +126,15 @@ def test_latency_is_a_median_of_as_many_runs_as_asked_for() -> None:
 def test_tables_hold_what_was_measured() -> None:
     result = run_efficiency([tiny_case()], batch_size=4, num_runs=5)
     written, fast = result.measurements
-    assert (written.as_written, fast.as_written) == (True, False)
+    assert (written.form, fast.form) == ("as written", "as computed")
     assert written.num_parameters == fast.num_parameters
     assert fast.flops_per_network < written.flops_per_network
-    alone, together = result.tables()
-    assert [row[:3] for row in alone.rows] == [
-        ("tiny", "as written", f"{written.num_parameters:,}"),
-        ("tiny", "fast", f"{fast.num_parameters:,}"),
-    ]
-    assert together.rows[1][2] == f"{fast.flops_per_network / 1e9:.3f}"
-    assert f"{written.batch.latency.seconds / 4 * 1e3:.2f} ±" in together.rows[0][4]
+    flops, alone, together = result.tables()
+    assert flops.header[2:] == ("GFLOP as written", "published (as written)", "GFLOP as computed")
+    counts = tuple(f"{m.flops_per_network / 1e9:.3f}" for m in (written, fast))
+    assert flops.rows == (("tiny", f"{written.num_parameters:,}", counts[0], "-", counts[1]),)
+    assert [row[:2] for row in alone.rows] == [("tiny", "as written"), ("tiny", "as computed")]
+    assert f"{written.batch.latency.seconds / 4 * 1e3:.2f} ±" in together.rows[0][3]
     assert f"batch of 4 networks, on the CPU with {torch.get_num_threads()} threads" in together.caption
 
 
@@ -153,7 +154,7 @@ def test_the_command_writes_both_kinds_of_tables(tmp_path: Path, monkeypatch: py
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
     text = path.read_text()
-    assert text.count("| tiny | fast |") == 2
+    assert text.count("| tiny | as computed |") == 2
     assert text.count("MEASURED ELSEWHERE") == shown.output.count("MEASURED ELSEWHERE") == 2
     value = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert value["measurements"][0]["name"] == "tiny"
@@ -194,4 +195,24 @@ def test_the_classifier_of_latent_arrays_takes_the_flops_of_its_formulas() -> No
 def test_a_case_without_a_fast_path_is_measured_once() -> None:
     cases = [replace(tiny_case(), has_fast_path=False)]
     (measurement,) = run_efficiency(cases, "cpu", batch_size=2, num_runs=5).measurements
-    assert measurement.as_written
+    assert measurement.form == "as written and computed"
+    (measurement,) = run_efficiency([replace(cases[0], is_as_written=False)], "cpu", 2, 5).measurements
+    assert measurement.form == "as computed"
+
+
+def test_published_flops_stand_beside_those_of_the_formulas() -> None:
+    """What isn't computed as its formulas say has no count of them, and none of its own in their column."""
+    cases = {case.name: case for case in [*efficiency_cases(), *rival_cases()]}
+    assert set(PUBLISHED_GFLOP) <= set(cases)
+    published = [row[1] for table in PUBLISHED for row in table.rows]
+    assert sorted(PUBLISHED_GFLOP.values()) == sorted(published)
+    cost = Cost(1, 1, Latency(1.0, 1.0, 1.0, 5))
+    measured = tuple(
+        Measurement(name, form, 1, 10**9 * (1 + (form == "as computed")), 0, cost, cost)
+        for name, case in cases.items()
+        for form in case.forms
+    )
+    flops = {row[0]: row[2:] for row in EfficiencyResult("cpu", 1, "2", 1, measured).tables()[0].rows}
+    assert flops[CLASSIFY] == ("1.000", "1.31", "2.000")
+    assert flops["NFN (HNP), 28x28x1"] == ("1.000", "2.58", "1.000")
+    assert flops["NG-T, 64 probes, 28x28x1"] == ("-", "14.82", "2.000")

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,35 @@ def test_the_networks_have_equal_parameter_counts(preset: str) -> None:
     assert counts["dynamic"] == 25_251
     assert counts["static-each-round"] == counts["static-last-round"]
     assert abs(counts["static-each-round"] / counts["dynamic"] - 1) < 0.05
+    assert counts["static-equal-width"] > 2 * counts["dynamic"]
+
+
+def test_the_control_of_equal_width_is_as_wide_as_the_dynamic_network(finished: Path) -> None:
+    result = read_result(finished)
+    assert result is not None
+    widths = {kind: result.fits_of(kind)[0].hidden_dim for kind in KINDS}
+    assert widths["static-equal-width"] == widths["dynamic"] > widths["static-each-round"]
+    rows = {row[0]: row for row in result.table().rows}
+    assert rows[KINDS["static-equal-width"]][1] == str(TINY.hidden_dim)
+    page = (finished / "report.html").read_text()
+    assert "static / dynamic MSE at equal width, layer 2" in page
+    assert "static / dynamic MSE at equal parameters, layer 2" in page
+
+
+def test_a_run_without_the_control_of_equal_width_goes_on_with_it(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "older"
+    shutil.copytree(finished, out)
+    value = json.loads((out / "results.json").read_text())
+    value["fits"] = [fit for fit in value["fits"] if fit["kind"] != "static-equal-width"]
+    (out / "results.json").write_text(json.dumps(value))
+    for seed in range(2):
+        shutil.rmtree(out / f"static-equal-width-{seed}")
+    stages: set[str] = set()
+    found = run_forward_fit("tiny", TINY, 2, out, report=lambda stage, done, total: stages.add(stage))
+    assert stages == {f"fitting {KINDS['static-equal-width']}, seed {seed}" for seed in range(2)}
+    whole = read_result(finished)
+    assert whole is not None
+    assert [replace(fit, seconds=0.0) for fit in found.fits] == [replace(fit, seconds=0.0) for fit in whole.fits]
 
 
 def test_the_width_is_searched_and_the_nearest() -> None:
@@ -98,7 +128,7 @@ def test_the_results_are_those_of_the_saved_weights_on_the_test_split(finished: 
     assert result is not None
     assert [(fit.kind, fit.seed) for fit in result.fits] == [(kind, seed) for seed in range(2) for kind in KINDS]
     test = sample_mlps(TINY.widths, 10, 2, generator(derived_seed(1, "forward-fit", "test")))
-    for fit in result.fits[3:]:
+    for fit in result.fits[len(KINDS) :]:
         model, hidden_dim = build_model(fit.kind, TINY)
         model.load_state_dict(load_tensors(finished / f"{fit.kind}-1" / "best.safetensors")[0])
         assert (fit.hidden_dim, fit.num_parameters) == (hidden_dim, count_parameters(model))
@@ -156,8 +186,8 @@ def test_more_seeds_extend_a_finished_run(tmp_path: Path) -> None:
     assert run_forward_fit("tiny", settings, 1, tmp_path).skipped
     more = run_forward_fit("tiny", settings, 2, tmp_path)
     assert more.num_seeds == 2
-    assert more.fits[:3] == first.fits
-    assert more.fits[0].mse != more.fits[3].mse
+    assert more.fits[: len(KINDS)] == first.fits
+    assert more.fits[0].mse != more.fits[len(KINDS)].mse
     # At this learning rate the weights are still the initial ones.
     one, other = (load_tensors(tmp_path / f"dynamic-{seed}" / "best.safetensors")[0] for seed in range(2))
     assert not torch.allclose(one["network.update.out.weight"], other["network.update.out.weight"])
@@ -182,7 +212,7 @@ def test_the_page_holds_plot_and_table_in_itself(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == page.count("src=") == 2
     markdown = (finished / "table.md").read_text()
-    for cell in (f"{result.mean_mse('dynamic')[1]:.4f}", f"{result.target_variance()[1]:.3f}"):
+    for cell in (f"{result.mean_mse('dynamic')[1]:.3g}", f"{result.target_variance()[1]:.3f}"):
         assert cell in page
         assert cell in markdown
     assert (finished / "mse.png").read_bytes().startswith(b"\x89PNG")
@@ -196,7 +226,7 @@ def test_the_command_prints_the_table_and_json(tmp_path: Path, monkeypatch: pyte
     value = json.loads(first.stdout)
     second = CliRunner().invoke(app, command)
     assert "skipped" in second.output
-    assert f"{value['fits'][0]['mse'][0]:.4f}" in second.output
+    assert f"{value['fits'][0]['mse'][0]:.3g}" in second.output
     wrong = CliRunner().invoke(app, ["bench", "forward-fit", "--preset", "fast"])
     assert wrong.exit_code == 2
     assert "there is no preset 'fast'" in wrong.output

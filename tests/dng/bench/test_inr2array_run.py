@@ -238,7 +238,7 @@ def test_the_paper_preset_is_the_published_one() -> None:
     assert paper.for_images(28, 1) == INR2Array.presets["inr"]
     assert paper.for_images(32, 3) == INR2Array.presets["inr-rgb"]
     assert paper.classifier == LatentTransformerConfig()
-    first, second = paper.reconstruction, paper.classifier_training(55_000)
+    first, second = paper.reconstruction, paper.classifier_training(lambda size: -(-55_000 // size))
     for training in (first, second):
         assert (training.optimizer, training.lr, training.decay) == ("adamw", 1e-4, "cosine")
         assert training.lr_factor(4_999) == pytest.approx(0.5, rel=0.04)
@@ -255,7 +255,7 @@ def test_presets_are_found_by_method_and_name() -> None:
     chosen = two_stage_preset("inr2array", "cpu").with_seed(3)
     assert chosen == INR2ARRAY_PRESETS["cpu"].with_seed(3)
     assert (chosen.seed, chosen.reconstruction.seed, chosen.classification.seed) == (3, 3, 3)
-    assert chosen.classifier_training(10**6) == chosen.classification
+    assert chosen.classifier_training(lambda _: 10**6) == chosen.classification
     with pytest.raises(UsageError, match="did you mean 'inr2array'"):
         two_stage_preset("inr2aray", "cpu")
     with pytest.raises(UsageError, match="did you mean 'demo'"):

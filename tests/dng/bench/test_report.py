@@ -4,12 +4,20 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from dng.bench import report
+from dng.bench.inr_classification import read_result
 from dng.bench.page import Page
 from dng.bench.report import write_classification_report
+from tests.zootool.store.small_stores import random_tensors
+from zootool import open_zoo
 from zootool.errors import MissingError, UsageError
+from zootool.nets.siren import siren_architecture
+from zootool.store import write_store
+from zootool.store.blocks import Block, MemorySource, SourceInfo
 from zootool.zoo import Zoo
 
 
@@ -48,6 +56,28 @@ def test_the_report_says_what_was_measured(page_text: str, finished_run: Path) -
     assert f"{result['test_accuracy']:.1%}" in page_text
     assert result["zoo_id"] in page_text
     assert re.search("one\\s+shared\\s+initialisation", page_text)
+
+
+def test_few_test_networks_give_no_headline(digits_zoo: Zoo, finished_run: Path) -> None:
+    result = read_result(finished_run)
+    assert result is not None
+    assert report._numbers(result, digits_zoo, 3)[0] == ("-", "test accuracy: 3 test networks: too few")
+    assert report._numbers(result, digits_zoo, 10)[0] == (f"{result.test_accuracy:.1%}", "test accuracy")
+    assert result.num_tested == len(digits_zoo.select(split="test"))
+    assert " + " in result.updates
+
+
+@pytest.mark.parametrize("psnr", [[np.inf, 30.0, 40.0], [None, 30.0, 40.0], None])
+def test_psnr_that_is_infinite_or_not_recorded_is_left_out(tmp_path: Path, psnr: list[float] | None) -> None:
+    siren = siren_architecture(2, (4, 4), 1)
+    table = pa.table({"net_id": ["a", "b", "c"]})
+    table = table if psnr is None else table.append_column("psnr", pa.array(psnr, pa.float64()))
+    write_store(tmp_path / "x.zoo", MemorySource(SourceInfo("x"), [Block(siren, random_tensors(siren, 3, 0), table)]))
+    zoo = open_zoo(tmp_path / "x.zoo")
+    assert report._psnr(zoo).tolist() == ([] if psnr is None else [30.0, 40.0])
+    sections = report._fit_section(zoo)
+    assert len(sections) == (psnr is not None)
+    assert all("Mean 35.0 dB" in s.text and "1 networks without a finite one" in s.text for s in sections)
 
 
 def test_labels_from_outside_stay_text(digits_zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,27 +3,37 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean, stdev
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from dng.baselines.methods import METHODS
+from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison.settings import EqualBudget
+from dng.bench.data import siren_architecture
 from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
 from dng.bench.efficiency import efficiency_cases
+from dng.bench.published import CONTROLS, PUBLISHED, published, published_column
 from dng.bench.tables import measure_costs, put_together, run_tables, scale, scales, table_jobs
 from dng.bench.tables import run as module
 from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
-from dng.bench.tables.published import CONTROLS, PUBLISHED, published
 from dng.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
+from tests.zootool.store.small_stores import random_tensors
+from zootool import open_zoo
 from zootool.engines.engine import Engine, choose_engine, run_here
 from zootool.engines.job import Advance, Job, OutcomeT
 from zootool.errors import UsageError
 from zootool.progress import silent
+from zootool.store import write_store
+from zootool.store.blocks import Block, MemorySource, SourceInfo
+from zootool.store.schema import ImageSource
 from zootool.zoo import Zoo
 
 FEW = EqualBudget(TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=2), 110_000)
@@ -90,8 +100,14 @@ def test_cells_are_measured_over_seeds_and_set_beside_the_paper(
     ]  # fmt: skip
     generalization, classification = found.tables()
     assert classification.rows[0][0] == "DNG-Encoder"
-    assert " ± " in classification.rows[0][2]
-    assert "mnist 96.60 ± 0.09" in classification.rows[0][3]
+    assert " ± " in classification.rows[0][3]
+    assert "mnist: 96.60 ± 0.09" in classification.rows[0][4]
+    assert (classification.rows[0][2], generalization.rows[1][2]) == ("2 of 16", "-")
+    assert generalization.header[3:5] == ("cnns, last checkpoints (demo)", "cnns, all checkpoints (demo)")
+    for place, scored in ((3, "scores"), (4, "all_checkpoints")):
+        assert generalization.rows[0][place] == f"{fmean(getattr(found.cells[0], scored)):.3f} ± " + (
+            f"{stdev(getattr(found.cells[0], scored)):.3f}"
+        )
     assert "not how they compare with the paper" in classification.note
     page = (tmp_path / "out" / "report.html").read_text()
     assert "scale demo" in page
@@ -223,10 +239,98 @@ def test_every_table_has_a_zoo_of_its_own_in_a_column(
 
 def test_cells_at_another_scale_say_so_beside_the_published_number() -> None:
     cell = Cell(7, "dng", "mnist", (41.0, 43.0), 400_000, 1.0)
-    found = module.TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {})
+    found = module.TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {}, published={"table-7/mnist": "mnist"})
     (table,) = found.tables()
-    assert table.rows[0][2] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
-    assert table.header[2] == "mnist (cpu)"
+    assert table.rows[0][3] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
+    assert table.header[3] == "mnist (cpu)"
+    (unknown,) = replace(found, published={}).tables()
+    assert unknown.rows[0][3:] == (
+        "42.0 ± 1.4",
+        "mnist: 96.60 ± 0.09; fashion-mnist: 78.40 ± 0.61; cifar10: 54.00 ± 0.07",
+    )
+
+
+@pytest.mark.parametrize(("column", "place"), [("cifar10", 3), ("cnn-wild-park", 4), ("simple-vit-zoo", 4)])
+def test_a_published_tau_stands_in_the_column_over_the_same_checkpoints(column: str, place: int) -> None:
+    table = 8 if column == "simple-vit-zoo" else 2
+    cell = Cell(table, "dng", "here", (0.4, 0.6), 400_000, 1.0, all_checkpoints=(0.7, 0.9), updates="5 of 8")
+    key = f"table-{table}/here"
+    (found,) = module.TablesResult("cpu", {key: "x"}, (cell,), {}, published={key: column}).tables()
+    assert found.header[3:5] == ("here, last checkpoints (cpu)", "here, all checkpoints (cpu)")
+    texts = {3: "0.500 ± 0.141", 4: "0.800 ± 0.141"}
+    assert found.rows[0][place] == f"{texts[place]} [cpu; published {published(table, 'dng', column)}]"
+    assert found.rows[0][7 - place] == texts[7 - place]
+
+
+def test_a_zoo_on_the_same_images_is_not_a_published_one(tmp_path: Path, digits_zoo: Zoo) -> None:
+    """Our own CNNs on CIFAR-10 aren't the Small CNN Zoo, and those of several shapes not the Wild Park."""
+    for found, expected in (("", {}), ("small-cnn-zoo", {"table-2/cifar10": "cifar10"})):
+        zoo = write_run_zoo(tmp_path / f"{found}.zoo", NARROW, WIDE, published=(found, "cifar10"))
+        jobs = table_jobs([zoo], {2}, "demo", tmp_path / f"out-{found}")
+        assert run_tables(jobs, "demo", tmp_path / f"out-{found}", engine=no_work).published == expected
+    assert published_column(digits_zoo) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "found", "expected"),
+    [
+        ({}, "nfn-siren", "mnist"),
+        ({"init": "random", "steps": 5000, "lr": 5e-5, "target": [-1.0, 1.0]}, "", "mnist"),
+        ({"init": "shared", "steps": 5000, "lr": 5e-5, "target": [-1.0, 1.0]}, "", None),
+        ({"init": "random", "steps": 1000, "lr": 5e-5, "target": [-1.0, 1.0]}, "", None),
+        ({}, "mnist-inrs", None),
+    ],
+)
+def test_sirens_are_published_ones_where_they_were_fitted_like_them(
+    tmp_path: Path, recipe: dict, found: str, expected: str | None
+) -> None:
+    siren = siren_architecture(2, (32, 32), 1)
+    table = pa.table({"net_id": ["a", "b"]})
+    info = SourceInfo(
+        "x", sources=(ImageSource("mnist", "0" * 64, (28, 28, 1)),), recipe=recipe, provenance={"format": found}
+    )
+    write_store(tmp_path / "x.zoo", MemorySource(info, [Block(siren, random_tensors(siren, 2, 0), table)]))
+    assert published_column(open_zoo(tmp_path / "x.zoo")) == expected
+
+
+def test_few_test_networks_give_no_score() -> None:
+    few = Cell(7, "dng", "x", (100.0,), 10, 1.0, objection="3 test networks: too few", interval=(43.85, 100.0))
+    assert few.text() == "3 test networks: too few (43.9 - 100.0)"
+    assert Cell(2, "dng", "x", (None,), 10, 1.0, objection="constant prediction").text() == "constant prediction"
+    low, high = accuracy_interval(1.0, 3)
+    assert (round(low, 2), high) == (0.44, 1.0)
+
+
+def test_unequal_budgets_are_named_and_equal_ones_not() -> None:
+    cells = [Cell(1, name, "x", (50.0,), 10, 1.0, updates=updates) for name, updates in
+             (("dng", "40 of 16"), ("nft", "40 of 16"), ("inr2jls", "1,000 of 64 + 600 of 64"))]  # fmt: skip
+    (unequal,) = module.TablesResult("demo", {}, tuple(cells), {}).tables()
+    (equal,) = module.TablesResult("demo", {}, tuple(cells[:2]), {}).tables()
+    assert "unequal budgets" in unequal.note
+    assert "unequal budgets" not in equal.note
+    assert [row[2] for row in unequal.rows] == [cell.updates for cell in cells]
+
+
+@pytest.mark.parametrize("name", list(scales.SCALES))
+def test_at_every_scale_methods_of_one_stage_have_equal_updates(name: str) -> None:
+    chosen = scale(name)
+    one, other = chosen.budget(1).training, chosen.budget(7).training
+    assert (one.steps, one.batch_size) == (other.steps, other.batch_size)
+    # Within a table all share one budget, which has no setting of a single method.
+    assert not {field for field in asdict(chosen.budget(1)) if field in METHODS}
+
+
+def test_cells_of_another_budget_are_refused_with_the_reason(
+    one_seed: None, cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path / "out"), "statistics")
+    run_tables(jobs, "demo", tmp_path / "out")
+    path = tmp_path / "out" / "table-2" / "cnns" / "zoo.json"
+    older = json.loads(path.read_text())
+    older["predictors"]["dng"]["training"]["steps"] = 16
+    path.write_text(json.dumps(older))
+    with pytest.raises(UsageError, match=r"training\.steps=16, this one has predictors\.dng\.training\.steps=100"):
+        run_tables(jobs, "demo", tmp_path / "out")
 
 
 def test_published_numbers_are_the_papers() -> None:

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,17 +6,27 @@ import pytest
 import torch
 
 import dng
-from dng.bench.accuracy import kendall_tau
+from dng.batches import TensorBatches, num_batches
+from dng.bench.accuracy import kendall_tau, tau_to_pick_by
+from dng.bench.data import EndlessBatches
 from dng.bench.encoder_presets import ENCODER_PARTS, EncoderPreset, encoder_preset
 from dng.bench.overrides import override
 from dng.bench.presets import classification_preset
 from dng.bench.targets import read_target
-from dng.bench.training import REPRESENTATION_PARTS, sharded_batches, train_encoder, train_inr2jls
+from dng.bench.training import (
+    HERE,
+    REPRESENTATION_PARTS,
+    batches_per_epoch,
+    sharded_batches,
+    train_encoder,
+    train_inr2jls,
+    training_loaders,
+)
 from dng.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.distributed import Ranks, Shard
 from dng.predictors import AccuracyPredictor, NetworkClassifier
 from dng.train import TrainConfig
-from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_cnn_zoo
+from tests.dng.bench.cnn_zoos import NARROW, NARROW_TOO, WIDE, write_cnn_zoo
 from tests.dng.bench.zoos import TINY
 from tests.dng.graphs import simple_vit
 from zootool.architecture import Architecture
@@ -115,16 +126,38 @@ def test_columns_that_cannot_be_predicted_are_named(digits_zoo: Zoo) -> None:
 def test_the_zoos_networks_choose_the_published_encoder(
     architectures: list[Architecture], published: EncoderConfig
 ) -> None:
-    assert encoder_preset("paper", architectures, 1000).encoder == published
-    narrower = encoder_preset("demo", architectures, 1000)
+    assert encoder_preset("paper", architectures, lambda _: 8).encoder == published
+    narrower = encoder_preset("demo", architectures, lambda _: 8)
     assert narrower.encoder.dim <= min(64, published.dim)
     assert narrower.encoder.shared == published.shared
     assert narrower.encoder.output_activation is narrower.encoder.padding is None
 
 
 def test_published_epochs_become_steps_and_new_activations_rows() -> None:
-    assert encoder_preset("paper", [NARROW], 1000).training.steps == 200 * 8
-    assert encoder_preset("paper", [WIDE], 1000).encoder.activations == ("relu", "tanh", "gelu")
+    assert encoder_preset("paper", [NARROW], lambda size: 1000 // size + 1).training.steps == 200 * 8
+    assert encoder_preset("paper", [WIDE], lambda _: 8).encoder.activations == ("relu", "tanh", "gelu")
+
+
+@pytest.mark.parametrize("architectures", [[NARROW], [NARROW, WIDE, NARROW_TOO]])
+def test_every_network_is_seen_as_often_as_there_are_epochs(tmp_path: Path, architectures: list[Architecture]) -> None:
+    """Networks of different node counts share no batch, so an epoch has more batches than their number says."""
+    zoo = write_cnn_zoo(tmp_path / "x.zoo", *architectures, count=300)
+    config = encoder_preset("paper", zoo.architectures.values(), batches_per_epoch(zoo)).training
+    loader = training_loaders(zoo, config, HERE, images=False)["train"]
+    counts = Counter[int]()
+    for _, batch in zip(range(config.steps), EndlessBatches(loader), strict=False):
+        counts.update(batch.rows.tolist())
+    assert len(counts) == 150 * len(architectures)
+    assert set(counts.values()) == {200 if len(architectures) == 1 else 50}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 9, 10, 13])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 20])
+def test_epochs_of_tensors_have_as_many_batches_as_is_said(count: int, batch_size: int) -> None:
+    batches = TensorBatches((torch.arange(count),), batch_size, seed=0)
+    assert len(batches) == num_batches(count, batch_size)
+    seen = torch.cat([rows for _, (rows,) in zip(range(3 * len(batches)), batches, strict=False)])
+    assert seen.bincount().tolist() == [3] * count
 
 
 def test_settings_are_overridden_by_their_path() -> None:
@@ -164,5 +197,6 @@ def test_ranks_share_out_the_batches_of_one_process(mixed_zoo: Zoo) -> None:
 
 def test_a_constant_prediction_ranks_nothing() -> None:
     accuracies = torch.linspace(0, 1, 5)
-    assert kendall_tau(torch.full((5,), 0.5), accuracies) == 0
+    assert kendall_tau(torch.full((5,), 0.5), accuracies) is None
+    assert tau_to_pick_by(torch.full((5,), 0.5), accuracies) == 0
     assert kendall_tau(-accuracies, accuracies) == pytest.approx(-1)

@@ -1,8 +1,19 @@
 """The paper's numbers: measured by its authors on whole zoos and GPUs, with their budgets.
 
 Accuracies are in percent, tau as it is. Methods have the names of `dng.baselines.methods`; `inr2jls` is INR2JLS, and
-`inr2array` is INR2ARRAY with its classifier, the row NFT of Table 1.
+`inr2array` is INR2ARRAY with its classifier, the row NFT of Table 1. A number stands beside one of ours only where the
+zoo is the published one, or was fitted exactly as that was, and where both score the same networks.
 """
+
+from typing import Literal
+
+from dng.bench.data import Zoo, siren_architecture
+
+Scored = Literal["last checkpoints", "all checkpoints"]
+"""The test networks that a tau is over: each run's last checkpoint, or every one."""
+
+LAST: Scored = "last checkpoints"
+ALL: Scored = "all checkpoints"
 
 TITLES = {
     1: "Table 1: INR classification, accuracy in percent",
@@ -57,6 +68,39 @@ CONTROLS: dict[int, tuple[str, ...]] = {
 """Methods that the paper's table doesn't have, and without which its numbers say less."""
 
 
+SCORED: dict[str, Scored] = {_CIFAR10: LAST, "svhn": LAST, "cnn-wild-park": ALL, "simple-vit-zoo": ALL}
+"""What Tables 2 and 8 are over. The Small CNN Zoo's protocol keeps step 86 alone, a SimpleViT has one checkpoint."""
+
+_SIREN_SETS = ("nfn-siren", "nfn-converted")
+_FITTED = {"init": "random", "steps": 5000, "lr": 5e-5, "target": [-1.0, 1.0]}
+
+
 def published(table: int, method: str, column: str) -> str | None:
     """The paper's number for a cell, or None."""
     return PUBLISHED.get(table, {}).get(method, {}).get(column)
+
+
+def published_column(zoo: Zoo) -> str | None:
+    """The column of the paper's tables that was measured on such a zoo; None for zoos of any other kind.
+
+    Zoos of classifiers are those that others published. SIRENs may be our own where they were fitted as the published
+    ones: from random initial weights, for as many steps.
+    """
+    found = str(zoo.info.provenance.get("format", ""))
+    if found in ("cnn-wild-park", "simple-vit-zoo"):
+        return found
+    names = [source.name for source in zoo.info.sources]
+    if len(names) != 1:
+        return None
+    if found == "small-cnn-zoo":
+        return names[0] if names[0] in SCORED else None
+    channels = 3 if names[0] in (_CIFAR10, _CIFAR100) else 1
+    is_siren = set(zoo.architectures.values()) == {siren_architecture(2, (32, 32), channels)}
+    is_fitted = found in _SIREN_SETS or all(zoo.info.recipe.get(key) == value for key, value in _FITTED.items())
+    return names[0] if is_siren and is_fitted and names[0] in PUBLISHED[1]["inr2jls"] else None
+
+
+def published_taus(column: str | None) -> dict[str, str]:
+    """By method, the published tau of the zoo in `column`, over the networks that `SCORED` says."""
+    rows = [*PUBLISHED[2].items(), *PUBLISHED[8].items()]
+    return {name: row[column] for name, row in rows if column is not None and column in row}
