@@ -29,7 +29,7 @@ _ROUNDING, _SURELY_PERCENT = 1 + 1e-6, 1.5
 
 @dataclass(frozen=True)
 class ColumnRules:
-    """`split_names` are words for splits beside the usual ones; `num_sources` how many image sets there are, if known."""
+    """`split_names` are words for splits beside the usual ones; `num_sources` counts the image sets, if it is known."""
 
     split_names: Mapping[str, str] = field(default_factory=dict)
     num_sources: int | None = None
@@ -43,6 +43,9 @@ class Unfit(Exception):
         self.message = message
         self.hint = hint
 
+
+_FILLED_HERE = ("is_finite", "origin")
+"""Columns that writing and merging stores fill: a file can't know them."""
 
 Found = tuple[pa.ChunkedArray, str | None]
 
@@ -80,6 +83,8 @@ def _checked(table: pa.Table, rules: ColumnRules, aside: str | None) -> tuple[pa
     for name in table.column_names:
         column, kept, note = decoded(table[name]), name, None
         try:
+            if aside is not None and name in _FILLED_HERE:
+                raise Unfit("what files say of themselves")
             if name in KNOWN:
                 column, note = KNOWN[name](column, rules)
         except Unfit as unfit:
