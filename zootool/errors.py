@@ -12,9 +12,12 @@
 Anything else that escapes is a bug of ours (exit 1). Only `cli` catches these and turns them into exit codes.
 """
 
+import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
+
+_MAX_CHOICES = 60
 
 
 class ZooError(Exception):
@@ -76,7 +79,22 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     near = get_close_matches(name, choices, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
-    return "choose from " + ", ".join(choices)
+    more = f" and {len(choices) - _MAX_CHOICES:,} more" if len(choices) > _MAX_CHOICES else ""
+    return "choose from " + ", ".join(choices[:_MAX_CHOICES]) + more
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """`value`, where it is true or false. Raises UsageError: any text, "no" too, would count as true."""
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # numpy's own among them
+        return bool(value)
+    raise UsageError(f"{name} is true or false, got {printable(repr(value), 60)}")
+
+
+def checked_count(name: str, value: object, least: int = 0) -> int:
+    """`value`, where it is a whole number from `least` on. Raises UsageError."""
+    if not isinstance(value, bool) and hasattr(value, "__index__") and (count := operator.index(value)) >= least:
+        return count
+    raise UsageError(f"{name} must be at least {least}, a whole number, got {printable(repr(value), 60)}")
 
 
 def printable(value: object, limit: int = 200) -> str:
