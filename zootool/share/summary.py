@@ -98,7 +98,7 @@ def spread_of(values: np.ndarray) -> Spread | None:
 
 
 def histogram(values: np.ndarray, bins: int, low: float, high: float) -> dict[str, Any]:
-    """How many finite numbers lie in each bin between two of them; one bin where they are too close or too far apart."""
+    """How many finite numbers lie in each bin between two of them; one bin where floats have no more."""
     with np.errstate(all="ignore"):
         if not low < high:
             low, high = low - max(0.5, abs(low) * 1e-3), high + max(0.5, abs(high) * 1e-3)
