@@ -15,7 +15,7 @@ Anything else that escapes is a bug of ours (exit 1). Only `cli` catches these a
 import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 _MAX_CHOICES = 60
 
@@ -92,7 +92,7 @@ def checked_flag(name: str, value: object) -> bool:
 
 def checked_count(name: str, value: object, least: int = 0) -> int:
     """`value`, where it is a whole number from `least` on. Raises UsageError."""
-    if not isinstance(value, bool) and hasattr(value, "__index__") and (count := operator.index(value)) >= least:
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool) and (count := operator.index(value)) >= least:
         return count
     raise UsageError(f"{name} must be at least {least}, a whole number, got {printable(repr(value), 60)}")
 

@@ -27,7 +27,9 @@ def decoded(column: Column) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind):
         return decoded(column.cast(kind.value_type))
     if pa.types.is_run_end_encoded(kind):
-        return decoded(pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks], kind.value_type))
+        return decoded(
+            pa.chunked_array([pc.call_function("run_end_decode", [chunk]) for chunk in column.chunks], kind.value_type)
+        )
     if pa.types.is_string_view(kind):
         return column.cast(pa.string())
     return column.cast(pa.binary()) if pa.types.is_binary_view(kind) else column
@@ -119,8 +121,11 @@ def _plain_float(value: float | None) -> float | str | None:
 
 def _as_texts(column: pa.ChunkedArray) -> list[str | None]:
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        first = pc.ListSliceOptions(0, _MAX_ITEMS)
         # A list of a million numbers is one cell of a table.
-        column = pa.chunked_array([pc.list_slice(chunk, 0, _MAX_ITEMS) for chunk in column.chunks], column.type)
+        column = pa.chunked_array(
+            [pc.call_function("list_slice", [chunk], first) for chunk in column.chunks], column.type
+        )
     try:
         # Arrow writes dates and times that Python's own types can't hold.
         return column.cast(pa.string()).to_pylist()

@@ -112,7 +112,7 @@ def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     kept = {
         number: pa.string()
         for number, name in zip(reading.column_names, names, strict=True)
-        if name == "run_id" or pc.any(pc.match_substring_regex(texts[number], _NOT_A_NUMBER)).as_py()
+        if name == "run_id" or _any_matches(texts[number], _NOT_A_NUMBER)
     }
     converting = pacsv.ConvertOptions(
         column_types=kept, strings_can_be_null=True, decimal_point="," if _has_decimal_commas(texts, separator) else "."
@@ -174,10 +174,17 @@ def _not_utf8(path: Path, error: Exception) -> FormatError:
 
 
 def _has_decimal_commas(texts: pa.Table, separator: str) -> bool:
-    def any_match(pattern: str) -> bool:
-        return any(pc.any(pc.match_substring_regex(c, pattern)).as_py() for c in texts.columns)
+    if separator == ",":
+        return False
+    commas, points = (
+        any(_any_matches(column, rf"^\s*[+-]?\d+{mark}\d+\s*$") for column in texts.columns) for mark in (",", r"\.")
+    )
+    return commas and not points
 
-    return separator != "," and any_match(r"^\s*[+-]?\d+,\d+\s*$") and not any_match(r"^\s*[+-]?\d+\.\d+\s*$")
+
+def _any_matches(column: pa.ChunkedArray, pattern: str) -> bool:
+    found = pc.call_function("match_substring_regex", [column], pc.MatchSubstringOptions(pattern))
+    return bool(pc.call_function("any", [found]).as_py())
 
 
 def _check_lines(path: Path) -> None:

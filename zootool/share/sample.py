@@ -66,8 +66,7 @@ def _arranged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [record for *_, record in sorted(rounds, key=lambda item: item[:2])]
 
     def accuracy(record: dict[str, Any]) -> float:
-        value = record.get("test_accuracy")
-        return value if is_number(value) else 0.0
+        return record["test_accuracy"] if is_number(record.get("test_accuracy")) else 0.0
 
     return sorted(records, key=lambda record: (-accuracy(record), record["row"]))
 

@@ -3,7 +3,7 @@
 As in SQL, a network without a value (null, or NaN) meets no comparison and not its negation either.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,10 +80,12 @@ class Conditions:
     def compare_columns(self, name: str, sign: str, other: str) -> pa.Array:
         """A column against another one of its kind."""
         first, second = _comparable(self._column(name)), _comparable(self._column(other))
-        both = (first.type, second.type)
-        if not all(map(_is_number, both)) and (first.type != second.type or (sign in _FLIPPED and is_text(first.type))):
+        kinds = (first.type, second.type)
+        if not all(map(_is_number, kinds)) and (
+            first.type != second.type or (sign in _FLIPPED and is_text(first.type))
+        ):
             raise UsageError(
-                f"the columns {name!r} ({both[0]}) and {other!r} ({both[1]}) can't be compared by {sign}",
+                f"the columns {name!r} ({kinds[0]}) and {other!r} ({kinds[1]}) can't be compared by {sign}",
                 hint="compare numbers with numbers, or values of one type by == and !=",
             )
         try:
@@ -102,15 +104,17 @@ class Conditions:
         comparable = _comparable(column)
         members = pa.array([value.as_py() for value in given], given[0].type)
         found = pc.call_function("is_in", [comparable], pc.SetLookupOptions(members))
-        found = pc.if_else(comparable.is_null(), pa.scalar(None, pa.bool_()), found).combine_chunks()
-        return pc.or_kleene(found, self.missing(name)) if len(given) < len(values) else found
+        found = pc.call_function("if_else", [comparable.is_null(), pa.scalar(None, pa.bool_()), found]).combine_chunks()
+        return either(found, self.missing(name)) if len(given) < len(values) else found
 
     def wanted(self, name: str, wanted: Any) -> pa.Array:
         """What a keyword of `Zoo.select` asks for: a value, any of several, or None. Raises UsageError."""
         if wanted is None:
             return self.missing(name)
-        if isinstance(wanted, Mapping | Callable | slice) or (
-            isinstance(wanted, Iterable) and not isinstance(wanted, Collection | str | bytes)
+        if (
+            isinstance(wanted, Mapping | slice)
+            or callable(wanted)
+            or (isinstance(wanted, Iterable) and not isinstance(wanted, Collection | str | bytes))
         ):
             raise UsageError(
                 f"{name}={printable(repr(wanted), 60)} is no value of a column",
@@ -143,7 +147,7 @@ class Conditions:
         """Look for values that no network of the whole zoo has."""
         there = _comparable(decoded(self._zoo.store.nets.read([name])[name])).unique()
         found = pa.array([value.as_py() for value in values], values[0].type)
-        absent = found.filter(pc.invert(pc.call_function("is_in", [found], pc.SetLookupOptions(there))))
+        absent = found.filter(negated(pc.call_function("is_in", [found], pc.SetLookupOptions(there))))
         for value in absent.to_pylist():
             if name == "split" and value in SPLITS:
                 continue
@@ -154,11 +158,27 @@ class Conditions:
             self.remarks.append(f"{message} ({hint})" if hint else message)
 
 
+def both(first: pa.Array, second: pa.Array) -> pa.Array:
+    """Where both conditions are met."""
+    return pc.call_function("and_kleene", [first, second])
+
+
+def either(first: pa.Array, second: pa.Array) -> pa.Array:
+    """Where one of the conditions is met."""
+    return pc.call_function("or_kleene", [first, second])
+
+
+def negated(condition: pa.Array) -> pa.Array:
+    """Where it isn't met, but could be."""
+    return pc.call_function("invert", [condition])
+
+
 def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column as Arrow compares it, null where there is no value."""
     column = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
     if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        is_nan = pc.call_function("is_nan", [column])
+        return pc.call_function("if_else", [is_nan, pa.scalar(None, column.type), column])
     if is_bytes(column.type):
         return column.cast(pa.large_binary())
     return column.cast(pa.large_string()) if is_text(column.type) else column

@@ -12,11 +12,10 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zootool.collect.column_values import is_bytes
 from zootool.errors import UsageError, did_you_mean, printable
-from zootool.zoo.conditions import Conditions
+from zootool.zoo.conditions import Conditions, both, either, negated
 
 if TYPE_CHECKING:
     from zootool.zoo.zoo import Zoo
@@ -29,7 +28,14 @@ _NULLS = ("null", "none")
 _SHORT = re.compile(r"[^=<>!'\"()\[\]`]*[^\s=<>!'\"()\[\]`]\s*=(?!=)")
 _LONG_SIGNS = re.compile(r"\s(and|or|in|is|not)\s|[=<>'\"]")
 _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`([^`]+)`")
-_SIGNS = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_SIGNS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
 _FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _EXAMPLE = "write it like psnr > 40 and split == 'test', or short: split=test,label=3|5"
 _ALIKE = ((r"&&?", "and"), (r"\|\|?", "or"), (r"\bAND\b", "and"), (r"\bOR\b", "or"), (r"\bNOT\b", "not"),
@@ -49,7 +55,7 @@ def where(zoo: "Zoo", text: str) -> tuple[pa.Array, bool, list[str]]:
         raise UsageError(f"where has {len(text):,} characters, wanted is a condition", hint=_EXAMPLE)
     conditions = Conditions(zoo, is_strict=True)
     found, last = (_read_short if _SHORT.match(text) else _read_long)(conditions, text)
-    keep = reduce(pc.and_kleene, found) if found else pa.array([True] * len(zoo), pa.bool_())
+    keep = reduce(both, found) if found else pa.array([True] * len(zoo), pa.bool_())
     return keep, last, conditions.remarks
 
 
@@ -164,14 +170,14 @@ class _Walk:
         if depth > _MAX_DEPTH:
             raise UsageError(f"the condition is nested more than {_MAX_DEPTH} deep", hint="say it in several steps")
         if isinstance(node, ast.BoolOp):
-            join = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
+            join = both if isinstance(node.op, ast.And) else either
             return reduce(join, (self.truth(value, depth + 1) for value in node.values))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return pc.invert(self.truth(node.operand, depth + 1))
+            return negated(self.truth(node.operand, depth + 1))
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
             pairs = zip(operands, node.ops, operands[1:], strict=False)
-            return reduce(pc.and_kleene, (self._compare(*pair) for pair in pairs))
+            return reduce(both, (self._compare(*pair) for pair in pairs))
         if isinstance(node, ast.Name):
             if self.is_last(node):
                 raise UsageError("`last` can't be denied or be one of two", hint="join it: split == 'test' and last")
@@ -185,14 +191,14 @@ class _Walk:
                     "`is` asks for null alone", hint="write label is null, label is not null or label == 3"
                 )
             found = self._conditions.missing(self._column(left))
-            return found if isinstance(sign, ast.Is) else pc.invert(found)
+            return found if isinstance(sign, ast.Is) else negated(found)
         if isinstance(sign, ast.In | ast.NotIn):
             if not isinstance(left, ast.Name) or not isinstance(right, ast.List | ast.Tuple | ast.Set):
                 raise UsageError("`in` needs a column and a list of values", hint="write label in [3, 5]")
             name = self._column(left)
             values = [None if self._is_null(node) else self._value(node, name) for node in right.elts]
             found = self._conditions.member(name, values)
-            return found if isinstance(sign, ast.In) else pc.invert(found)
+            return found if isinstance(sign, ast.In) else negated(found)
         operator = _SIGNS[type(sign)]
         if not self._is_column(left):
             if not self._is_column(right):

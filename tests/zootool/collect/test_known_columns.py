@@ -113,8 +113,8 @@ def test_every_column_of_the_format_page_has_a_check() -> None:
 
 
 def test_each_case_is_mended_or_set_aside() -> None:
-    def found(name: str, **options: object) -> tuple[dict, str]:
-        collection = read(CASES / name, ReadOptions(**options))
+    def found(name: str) -> tuple[dict, str]:
+        collection = read(CASES / name, ReadOptions())
         return collection.table.to_pydict(), " ".join(collection.notes)
 
     table, notes = found("acc_percent")

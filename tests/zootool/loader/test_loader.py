@@ -1,6 +1,7 @@
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -132,9 +133,9 @@ def test_targets_are_numeric_columns_without_gaps(zoo: Zoo, tmp_path: Path) -> N
         zoo.loader(4, targets=["lable"])
     write_small_store(tmp_path / "gaps.zoo", unchecked_block(random_block(SIREN, 3), label=[1, None, 2]))
     with_gaps = open_zoo(tmp_path / "gaps.zoo")
-    for ask in ({}, {"targets": ["label"]}, {"targets": "label"}):
+    for targets in (None, ["label"], "label"):
         with pytest.raises(UsageError, match=r"1 of 3 networks have no value.*select\(where='label is not null'\)"):
-            with_gaps.loader(3, **ask)
+            with_gaps.loader(3, targets=targets)
     assert next(iter(with_gaps.loader(3, targets=()))).targets == {}
     labelled = with_gaps.select(where="label is not null")
     assert next(iter(labelled.loader(2))).targets["label"].tolist() == [1, 2]
@@ -186,7 +187,7 @@ def test_labels_that_can_be_no_target_are_named(tmp_path: Path, label: list) -> 
 ])  # fmt: skip
 def test_arguments_of_other_types_are_refused(zoo: Zoo, given: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        zoo.loader(**({"batch_size": 4} | given))
+        zoo.loader(**(dict[str, Any](batch_size=4) | given))
 
 
 def test_one_target_needs_no_list(zoo: Zoo) -> None:
