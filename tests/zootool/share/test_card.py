@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.zootool.share.small_zoos import write_zoo
-from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block
+from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, unchecked_block
 from zootool.nets.siren import siren_architecture
 from zootool.share.card import derived_files
 from zootool.share.publish import publish
