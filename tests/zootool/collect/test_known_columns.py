@@ -91,9 +91,9 @@ def test_what_is_not_certain_is_refused_with_the_way_out(name: str, given: list,
     assert repr(name) in str(caught.value)
     assert hint in (caught.value.hint or "")
     # What a checkpoint says of itself is no such column, but no reason to refuse the checkpoint.
-    table, notes = check_own_columns(pa.table({name: given}), "checkpoint_")
-    assert table == pa.table({f"checkpoint_{name}": given})
-    assert f"checkpoint_{name}" in notes[0]
+    table, notes = check_own_columns(pa.table({name: given}), "file_")
+    assert table == pa.table({f"file_{name}": given})
+    assert f"file_{name}" in notes[0]
 
 
 def test_names_are_known_in_any_case_and_categories_become_values() -> None:
@@ -127,15 +127,15 @@ def test_each_case_is_mended_or_set_aside() -> None:
     assert table["psnr"] == [31.0, 30.0, 29.0, None]
     assert "'-' as missing" in notes
     table, notes = found("column_split")
-    assert table["checkpoint_split"] == ["cifar10"]
+    assert table["file_split"] == ["cifar10"]
     assert table["split"][0] in ("train", "validation", "test")
     assert "which is no split" in notes
     table, notes = found("column_meaning")
-    assert table["checkpoint_source"] == ["me"]
+    assert table["file_source"] == ["me"]
     assert not {"source", "copy", "is_finite"} & set(table)
 
 
-def test_the_last_checkpoint_is_that_of_the_largest_step(tmp_path: Path) -> None:
+def test_the_last_file_is_that_of_the_largest_step(tmp_path: Path) -> None:
     convert(CASES / "step_text2", tmp_path / "x.zoo")
     zoo = open_zoo(tmp_path / "x.zoo")
     assert zoo.select(last=True).nets["net_id"].tolist() == ["e10.pt"]

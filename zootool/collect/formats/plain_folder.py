@@ -219,9 +219,7 @@ def _table(
     return table.append_column("split", pa.array(split.tolist())), f"splits are {rule}", notes
 
 
-def _with_labels(
-    table: pa.Table, ids: Sequence[str], path: Path, options: ReadOptions
-) -> tuple[pa.Table, list[str]]:
+def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadOptions) -> tuple[pa.Table, list[str]]:
     labels = read_labels(path)
     # Other systems write folders\names; a file whose own name has a backslash is meant first.
     places = {name.replace("\\", "/"): place for place, name in enumerate(labels.paths)}
