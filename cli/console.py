@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +74,13 @@ def page_at(path: Path) -> Path:
 def shown(text: object, limit: int = 200) -> str:
     """Text from outside, safe inside rich markup: control characters and brackets are escaped."""
     return escape(printable(text, limit))
+
+
+def listed(words: Iterable[object], limit: int = 60) -> str:
+    """Texts from outside in one line: the first of them, and how many more there are."""
+    words = list(words)
+    more = f" and {len(words) - limit:,} more" if len(words) > limit else ""
+    return ", ".join(map(shown, words[:limit])) + more
 
 
 def _lines(text: str) -> str:

@@ -14,6 +14,7 @@ from cli.reading import (
     GridOption,
     LabelsOption,
     SkipBadOption,
+    SplitNamesOption,
     SplitSeedOption,
     SplitsOption,
     StepsOption,
@@ -48,6 +49,7 @@ def convert(
     exclude: ExcludeOption = None,
     skip_bad: SkipBadOption = False,
     grid: GridOption = None,
+    split_names: SplitNamesOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and check; never changes a byte.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +63,9 @@ def convert(
     from zootool.store import WriteOptions
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
-    reading = read_options(steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid)
+    reading = read_options(
+        steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid, split_names
+    )
     if append and (name or with_images):
         raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")
     with progress_bars() as report:

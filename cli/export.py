@@ -21,7 +21,9 @@ def export(
     store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     layout: Annotated[LayoutName, typer.Option(help="File format and names.")] = LayoutName.safetensors,
-    where: Annotated[str | None, typer.Option(help="Conditions on columns, such as split=test,label=3|5.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Which networks: split=test,label=3|5, or "psnr > 40 and label != 3".')
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write every network's state_dict as a file of its own, bit for bit what was converted.
@@ -32,10 +34,9 @@ def export(
     """
     from zootool.zoo import open_zoo
     from zootool.zoo.export import export as write_files
-    from zootool.zoo.where import select_where
 
     zoo = open_zoo(store)
-    selected = zoo if where is None else select_where(zoo, where)
+    selected = zoo if where is None else zoo.select(where=where)
     with progress_bars() as report:
         count = write_files(selected, destination, layout.value, report=report)
     if as_json:

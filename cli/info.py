@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, print_json, show_table, shown
+from cli.console import JsonOption, listed, print_json, show_table, shown
 
 if TYPE_CHECKING:
     from zootool.zoo import Zoo
@@ -30,24 +30,20 @@ def info(
 
 def summarise(zoo: "Zoo") -> dict[str, Any]:
     """The store as plain JSON values."""
+    from zootool.collect.column_values import counted
+
     size = sum(entry.size for entry in zoo.store.manifest.files.values())
     return zoo.info.to_dict() | {
         "id": zoo.id,
         "path": zoo.store.storage.name,
         "bytes": size,
         "columns": list(zoo.nets.columns),
-        "splits": _counts(zoo, "split"),
+        "splits": counted(zoo.nets.to_arrow(["split"])["split"]) if "split" in zoo.nets else {},
         "architectures": {
             signature: {"family": a.family, "node_counts": list(a.node_counts), "num_edges": a.num_edges}
             for signature, a in zoo.architectures.items()
         },
     }
-
-
-def _counts(zoo: "Zoo", column: str) -> dict[str, int]:
-    if column not in zoo.nets:
-        return {}
-    return {str(key): int(count) for key, count in zoo.nets[column].value_counts().items()}
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -66,11 +62,13 @@ def _print(summary: dict[str, Any]) -> None:
     for text in assumed_lines(summary.get("assumptions", {})):
         table.add_row("assumed", shown(text, 500))
     if summary["splits"]:
-        table.add_row("splits", shown(", ".join(f"{name} {count:,}" for name, count in summary["splits"].items())))
+        table.add_row("splits", listed(f"{name} {count:,}" for name, count in summary["splits"].items()))
     for source in summary.get("sources", ()):
         table.add_row("images", shown(f"{source['name']} ({source.get('terms') or 'terms unknown'})"))
-    table.add_row("columns", ", ".join(map(shown, summary["columns"])))
+    table.add_row("columns", listed(summary["columns"]))
     provenance = summary.get("provenance", {})
+    for text in provenance.get("notes", []):
+        table.add_row("note", shown(text))
     if provenance.get("left_out"):
         first = "; ".join(f"{left['file']}: {left['reason']}" for left in provenance["left_out"][:3])
         count = provenance.get("num_left_out", len(provenance["left_out"]))

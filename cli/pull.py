@@ -13,7 +13,7 @@ def pull(
     destination: Annotated[Path | None, typer.Argument(help="The new folder. \\[default: the URL's last part]")] = None,
     split: Annotated[str | None, typer.Option(help="Only the networks of a split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first networks.")] = None,
-    where: Annotated[str | None, typer.Option(help="Conditions on columns, such as split=test,label=3|5.")] = None,
+    where: Annotated[str | None, typer.Option(help="Which networks, such as split=test,label=3|5.")] = None,
     columns: Annotated[str | None, typer.Option(help="Columns of the table to keep, such as label,psnr.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are downloaded at once.")] = 4,
     as_json: JsonOption = False,
@@ -25,15 +25,16 @@ def pull(
     from zootool.share.address import parse_address
     from zootool.share.pull import pull as pull_all
     from zootool.share.pull_part import pull_part
+    from zootool.zoo.where import narrowed
 
     address = parse_address(url)
     target = destination or Path(address.folder_name)
-    conditions = ",".join(word for word in (split and f"split={split}", where) if word)
+    conditions = where if split is None else narrowed("split", split, where)
     with progress_bars() as report:
-        if conditions or limit is not None or columns is not None:
+        if conditions is not None or limit is not None or columns is not None:
             kept = None if columns is None else [name.strip() for name in columns.split(",")]
             done = pull_part(
-                address, target, where=conditions or None, limit=limit, columns=kept, workers=workers, report=report
+                address, target, where=conditions, limit=limit, columns=kept, workers=workers, report=report
             )
         else:
             done = pull_all(address, target, workers=workers, report=report)

@@ -24,6 +24,10 @@ LabelsOption = Annotated[Path | None, typer.Option(help="A table of labels: CSV,
 ArchitectureOption = Annotated[
     Path | None, typer.Option(help="YAML that declares the architecture (docs/collecting.md).")
 ]
+SplitNamesOption = Annotated[
+    str | None,
+    typer.Option("--split-names", help="A table's own words for splits, such as holdout=test."),
+]
 CleanOption = Annotated[bool, typer.Option("--clean", help="Without the known slips of a published protocol.")]
 ExcludeOption = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Leave out files and folders of such names; repeatable.")
@@ -50,6 +54,7 @@ def read_options(
     exclude: list[str] | None = None,
     skip_bad: bool = False,
     grid: GridName | None = None,
+    split_names: str | None = None,
 ) -> "ReadOptions":
     """The options as readers take them. Raises UsageError and MissingError."""
     from zootool.collect.formats.options import ReadOptions
@@ -64,6 +69,11 @@ def read_options(
         raise UsageError(f"can't read --steps {printable(steps, 60)}", hint="write it like --steps 20,40,86") from error
     if any(not pattern.strip("/") for pattern in exclude or ()):
         raise UsageError("--exclude needs a pattern", hint="write it like --exclude 'optimizer.pt'")
+    names = dict(word.split("=", 1) for word in split_names.split(",") if "=" in word) if split_names else {}
+    if split_names and len(names) != split_names.count(",") + 1:
+        raise UsageError(
+            f"can't read --split-names {printable(split_names, 60)}", hint="write it like --split-names holdout=test"
+        )
     return ReadOptions(
         wanted,
         splits,
@@ -75,4 +85,5 @@ def read_options(
         tuple(exclude or ()),
         skip_bad,
         None if grid is None else grid.value,
+        split_names=names,
     )

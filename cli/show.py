@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import JsonOption, print_json, say, shown
+from cli.console import JsonOption, listed, print_json, say, shown
 from cli.reading import (
     ArchitectureOption,
     CleanOption,
@@ -15,6 +15,7 @@ from cli.reading import (
     GridOption,
     LabelsOption,
     SkipBadOption,
+    SplitNamesOption,
     SplitSeedOption,
     SplitsOption,
     StepsOption,
@@ -42,6 +43,7 @@ def show(
     exclude: ExcludeOption = None,
     skip_bad: SkipBadOption = False,
     grid: GridOption = None,
+    split_names: SplitNamesOption = None,
     sample: Annotated[int, typer.Option(min=1, help="How many networks are read, to find problems.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +63,9 @@ def show(
         raise UsageError(
             f"{source} is a folder that `zoo build` wrote", hint=f"zoo build siren --status --out {source}"
         )
-    options = read_options(steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid)
+    options = read_options(
+        steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid, split_names
+    )
     found = preview(collect(source, format, options), sample)
     if as_json:
         print_json({"source": str(source), **asdict(found)})
@@ -80,11 +84,10 @@ def _show(found: "Preview") -> None:
             say(f"[yellow]assumed[/]        {shown(text, 500)}")
     if len(found.architectures) > _MAX_LINES:
         say(f"               and {len(found.architectures) - _MAX_LINES:,} more architectures")
-    say(f"columns        {shown(', '.join(found.columns))}")
+    say(f"columns        {listed(found.columns)}")
     for noun, counts in (("splits", found.splits), ("labels", found.labels)):
         if counts:
-            first = [f"{name} {count:,}" for name, count in list(counts.items())[:12]]
-            say(f"{noun:<14} {shown(', '.join(first))}{' ...' if len(counts) > 12 else ''}")
+            say(f"{noun:<14} {listed([f'{name} {count:,}' for name, count in counts.items()], 12)}")
     for key, value in found.conventions.items():
         say(f"convention     {shown(key)}: {shown(value)}")
     for text in found.notes:

@@ -11,7 +11,7 @@ from cli.console import JsonOption, print_json, progress_bars, say, shown
 def subset(
     store: Annotated[str, typer.Argument(help="A store's folder or URL.")],
     destination: Annotated[Path, typer.Argument(help="The store to write, NAME.zoo.")],
-    where: Annotated[str, typer.Option(help="Conditions on columns, such as split=test,label=3|5.")],
+    where: Annotated[str, typer.Option(help='Which networks: split=test,label=3|5, or "psnr > 40 and label != 3".')],
     name: Annotated[str | None, typer.Option(help="The new zoo's name; by default the destination's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -21,10 +21,9 @@ def subset(
     """
     from zootool.zoo import open_zoo
     from zootool.zoo.subset import subset as write_subset
-    from zootool.zoo.where import select_where
 
     zoo = open_zoo(store)
-    selected = select_where(zoo, where)
+    selected = zoo.select(where=where)
     with progress_bars() as report:
         zoo_id = write_subset(selected, destination, name=name, report=report)
     if as_json:

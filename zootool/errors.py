@@ -13,10 +13,13 @@ Anything else that escapes is a bug of ours (exit 1). Only `cli` catches these a
 """
 
 import errno
+import operator
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
+
+_MAX_CHOICES = 60
 
 _NO_ROOM = "make room there, or choose another place"
 _NO_RIGHT = "choose a place that is yours to use, or see to its rights"
@@ -124,7 +127,22 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     near = get_close_matches(name, choices, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
-    return "choose from " + ", ".join(choices)
+    more = f" and {len(choices) - _MAX_CHOICES:,} more" if len(choices) > _MAX_CHOICES else ""
+    return "choose from " + ", ".join(choices[:_MAX_CHOICES]) + more
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """`value`, where it is true or false. Raises UsageError: any text, "no" too, would count as true."""
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # numpy's own among them
+        return bool(value)
+    raise UsageError(f"{name} is true or false, got {printable(repr(value), 60)}")
+
+
+def checked_count(name: str, value: object, least: int = 0) -> int:
+    """`value`, where it is a whole number from `least` on. Raises UsageError."""
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool) and (count := operator.index(value)) >= least:
+        return count
+    raise UsageError(f"{name} must be at least {least}, a whole number, got {printable(repr(value), 60)}")
 
 
 def printable(value: object, limit: int = 200) -> str:

@@ -12,6 +12,7 @@ from dng.graph import DynamicGraph, ResidualEdges
 from zootool.errors import ZooError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader
+from zootool.loader.targets import numbers_of
 from zootool.nets.rendering import Indexing, indexing_of, render
 from zootool.nets.siren import siren_architecture
 from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
@@ -27,6 +28,7 @@ __all__ = [
     "Zoo",
     "class_names",
     "indexing_of",
+    "numbers_of",
     "render_network",
     "simple_vit_architecture",
     "siren_architecture",
@@ -89,6 +91,8 @@ def render_network(zoo: Zoo, index: int, side: int) -> Float[np.ndarray, "side s
 def class_names(zoo: Zoo, num_classes: int) -> tuple[str, ...]:
     """What the labels mean, as the zoo's image set says, else the labels themselves."""
     names = tuple(map(str, range(num_classes)))
+    if len(stated := zoo.classes()) >= num_classes:
+        return stated
     if len(zoo.info.sources) != 1:
         return names
     try:

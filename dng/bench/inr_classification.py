@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -21,7 +20,7 @@ from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.latents import Latents
 from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.bench.table import updates_of
-from dng.bench.targets import by_row
+from dng.bench.targets import by_row, read_target
 from dng.bench.tasks import CodeClassification, NetworkClassification, predict_codes
 from dng.bench.training import (
     HERE,
@@ -164,7 +163,10 @@ def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
             "classifiers go to `zoo bench generalization`",
         )
     require_splits(zoo, SPLITS)
-    labels = torch.from_numpy(nets["label"].to_numpy(np.int64, copy=True))
+    target = read_target(zoo, "label")
+    if not target.is_class:
+        raise BadDataError("the labels aren't classes but fractions", hint="see the table with `zoo.nets`")
+    labels = target.by_row[torch.from_numpy(zoo.rows)]
     if control == "shuffled-labels":
         generator = torch.Generator().manual_seed(derived_seed(seed, "shuffled labels"))
         labels = labels[torch.randperm(len(labels), generator=generator)]
@@ -207,7 +209,9 @@ def _run_directly(
     model.to(place.device)
     task = NetworkClassification(model, loaders["validation"], lambda batch: labels[batch.rows])
     result = train(task, EndlessBatches(loaders["train"]), config, run_dir, "training the encoder", report)
-    predictions, truth = task.predict(zoo.select(split="test").loader(config.batch_size, device=place.device))
+    predictions, truth = task.predict(
+        zoo.select(split="test").loader(config.batch_size, device=place.device, targets=())
+    )
     return _Outcome(predictions, truth, result.best_score, None, count_parameters(model), updates_of(config))
 
 
@@ -223,7 +227,7 @@ def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor, place:
     selected = zoo.select(split=split)
 
     def loader(batch_size: int, shuffle: bool, seed: int) -> Loader:
-        return selected.loader(batch_size, shuffle=shuffle, seed=seed, device=place.device)
+        return selected.loader(batch_size, shuffle=shuffle, seed=seed, device=place.device, targets=())
 
     return Latents(model, loader, lambda batch: labels[batch.rows], len(selected))
 

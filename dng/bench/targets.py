@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from dng.bench.data import Zoo
+from dng.bench.data import Zoo, numbers_of
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
 
 
@@ -27,7 +27,7 @@ class Target:
 
 
 def read_target(zoo: Zoo, name: str) -> Target:
-    """The column `name` of the selected networks: whole numbers are classes, others accuracies.
+    """The column `name` of the selected networks: whole numbers, texts, true and false are classes, others accuracies.
 
     Raises UsageError where there is no such column or it holds neither, BadDataError where networks lack a value.
     """
@@ -37,7 +37,7 @@ def read_target(zoo: Zoo, name: str) -> Target:
     if column.isna().any():
         raise BadDataError(f"networks have no value in the column {name!r}", hint="see the columns with `zoo info`")
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
-        raise UsageError(f"the column {name!r} holds {column.dtype}", hint="a target is a class or an accuracy")
+        column = pd.Series(numbers_of(zoo.store, name, zoo.rows))
     if pd.api.types.is_integer_dtype(column):
         return _classes(zoo, name, column.to_numpy(np.int64, copy=True))
     values = column.to_numpy(np.float32, copy=True)

@@ -140,7 +140,7 @@ def image_shape(zoo: Zoo) -> tuple[int, int, int]:
     if len(shapes) == 1 and len(shape := shapes.pop()) == 3:
         height, width, channels = shape
         return height, width, channels
-    images = first_batch(zoo.loader(1, images=True)).images
+    images = first_batch(zoo.loader(1, images=True, targets=())).images
     assert images is not None, "the loader was asked for images"
     _, height, width, channels = images.shape
     return height, width, channels

@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -14,10 +13,9 @@ from cli.main import ZooGroup
 from cli.merge import merge
 from cli.subset import subset
 from cli.verify import verify
-from tests.zootool.store.small_stores import random_block, write_small_store
+from tests.zootool.store.small_stores import random_block, unchecked_block, write_small_store
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.nets.siren import siren_architecture
-from zootool.store.blocks import Block
 from zootool.zoo import open_zoo
 
 app = typer.Typer(cls=ZooGroup)
@@ -111,8 +109,7 @@ def test_subset_merge_export_and_ls(store: Path, tmp_path: Path) -> None:
 def test_names_from_files_are_shown_escaped(tmp_path: Path) -> None:
     block = random_block(siren_architecture(2, (3,), 1), 2)
     evil = "\x1b[2J[red]<script>alert(1)</script>"
-    table = block.table.set_column(3, "split", pa.array([evil, evil])).append_column(f"hp_{evil}", pa.array([1, 2]))
-    write_small_store(tmp_path / "x.zoo", Block(block.architecture, block.tensors, table))
+    write_small_store(tmp_path / "x.zoo", unchecked_block(block, **{"split": [evil, evil], f"hp_{evil}": [1, 2]}))
     assert open_zoo(tmp_path / "x.zoo").nets["split"].tolist() == [evil, evil]
     shown = run("info", tmp_path / "x.zoo").output
     assert "\x1b[2J" not in shown

@@ -9,6 +9,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from zootool.architecture import Architecture
+from zootool.collect.known_columns import ColumnRules, check_columns
 
 RESERVED_COLUMNS = ("architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest")
 """What the store fills itself, beside the networks' net_id."""
@@ -72,7 +73,8 @@ class Collection:
     threads. `conventions` are what makes the weights readable and isn't in the architecture; `notes` are what a user
     should know about the source, such as leaks between splits; `assumptions` are what was taken for granted about each
     of `architectures`, empty where nothing was about any. `left_out` is what else lay there and why it isn't here.
-    `fingerprint` changes when the source does.
+    `fingerprint` changes when the source does. Columns whose meaning the format fixes are brought into their form, and
+    the notes say so. Raises FormatError where that can't be.
     """
 
     format: str
@@ -94,6 +96,9 @@ class Collection:
         assert self.table.column_names[:1] == ["net_id"], "readers name their networks"
         assert len(self.table) == len(self.architecture_index), "readers give every network an architecture"
         assert len(self.assumptions) in (0, len(self.architectures)), "readers assume something of each architecture"
+        table, notes = check_columns(self.table, ColumnRules(num_sources=len(self.image_sets)))
+        object.__setattr__(self, "table", table)
+        object.__setattr__(self, "notes", (*self.notes, *notes))
 
     def __len__(self) -> int:
         return len(self.table)

@@ -5,11 +5,11 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from zootool.architecture import Architecture
 from zootool.collect.collection import Collection, LeftOut
-from zootool.collect.split_rules import find_leaks, splits_in_table
+from zootool.collect.column_values import counted, plain_values
+from zootool.collect.split_rules import find_leaks
 from zootool.errors import BadDataError
 
 _SAMPLE = 16
@@ -62,8 +62,8 @@ def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
             if count
         ),
         columns={name: str(table.schema.field(name).type) for name in table.column_names},
-        splits=dict(splits_in_table(table)),
-        labels=_labels(table),
+        splits=counted(table["split"]) if "split" in table.column_names else {},
+        labels=counted(table["label"]) if "label" in table.column_names else {},
         conventions={**collection.conventions, **_grids(collection)},
         notes=(*collection.notes, *find_leaks(table)),
         num_read=len(rows),
@@ -84,13 +84,6 @@ def _grids(collection: Collection) -> dict[str, str]:
     return {"grid": " and ".join(grids)} if grids else {}
 
 
-def _labels(table: pa.Table) -> dict[str, int]:
-    if "label" not in table.column_names:
-        return {}
-    counts = table["label"].value_counts().to_pylist()
-    return {str(item["values"]): item["counts"] for item in sorted(counts, key=lambda item: str(item["values"]))}
-
-
 def _problems(collection: Collection, rows: np.ndarray) -> list[str]:
     problems = []
     for row in rows:
@@ -101,6 +94,6 @@ def _problems(collection: Collection, rows: np.ndarray) -> list[str]:
             continue
         broken = [key for key, tensor in tensors.items() if tensor.dtype.kind == "f" and not np.isfinite(tensor).all()]
         if broken:
-            net_id = collection.table["net_id"][int(row)].as_py()
+            net_id = plain_values(collection.table["net_id"].slice(int(row), 1))[0]
             problems.append(f"{net_id}: {broken[0]} holds NaN or infinities")
     return problems

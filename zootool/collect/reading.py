@@ -22,10 +22,12 @@ def read_collection(source: Path, format: str | None, options: ReadOptions) -> C
     unknown format, and for an option that changes nothing; MissingError, and BadDataError's children.
     """
     reader = reader_for(source, format)
-    if options.weights is not None and reader.NAME != "folder":
-        raise UsageError(
-            f"--weights is for plain folders, {printable(source)} is read as {reader.NAME}", hint="use --format folder"
-        )
+    for option, is_given in (("--weights", options.weights is not None), ("--split-names", bool(options.split_names))):
+        if is_given and reader.NAME != "folder":
+            raise UsageError(
+                f"{option} is for plain folders, {printable(source)} is read as {reader.NAME}",
+                hint="use --format folder",
+            )
     excluded = _excluded(source, options)
     damaged = _damaged(source, options) if options.skip_bad and source.is_dir() and not _judges(reader.NAME) else []
     options = replace(options, dropped=frozenset(file for file, _ in damaged))

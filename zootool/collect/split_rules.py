@@ -1,6 +1,6 @@
 """Which networks are for training, validation and testing, where a source leaves that open; and leaks between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -48,11 +48,3 @@ def find_leaks(table: pa.Table) -> list[str]:
         if leaking:
             found.append(f"{leaking:,} {noun} have networks in more than one split")
     return found
-
-
-def splits_in_table(table: pa.Table) -> Mapping[str, int]:
-    """How many networks each split has."""
-    if "split" not in table.column_names:
-        return {}
-    counts = table["split"].value_counts().to_pylist()
-    return {str(item["values"]): item["counts"] for item in sorted(counts, key=lambda item: str(item["values"]))}

@@ -24,7 +24,7 @@ class GraphDataset(Dataset[GraphBatch]):
     """
 
     def __init__(
-        self, store: Store, rows: np.ndarray, targets: Sequence[str] = (), images: ImageJoin | None = None
+        self, store: Store, rows: np.ndarray, targets: Sequence[str] | str | None = (), images: ImageJoin | None = None
     ) -> None:
         self._store = store
         self._rows = rows

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from zootool.errors import UsageError
+from zootool.errors import UsageError, checked_count
 from zootool.loader.batch import GraphBatch
 from zootool.loader.images import ImageJoin
 from zootool.loader.order import EpochOrder, OrderConfig, epoch_order, num_batches
@@ -38,7 +38,7 @@ class Loader:
         order: OrderConfig,
         *,
         mode: Mode = "resident",
-        targets: Sequence[str] = (),
+        targets: Sequence[str] | str | None = (),
         images: ImageJoin | None = None,
         weights: str | None = None,
         device: torch.device | str | None = None,
@@ -52,7 +52,7 @@ class Loader:
         self._targets = target_columns(store, targets, rows)
         self._images = images
         self._device = None if device is None else torch.device(device)
-        self._prefetch = prefetch
+        self._prefetch = checked_count("prefetch", prefetch)
         self._odds = weights
         self._epoch = 0
         self._next_batch = 0

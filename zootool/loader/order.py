@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from zootool.errors import UsageError, checked_count, checked_flag
+
 
 @dataclass(frozen=True)
 class OrderConfig:
@@ -23,12 +25,15 @@ class OrderConfig:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank must be in [0, world_size), got {self.rank} of {self.world_size}")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window must be at least 1, got {self.window}")
+        checked_count("batch_size", self.batch_size, 1)
+        checked_flag("shuffle", self.shuffle)
+        checked_flag("drop_last", self.drop_last)
+        checked_count("seed", self.seed, -(2**63))
+        checked_count("world_size", self.world_size, 1)
+        if checked_count("rank", self.rank) >= self.world_size:
+            raise UsageError(f"rank must be in [0, world_size), got {self.rank} of {self.world_size}")
+        if self.window is not None:
+            checked_count("window", self.window, 1)
 
     @property
     def batches_per_window(self) -> int:

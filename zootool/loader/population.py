@@ -41,7 +41,7 @@ def _blocks(store: Store, rows: np.ndarray) -> np.ndarray:
 
 
 def _odds(store: Store, rows: np.ndarray, name: str) -> np.ndarray:
-    odds = numbers_of(store, name, rows).astype(np.float64)
+    odds = numbers_of(store, name, rows, with_classes=False).astype(np.float64)
     if len(odds) and (not np.isfinite(odds).all() or odds.min() < 0 or odds.sum() == 0):
         raise UsageError(f"the weights in {name!r} must be finite, not negative, and not all zero")
     return odds

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -27,6 +27,7 @@ _SIZES = (
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9.]+")
 _MAX_ROWS = 20
+_MAX_WORDS = 100
 
 _READING = """```python
 import zootool
@@ -97,12 +98,12 @@ def _counts(summary: Summary) -> Iterator[str]:
         yield f"| and {more:,} more | | |"
     yield ""
     if summary.splits:
-        yield "Splits: " + ", ".join(f"{markdown(name)} {count:,}" for name, count in summary.splits.items()) + ".\n"
+        yield f"Splits: {_listed(f'{markdown(name)} {count:,}' for name, count in summary.splits.items())}.\n"
     if summary.num_labels is not None:
         yield f"Labels: {summary.num_labels:,} different ones.\n"
     if summary.num_nonfinite:
         yield f"Networks with parameters that are NaN or infinite: {summary.num_nonfinite:,} (column `is_finite`).\n"
-    yield "Columns: " + ", ".join(markdown(name, 80) for name in summary.columns) + ".\n"
+    yield f"Columns: {_listed(markdown(name, 80) for name in summary.columns)}.\n"
 
 
 def _conventions(summary: Summary) -> Iterator[str]:
@@ -162,6 +163,13 @@ def _citation(summary: Summary) -> Iterator[str]:
     yield f"- the zoo: {markdown(info.citation or own, 2000)}"
     for name, text in cited_images(info).items():
         yield f"- its images, {markdown(name)}: {markdown(text, 2000)}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    """The first of some words, and how many more there are."""
+    words = list(words)
+    more = f" and {len(words) - _MAX_WORDS:,} more" if len(words) > _MAX_WORDS else ""
+    return ", ".join(words[:_MAX_WORDS]) + more
 
 
 def _plain(value: Any) -> str:

@@ -27,7 +27,6 @@ from zootool.store.schema import IMAGES
 from zootool.store.storage import Bytes, LocalStorage, Storage
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store
-from zootool.zoo.where import select_where
 from zootool.zoo.zoo import Zoo
 
 _CHUNKS = ".chunks"
@@ -45,7 +44,7 @@ def pull_part(
     workers: int = 4,
     report: Reporter = silent,
 ) -> Pulled:
-    """Download the networks that meet `where` (see `select_where`), at most `limit`, as a zoo of their own.
+    """Download the networks that meet `where` (see `Zoo.select`), at most `limit`, as a zoo of their own.
 
     Its parent is the source's id. `columns` are the table's columns to keep beside the store's own. Raises what
     `pull` raises, UsageError for unknown columns, and IntegrityError for a network that isn't what the table lists.
@@ -57,11 +56,13 @@ def pull_part(
             part = _PartStorage(storage, manifest, folder, report)
             part.bring([path for path in manifest.files if "/c/" not in path], workers)
             source = Zoo(Store(part, manifest))
-            rows = (select_where(source, where) if where else source).rows[:limit]
+            selected = source if where is None else source.select(where=where)
+            rows = selected.rows[:limit]
             if len(rows) == 0:
                 shutil.rmtree(folder)
                 raise MissingError(
-                    f"no network of {printable(source.info.name)} is selected", hint="look with `zoo info`"
+                    f"no network of {printable(source.info.name)} is selected",
+                    hint=selected.why_empty or "look with `zoo info`",
                 )
             check_room(folder, _size_of(source.store, len(rows)))
             wanted = _CheckedRows(source.store, rows, _info(source, destination.stem, len(rows)), columns)

@@ -10,9 +10,9 @@ import numpy as np
 
 from zootool.architecture import ARRAYS
 from zootool.catalog import load_catalog
-from zootool.errors import printable
+from zootool.collect.column_values import codes, numbers, plain_values
 from zootool.nets.rendering import indexing_of, render
-from zootool.share.summary import METRICS, describe
+from zootool.share.summary import METRICS, describe, histogram
 from zootool.store.schema import ImageSource
 from zootool.zoo.zoo import Zoo
 
@@ -37,10 +37,11 @@ def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sam
     rows = _spread_rows(zoo, size, seed)
     chosen = Zoo(zoo.store, zoo.rows[rows])
     columns = _columns(zoo)
-    table = chosen.nets.to_pandas(columns)
+    table = chosen.nets.to_arrow(columns)
+    values = {name: plain_values(table[name]) for name in columns}
     records, left = [], max_image_bytes
     for place in range(len(chosen)):
-        record: dict[str, Any] = {name: _plain(table[name].iloc[place]) for name in columns}
+        record: dict[str, Any] = {name: values[name][place] for name in columns}
         record["architecture"] = describe(chosen.architecture_of(place))
         record["row"] = int(chosen.rows[place])
         record["class"] = _class_of(chosen, place, record.get("label"))
@@ -55,22 +56,31 @@ def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sam
 
 
 def _arranged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if records and all(isinstance(record.get("label"), int) for record in records):
+    if records and all(is_number(record.get("label")) for record in records):
         # In rounds, one network of every class at a time: the page begins with a few of each.
-        seen: Counter[int] = Counter()
+        seen: Counter[float] = Counter()
         rounds = []
         for record in sorted(records, key=lambda record: record["row"]):
             rounds.append((seen[record["label"]], record["label"], record))
             seen[record["label"]] += 1
         return [record for *_, record in sorted(rounds, key=lambda item: item[:2])]
-    return sorted(records, key=lambda record: (-(record.get("test_accuracy") or 0.0), record["row"]))
+
+    def accuracy(record: dict[str, Any]) -> float:
+        return record["test_accuracy"] if is_number(record.get("test_accuracy")) else 0.0
+
+    return sorted(records, key=lambda record: (-accuracy(record), record["row"]))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a plain value is a number to compute with."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _class_of(zoo: Zoo, place: int, label: Any) -> str | None:
     """The catalog's word for a label, where the networks' images are in it."""
     source = _source_of(zoo, place)
     known = load_catalog().image_sets.get(source.name) if source is not None else None
-    if known is None or not isinstance(label, int) or not 0 <= label < len(known.classes):
+    if known is None or type(label) is not int or not 0 <= label < len(known.classes):
         return None
     return known.classes[label]
 
@@ -78,7 +88,7 @@ def _class_of(zoo: Zoo, place: int, label: Any) -> str | None:
 def _columns(zoo: Zoo) -> list[str]:
     names = list(zoo.nets.columns)
     varied = [name for name in names if name.startswith("hp_")]
-    several = [name for name in varied if len(zoo.nets.to_arrow([name])[name].unique()) > 1]
+    several = [name for name in varied if len(np.unique(codes(zoo.nets.to_arrow([name])[name])[0])) > 1]
     return [name for name in _SHOWN_COLUMNS if name in names] + several[:_MAX_HYPER_PARAMETERS]
 
 
@@ -87,14 +97,15 @@ def _spread_rows(zoo: Zoo, size: int, seed: int) -> np.ndarray:
     size = min(size, len(zoo))
     rng = np.random.default_rng(seed)
     if "label" in zoo.nets:
-        labels = zoo.nets["label"].astype(str).to_numpy()
+        labels, _ = codes(zoo.nets.to_arrow(["label"])["label"])
         classes = np.unique(labels)
         each = max(1, size // len(classes))
         picked = [rng.permutation(np.flatnonzero(labels == name))[:each] for name in classes[:size]]
         return np.sort(np.concatenate(picked))
     for metric in ("test_accuracy", "psnr", "loss"):
-        if metric in zoo.nets:
-            order = np.argsort(zoo.nets[metric].to_numpy(dtype=np.float64), kind="stable")
+        values = numbers(zoo.nets.to_arrow([metric])[metric]) if metric in zoo.nets else None
+        if values is not None:
+            order = np.argsort(values, kind="stable")
             return np.sort(order[np.linspace(0, len(zoo) - 1, size).astype(np.int64)])
     return np.sort(rng.permutation(len(zoo))[:size])
 
@@ -123,8 +134,8 @@ def _image(zoo: Zoo, place: int) -> str | None:
 
 def _source_of(zoo: Zoo, place: int) -> ImageSource | None:
     sources = zoo.info.sources
-    number = int(zoo.nets["source"].iloc[place]) if "source" in zoo.nets else 0
-    return sources[number] if 0 <= number < len(sources) else None
+    number = plain_values(zoo.nets.to_arrow(["source"])["source"].slice(place, 1))[0] if "source" in zoo.nets else 0
+    return sources[number] if type(number) is int and 0 <= number < len(sources) else None
 
 
 def _data_uri(pixels: np.ndarray) -> str:
@@ -144,20 +155,4 @@ def _histogram(zoo: Zoo, place: int) -> dict[str, Any]:
     if len(finite) == 0:
         return {"counts": [], "low": 0.0, "high": 0.0}
     low, high = np.quantile(finite, _HISTOGRAM_QUANTILES).tolist()
-    if not low < high:
-        low, high = low - 0.5, high + 0.5
-    counts, _ = np.histogram(finite, _HISTOGRAM_BINS, (low, high))
-    return {"counts": counts.tolist(), "low": low, "high": high}
-
-
-def _plain(value: Any) -> Any:
-    """A table's value as JSON has it: numbers finite, text without control characters."""
-    if value is None or value is np.nan:
-        return None
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return printable(value, 120)
+    return histogram(finite, _HISTOGRAM_BINS, low, high)

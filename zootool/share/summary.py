@@ -6,10 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from zootool.architecture import ARRAYS, Architecture
 from zootool.catalog import load_catalog
+from zootool.collect.column_values import codes, counted, numbers
 from zootool.errors import printable
 from zootool.store.reader import Store
 from zootool.store.schema import ZooInfo
@@ -74,17 +75,15 @@ class Summary:
 def summarise(store: Store) -> Summary:
     """The summary of a store. Reads a few columns of its table and no weight."""
     names = store.nets.column_names
-    splits = {}
-    if "split" in names:
-        counted = Counter(store.nets.read(["split"])["split"].to_pylist())
-        splits = {printable(name, 60): count for name, count in sorted(counted.items(), key=lambda item: str(item[0]))}
-    num_labels = (
-        pc.call_function("count_distinct", [store.nets.read(["label"])["label"]]).as_py() if "label" in names else None
-    )
-    spreads = {name: spread for name in METRICS if name in names and (spread := spread_of(_numbers(store, name)))}
-    nonfinite = 0
-    if "is_finite" in names:
-        nonfinite = store.nets.read(["is_finite"])["is_finite"].to_pylist().count(False)
+
+    def column(name: str) -> pa.ChunkedArray:
+        return store.nets.read([name])[name]
+
+    splits = counted(column("split")) if "split" in names else {}
+    num_labels = len(set(codes(column("label"))[0].tolist()) - {-1}) if "label" in names else None
+    known = {name: numbers(column(name)) for name in METRICS if name in names}
+    spreads = {name: found for name, values in known.items() if values is not None and (found := spread_of(values))}
+    nonfinite = counted(column("is_finite")).get("False", 0) if "is_finite" in names else 0
     return Summary(store, tuple(names), splits, num_labels, spreads, nonfinite)
 
 
@@ -93,8 +92,22 @@ def spread_of(values: np.ndarray) -> Spread | None:
     finite = values[np.isfinite(values)]
     if len(finite) == 0:
         return None
-    low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
-    return Spread(len(finite), float(finite.mean()), low, median, high, len(values) - len(finite))
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
+        return Spread(len(finite), float(finite.mean()), low, median, high, len(values) - len(finite))
+
+
+def histogram(values: np.ndarray, bins: int, low: float, high: float) -> dict[str, Any]:
+    """How many finite numbers lie in each bin between two of them; one bin where floats have no more."""
+    with np.errstate(all="ignore"):
+        if not low < high:
+            low, high = low - max(0.5, abs(low) * 1e-3), high + max(0.5, abs(high) * 1e-3)
+        edges = np.linspace(low, high, bins + 1)
+        if np.isfinite(edges).all() and (np.diff(edges) > 0).all():
+            counts, _ = np.histogram(values, edges)
+            return {"counts": counts.tolist(), "low": low, "high": high}
+    inside = int(((values >= low) & (values <= high)).sum())
+    return {"counts": [inside], "low": float(np.nan_to_num(low)), "high": float(np.nan_to_num(high))}
 
 
 def cited_images(info: ZooInfo) -> dict[str, str]:
@@ -113,11 +126,3 @@ def describe(architecture: Architecture) -> str:
     activations = sorted({t.activation.name for t in architecture.timestamps} - {"none"})
     widths = "-".join(map(str, architecture.node_counts))
     return " ".join([printable(architecture.family, 40), widths, *activations])
-
-
-def _numbers(store: Store, column: str) -> np.ndarray:
-    try:
-        values: Any = store.nets.read([column])[column].to_numpy()
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        return np.empty(0)

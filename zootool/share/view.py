@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from zootool.collect.column_values import numbers
 from zootool.errors import UsageError, printable
-from zootool.share.sample import sample_networks
+from zootool.share.sample import is_number, sample_networks
 from zootool.share.steps import steps_of
-from zootool.share.summary import METRICS, Summary, describe, num_parameters, summarise
+from zootool.share.summary import METRICS, Summary, describe, histogram, num_parameters, summarise
 from zootool.share.terms import SOURCE_TERMS
 from zootool.zoo.zoo import Zoo
 
@@ -24,6 +25,7 @@ MAX_PAGE_BYTES = 3_000_000
 _MAX_IMAGE_BYTES = 1_800_000
 _BINS = 32
 _MAX_ARCHITECTURES = 12
+_MAX_NOTES = 20
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -70,7 +72,7 @@ def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
 
 def _typical(records: list[dict[str, Any]], metric: str | None) -> int:
     """The record whose metric is the sample's median."""
-    values = [(record[metric], i) for i, record in enumerate(records) if metric and record.get(metric) is not None]
+    values = [(record[metric], i) for i, record in enumerate(records) if metric and is_number(record.get(metric))]
     return sorted(values)[len(values) // 2][1] if values else 0
 
 
@@ -84,6 +86,7 @@ def _facts(summary: Summary) -> list[list[str]]:
         rows.append(["architecture", f"and {more:,} more"])
     if summary.splits:
         rows.append(["splits", ", ".join(f"{name} {count:,}" for name, count in summary.splits.items())])
+    rows += [["note", str(text)] for text in info.provenance.get("notes", [])[:_MAX_NOTES]]
     if summary.omega_0:
         rows.append(["omega_0", ", ".join(f"{value:g}" for value in summary.omega_0)])
     rows.append(["output offset", ", ".join(f"{value:g}" for value in summary.output_offsets)])
@@ -109,13 +112,12 @@ def _distributions(zoo: Zoo, summary: Summary) -> list[dict[str, Any]]:
     """A histogram of every metric over all networks, not the sample alone."""
     found = []
     for name in (metric for metric in METRICS if metric in summary.spreads):
-        values = zoo.nets[name].to_numpy(dtype=np.float64)
+        values = numbers(zoo.nets.to_arrow([name])[name])
+        assert values is not None, "spreads are those of numbers"
         finite = values[np.isfinite(values)]
-        low, high = float(finite.min()), float(np.quantile(finite, 0.99) if name == "loss" else finite.max())
-        if not low < high:
-            high = low + 1.0
-        counts, _ = np.histogram(finite, _BINS, (low, high))
-        found.append({"name": name, "low": low, "high": high, "counts": counts.tolist()})
+        if len(finite):
+            high = float(np.quantile(finite, 0.99) if name == "loss" else finite.max())
+            found.append({"name": name} | histogram(finite, _BINS, float(finite.min()), high))
     return found
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.errors import IntegrityError, MissingError, UsageError, printable
+from zootool.collect.known_columns import KNOWN
+from zootool.errors import FormatError, IntegrityError, MissingError, UsageError, printable
 from zootool.files import folder_replacement
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
@@ -17,7 +18,7 @@ from zootool.store.builder import ImagesByKey, StoreBuilder
 from zootool.store.options import WriteOptions
 from zootool.store.pack import Packed
 from zootool.store.reader import Store, open_store
-from zootool.store.rows import joined_assumptions
+from zootool.store.rows import checked_columns, joined_assumptions
 from zootool.store.schema import Segment, ZooInfo
 from zootool.store.stored_images import stored_images
 from zootool.store.table import union_schema
@@ -53,6 +54,7 @@ def append_store(
     if not source.plan:
         raise MissingError(f"{source.info.name} has no finished networks", hint="build or collect some first")
     _check_source(store, source.info)
+    _check_own_columns(store)
     fresh = _FreshNetworks(source, _known_digests(store), report)
     num_added = sum(block.count for block in fresh.plan)
     if num_added == 0:
@@ -159,6 +161,17 @@ def _check_source(store: Store, info: SourceInfo) -> None:
     if info.sources != store.info.sources:
         raise UsageError(
             f"{info.name} was made from other images than {store.info.name}", hint="merge the two with `zoo merge`"
+        )
+
+
+def _check_own_columns(store: Store) -> None:
+    """What comes is in the format's form; what is there has to be too, or one column would hold two things."""
+    known = [name for name in store.nets.column_names if name in KNOWN]
+    _, notes = checked_columns(store, store.nets.read(known))
+    if notes:
+        raise FormatError(
+            f"{printable(store.info.name, 80)} was written otherwise than networks are now: {notes[0]}",
+            hint="convert the new networks by themselves and merge the two with `zoo merge`, which mends it",
         )
 
 

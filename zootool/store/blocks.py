@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
+from zootool.collect.known_columns import require_checked
 from zootool.store.pack import Packed, pack
 from zootool.store.schema import ImageSource
 
@@ -24,12 +25,16 @@ class PlannedBlock:
 class Block:
     """Networks of one architecture: state_dict key -> (networks, *shape), and a table with a row for each.
 
-    bfloat16 tensors are uint16 arrays of their bytes. The table has at least the column net_id.
+    bfloat16 tensors are uint16 arrays of their bytes. The table has at least the column net_id; columns whose meaning
+    the format fixes are in their form already, else FormatError is raised.
     """
 
     architecture: Architecture
     tensors: Mapping[str, np.ndarray]
     table: pa.Table
+
+    def __post_init__(self) -> None:
+        require_checked(self.table)
 
     def packed(self) -> Packed:
         """The networks as rows of the store's arrays. Raises FormatError for tensors that don't fit."""

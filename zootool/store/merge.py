@@ -50,8 +50,8 @@ def merge_stores(
     zoos share net_ids, every net_id gets its zoo's name in front. Networks with equal digests are kept and counted.
     Images come along where every store carries some, all of one shape.
 
-    Raises UsageError for fewer than two zoos or two of one name, FormatError for columns of contradicting types, and
-    what writing a store raises.
+    Raises UsageError for fewer than two zoos or two of one name, FormatError for columns of contradicting types and for
+    values that the format's columns can't hold, and what writing a store raises.
     """
     destination = Path(destination)
     names = [store.info.name for store in stores]
@@ -70,12 +70,14 @@ class _MergedSource:
 
     def __init__(self, stores: Sequence[Store], name: str) -> None:
         self._stores = stores
-        self._parts = [StoreRows(s, np.arange(len(s), dtype=np.int64), info_of(s, s.info.name, {})) for s in stores]
+        self._parts = [StoreRows(s, np.arange(len(s), dtype=np.int64), info_of(s, s.info.name, {}), checked=True)
+                       for s in stores]  # fmt: skip
         self._places = [(part, i) for part, rows in enumerate(self._parts) for i in range(len(rows.plan))]
         self._image_sources = tuple(dict.fromkeys(source for s in stores for source in s.info.sources))
         self._own_sources = [s.info.sources for s in stores]
         self._renames = _has_shared_ids(stores)
-        self.info = _joined_info(stores, name, self._image_sources)
+        notes = [f"{part.info.name}: {note}" for part in self._parts for note in part.notes]
+        self.info = _joined_info(stores, name, self._image_sources, notes)
         added = pa.schema([(ORIGIN, pa.string()), (SOURCE, pa.int64())])
         joined = union_schema([part.schema for part in self._parts])
         self.schema = store_schema(union_schema([joined, added]))
@@ -116,15 +118,16 @@ class _MergedSource:
         if not self._own_sources[part]:
             return pa.nulls(len(table), pa.int64())
         joined = self._joined_numbers(part)
-        numbers = table[SOURCE].to_numpy() if SOURCE in table.column_names else np.zeros(len(table), dtype=np.int64)
-        return pa.array(joined[numbers])
+        if SOURCE not in table.column_names:
+            return pa.array(np.full(len(table), joined[0]))
+        return pa.array(joined[table[SOURCE].fill_null(0).to_numpy()], mask=table[SOURCE].is_null().to_numpy())
 
     def _joined_numbers(self, part: int) -> np.ndarray:
         """The place of each of a store's sources among all."""
         return np.array([self._image_sources.index(source) for source in self._own_sources[part]], dtype=np.int64)
 
 
-def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource, ...]) -> SourceInfo:
+def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource, ...], notes: list[str]) -> SourceInfo:
     def common(field: str) -> str | None:
         values = {getattr(store.info, field) for store in stores}
         return values.pop() if len(values) == 1 else None
@@ -141,7 +144,7 @@ def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource,
         kind=common("kind") or "mixed",
         sources=sources,
         recipe=first.recipe if same_recipe else {},
-        provenance={"merged": merged},
+        provenance={"merged": merged} | ({"notes": notes} if notes else {}),
         assumptions=joined_assumptions(*(store.info for store in stores)),
         licence=common("licence"),
         citation=common("citation"),

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zootool.collect.column_values import decoded
 from zootool.errors import FormatError, IntegrityError, UsageError, did_you_mean, printable
 from zootool.store.schema import NETS_PARQUET, STORE_COLUMNS
 from zootool.store.storage import Storage
@@ -96,10 +97,12 @@ class NetsFile:
         if wanted:
             with self._opened() as parquet:
                 table = parquet.read(columns=wanted)
-            for column in wanted:
-                if column in STORE_COLUMNS and table[column].null_count:
-                    raise FormatError(f"{self.name}: {column!r} is missing for {table[column].null_count} networks")
-            self._columns |= dict(zip(table.column_names, table.columns, strict=True))
+            for name, column in zip(table.column_names, table.columns, strict=True):
+                if name in STORE_COLUMNS and column.null_count:
+                    raise FormatError(f"{self.name}: {name!r} is missing for {column.null_count} networks")
+                # Arrow can't take rows of a view.
+                is_view = pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type)
+                self._columns[name] = decoded(column) if is_view else column
         return pa.table({column: self._columns[column] for column in columns})
 
     def row_groups(self) -> Iterator[pa.Table]:

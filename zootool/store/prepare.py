@@ -55,8 +55,9 @@ def _prepare(source: BlockSource, index: int, options: WriteOptions) -> Prepared
             f"of {block.architecture.signature}, {planned.count} of {planned.architecture.signature} were planned"
         )
     finite = packed.finite()
+    if IS_FINITE in table.column_names:
+        table = table.drop_columns([IS_FINITE])  # The weights themselves say it.
     if options.nonfinite == "keep":
-        table = table.drop_columns([IS_FINITE]) if IS_FINITE in table.column_names else table
         table = table.append_column(IS_FINITE, pa.array(finite))
     elif not finite.all():
         _refuse_nonfinite(source.info.name, table, finite)

@@ -10,6 +10,8 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from zootool.architecture import ARRAYS
+from zootool.collect.known_columns import ColumnRules, check_columns
+from zootool.errors import FormatError, printable
 from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
 from zootool.store.pack import Packed
 from zootool.store.prepare import IS_FINITE
@@ -20,13 +22,22 @@ _BLOCK_BYTES = 16 << 20
 
 
 class StoreRows:
-    """The networks at some ascending rows of a store, as a source; nothing is unpacked on the way."""
+    """The networks at some ascending rows of a store, as a source; nothing is unpacked on the way.
 
-    def __init__(self, store: Store, rows: Int64[np.ndarray, " networks"], info: SourceInfo) -> None:
+    With `checked`, columns whose meaning the format fixes are brought into their form, and `notes` say so. Raises
+    FormatError where that can't be.
+    """
+
+    def __init__(
+        self, store: Store, rows: Int64[np.ndarray, " networks"], info: SourceInfo, checked: bool = False
+    ) -> None:
         self.info = info
+        self.notes: tuple[str, ...] = ()
         self._store = store
         self._rows = rows
         self._table = store.nets.read([c for c in store.nets.column_names if c == "net_id" or c not in STORE_COLUMNS])
+        if checked:
+            self._table, self.notes = checked_columns(store, self._table)
 
     @property
     def fingerprint(self) -> str:
@@ -58,6 +69,17 @@ class StoreRows:
         span, rows = self._blocks[index]
         packed = Packed({name: self._store.gather(name, span, rows) for name in ARRAYS})
         return PackedBlock(span.architecture, packed, self._table.take(pa.array(rows)))
+
+
+def checked_columns(store: Store, table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """Columns of a store in the format's form, and what was changed. Raises FormatError, which names the store."""
+    try:
+        return check_columns(table, ColumnRules(num_sources=len(store.info.sources)))
+    except FormatError as error:
+        raise FormatError(
+            f"{printable(store.info.name, 80)}: {error.message}",
+            hint="convert its networks anew, where --split-names and a table of labels can say what is meant",
+        ) from error
 
 
 def nonfinite_of(*stores: Store) -> Literal["refuse", "keep"]:

@@ -48,7 +48,9 @@ def export(zoo: Zoo, destination: str | Path, layout: Layout = "safetensors", *,
         if path.exists():
             raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
     if len(zoo) == 0:
-        raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
+        raise MissingError(
+            f"no network of {zoo.info.name} is selected", hint=zoo.why_empty or "see the columns with `zoo info`"
+        )
     names = _NAMES[layout](zoo)
     if len(set(names)) < len(names):
         raise UsageError(f"two networks of {zoo.info.name} would become the same file in the layout {layout}")

@@ -25,7 +25,9 @@ def subset(
     """
     destination = Path(destination)
     if len(zoo) == 0:
-        raise MissingError(f"no network of {zoo.info.name} is selected", hint="see the columns with `zoo info`")
+        raise MissingError(
+            f"no network of {zoo.info.name} is selected", hint=zoo.why_empty or "see the columns with `zoo info`"
+        )
     provenance: dict[str, object] = {"subset_of": {"name": zoo.info.name, "id": zoo.id, "num_networks": len(zoo.store)}}
     options = options or WriteOptions(nonfinite=nonfinite_of(zoo.store))
     source = StoreRows(zoo.store, zoo.rows, info_of(zoo.store, name or destination.stem, provenance, zoo.rows))

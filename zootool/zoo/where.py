@@ -1,57 +1,260 @@
-"""Conditions on columns in one word: `split=test,label=3|5`."""
+"""Conditions in text: `psnr > 40 and split == 'test'`, or the short form `split=test,label=3|5`.
 
-from typing import Any
+Python's own parser reads the long form; nothing of it is ever run. What it may hold is listed here, anything else is
+refused: comparisons, ranges, `in`, `is null`, `and`, `or`, `not`.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from zootool.collect.column_values import is_bytes
 from zootool.errors import UsageError, did_you_mean, printable
-from zootool.zoo.zoo import Zoo
+from zootool.zoo.conditions import Conditions, both, either, negated
 
-_LAST = "last=true"
+if TYPE_CHECKING:
+    from zootool.zoo.zoo import Zoo
+
+_MAX_CHARACTERS = 20_000
+_MAX_DEPTH = 50
+_LAST = "last"
 _BOOLEANS = {"true": True, "false": False}
+_NULLS = ("null", "none")
+_SHORT = re.compile(r"[^=<>!'\"()\[\]`]*[^\s=<>!'\"()\[\]`]\s*=(?!=)")
+_LONG_SIGNS = re.compile(r"\s(and|or|in|is|not)\s|[=<>'\"]")
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`([^`]+)`")
+_SIGNS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
+_FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_EXAMPLE = "write it like psnr > 40 and split == 'test', or short: split=test,label=3|5"
+_ALIKE = ((r"&&?", "and"), (r"\|\|?", "or"), (r"\bAND\b", "and"), (r"\bOR\b", "or"), (r"\bNOT\b", "not"),
+          (r"<>", "!="), (r"!(?!=)", "not"), (r"\bIS\b", "is"), (r"\bIN\b", "in"))  # fmt: skip
 
 
-def select_where(zoo: Zoo, text: str) -> Zoo:
-    """The networks that meet every condition: `column=value`, or `column=value|value`, separated by commas.
+def where(zoo: "Zoo", text: str) -> tuple[pa.Array, bool, list[str]]:
+    """Which selected networks meet the conditions, whether each run's last is meant, and remarks on absent values.
 
-    Values are read as the column's type; an empty value means missing. `last=true` keeps each run's last checkpoint of
-    those that are left. Raises UsageError.
+    Where the first sign of comparison is a single `=`, the text is of the short form: `column=value|value`, separated
+    by commas, an empty value for missing. `last=true`, or `last` joined by `and`, asks for each run's last checkpoint
+    of those that are left. Raises UsageError for what can't be read or never be true.
     """
-    words = [word.strip() for word in text.split(",")]
-    last = _LAST in words and "last" not in zoo.store.nets.schema.names
-    rest = ",".join(word for word in words if word != _LAST) if last else text
-    return zoo.select(last=last, **(parse_where(zoo.store.nets.schema, rest) if rest else {}))
+    if not isinstance(text, str):
+        raise UsageError(f"where is a text, got {type(text).__name__}", hint=_EXAMPLE)
+    if not text.strip() or len(text) > _MAX_CHARACTERS:
+        raise UsageError(f"where has {len(text):,} characters, wanted is a condition", hint=_EXAMPLE)
+    conditions = Conditions(zoo, is_strict=True)
+    found, last = (_read_short if _SHORT.match(text) else _read_long)(conditions, text)
+    keep = reduce(both, found) if found else pa.array([True] * len(zoo), pa.bool_())
+    return keep, last, conditions.remarks
 
 
-def parse_where(schema: pa.Schema, text: str) -> dict[str, Any]:
-    """The conditions as `Zoo.select` takes them. Raises UsageError for unknown columns and unreadable values."""
-    conditions: dict[str, Any] = {}
+def _read_short(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool]:
+    found: dict[str, pa.Array] = {}
+    last = False
     for word in text.split(","):
-        column, equals, values = word.strip().partition("=")
-        if not equals or not column or column in conditions:
-            raise UsageError(
-                f"can't read the condition {printable(word, 60)!r}", hint="write it like split=test,label=3|5"
-            )
-        if column not in schema.names:
-            raise UsageError(f"there is no column {printable(column, 60)!r}", hint=did_you_mean(column, schema.names))
-        kind = schema.field(column).type
-        conditions[column] = None if values == "" else [_read(value, kind, column) for value in values.split("|")]
-    return conditions
+        name, equals, values = (part.strip() for part in word.partition("="))
+        if not equals or not name or name in found:
+            raise UsageError(f"can't read the condition {printable(word.strip(), 60)!r}", hint=_EXAMPLE)
+        if name == _LAST and _LAST not in conditions:
+            if values.lower() not in _BOOLEANS:
+                raise UsageError(f"last={printable(values, 60)} is neither true nor false", hint="write last=true")
+            last = _BOOLEANS[values.lower()]
+            continue
+        _known(conditions, name)
+        try:
+            if values == "":
+                found[name] = conditions.missing(name)
+            else:
+                read = [_short_value(conditions, name, value) for value in values.split("|")]
+                found[name] = conditions.member(name, read)
+        except UsageError as error:
+            if _LONG_SIGNS.search(values):
+                hint = "with `=` the condition ends at the comma; for more, compare by == and quote texts: " + _EXAMPLE
+                raise UsageError(error.message, hint=hint) from error
+            raise
+    return list(found.values()), last
 
 
-def _read(value: str, kind: pa.DataType, column: str) -> Any:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+def _short_value(conditions: Conditions, name: str, text: str) -> Any:
+    """A value as the column's type has it; what isn't of that type stays text, which the column may know as a class."""
+    kind = conditions.kind(name)
     try:
         if pa.types.is_integer(kind):
-            return int(value)
-        if pa.types.is_floating(kind):
-            return float(value)
+            return int(text)
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            return float(text)
         if pa.types.is_boolean(kind):
-            return _BOOLEANS[value.lower()]
-        if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
-            return bytes.fromhex(value)
+            return _BOOLEANS[text.lower()]
+        if is_bytes(kind):
+            return bytes.fromhex(text)
     except (ValueError, KeyError) as error:
-        raise UsageError(
-            f"{printable(value, 60)!r} is no value of the column {column!r}, which holds {kind}"
-        ) from error
-    return value
+        if not pa.types.is_integer(kind):
+            raise UsageError(
+                f"{printable(text, 60)!r} is no value of the column {name!r}, which holds {kind}",
+                hint=f"give one of its type, or {name}= for those without a value",
+            ) from error
+    return text
+
+
+def _read_long(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool]:
+    names: dict[str, str] = {}
+
+    def plain(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
+        stand_in = f"column_{len(names)}_"
+        names[stand_in] = match[1]
+        return stand_in
+
+    root = _parsed(_QUOTED.sub(plain, text), text)
+    parts = list(_joined(root))
+    walk = _Walk(conditions, names)
+    rest = [part for part in parts if not walk.is_last(part)]
+    return [walk.truth(part) for part in rest], len(rest) < len(parts)
+
+
+def _joined(node: ast.expr) -> Iterator[ast.expr]:
+    """What is joined by `and`, at any depth."""
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        for value in node.values:
+            yield from _joined(value)
+    else:
+        yield node
+
+
+def narrowed(column: str, value: str, text: str | None) -> str:
+    """Conditions in text, and besides them that a column has this value."""
+    if text is None:
+        return f"{column} == {value!r}"
+    return f"{column}={value},{text}" if _SHORT.match(text) else f"{column} == {value!r} and ({text})"
+
+
+def _parsed(text: str, original: str) -> ast.expr:
+    if text.count("(") + text.count("[") > _MAX_CHARACTERS // 20:
+        raise UsageError("the condition has too many brackets", hint="say it in several steps")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        bare = _QUOTED.sub("''", original)
+        wrong = next(((found[0], right) for sign, right in _ALIKE if (found := re.search(sign, bare))), None)
+        hint = f"write `{wrong[1]}` instead of `{wrong[0]}`" if wrong else _EXAMPLE
+        raise UsageError(f"can't read the condition {printable(original, 120)!r}", hint=hint) from error
+
+
+class _Walk:
+    """From a parsed condition to which networks meet it, over a list of what may occur."""
+
+    def __init__(self, conditions: Conditions, names: dict[str, str]) -> None:
+        self._conditions = conditions
+        self._names = names
+
+    def is_last(self, node: ast.expr) -> bool:
+        """Whether it is the word `last`, where no column has that name."""
+        return isinstance(node, ast.Name) and node.id == _LAST and _LAST not in self._conditions
+
+    def truth(self, node: ast.expr, depth: int = 0) -> pa.Array:
+        """True, false or null for every network."""
+        if depth > _MAX_DEPTH:
+            raise UsageError(f"the condition is nested more than {_MAX_DEPTH} deep", hint="say it in several steps")
+        if isinstance(node, ast.BoolOp):
+            join = both if isinstance(node.op, ast.And) else either
+            return reduce(join, (self.truth(value, depth + 1) for value in node.values))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return negated(self.truth(node.operand, depth + 1))
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            pairs = zip(operands, node.ops, operands[1:], strict=False)
+            return reduce(both, (self._compare(*pair) for pair in pairs))
+        if isinstance(node, ast.Name):
+            if self.is_last(node):
+                raise UsageError("`last` can't be denied or be one of two", hint="join it: split == 'test' and last")
+            return self._conditions.true(self._column(node))
+        raise self._refusal(node)
+
+    def _compare(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> pa.Array:
+        if isinstance(sign, ast.Is | ast.IsNot):
+            if not (isinstance(left, ast.Name) and self._is_null(right)):
+                raise UsageError(
+                    "`is` asks for null alone", hint="write label is null, label is not null or label == 3"
+                )
+            found = self._conditions.missing(self._column(left))
+            return found if isinstance(sign, ast.Is) else negated(found)
+        if isinstance(sign, ast.In | ast.NotIn):
+            if not isinstance(left, ast.Name) or not isinstance(right, ast.List | ast.Tuple | ast.Set):
+                raise UsageError("`in` needs a column and a list of values", hint="write label in [3, 5]")
+            name = self._column(left)
+            values = [None if self._is_null(node) else self._value(node, name) for node in right.elts]
+            found = self._conditions.member(name, values)
+            return found if isinstance(sign, ast.In) else negated(found)
+        operator = _SIGNS[type(sign)]
+        if not self._is_column(left):
+            if not self._is_column(right):
+                raise self._refusal(left if not isinstance(left, ast.Constant) else right)
+            left, right, operator = right, left, _FLIPPED[operator]
+        name = self._column(left)
+        if self._is_column(right):
+            return self._conditions.compare_columns(name, operator, self._column(right))
+        return self._conditions.compare(name, operator, self._value(right, name))
+
+    def _is_column(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and self._names.get(node.id, node.id) in self._conditions
+
+    def _is_null(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Name):
+            return node.id.lower() in _NULLS and not self._is_column(node)
+        return isinstance(node, ast.Constant) and node.value is None
+
+    def _column(self, node: ast.expr) -> str:
+        if not isinstance(node, ast.Name):
+            raise self._refusal(node)
+        return _known(self._conditions, self._names.get(node.id, node.id))
+
+    def _value(self, node: ast.expr, name: str) -> Any:
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+            value = self._value(node.operand, name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return -value if isinstance(node.op, ast.USub) else value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | bytes | None):
+            return node.value
+        elif isinstance(node, ast.Name):
+            word = node.id.lower()
+            if word in _BOOLEANS:
+                return _BOOLEANS[word]
+            if word in ("nan", *_NULLS):
+                return None
+            if word == "inf":
+                return float("inf")
+            hint = f"write it in quotes: {name} == '{printable(node.id, 60)}'"
+            raise UsageError(f"{printable(node.id, 60)!r} is no column and no value", hint=hint)
+        raise self._refusal(node)
+
+    def _refusal(self, node: ast.expr) -> UsageError:
+        if isinstance(node, ast.Name):
+            return _no_column(self._conditions, self._names.get(node.id, node.id))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
+            return UsageError("`&` and `|` don't join conditions", hint="write `and`, `or`")
+        shown = printable(ast.unparse(node) if isinstance(node, ast.Constant) else type(node).__name__, 60)
+        return UsageError(f"a condition can't hold {shown!r}", hint=_EXAMPLE)
+
+
+def _known(conditions: Conditions, name: str) -> str:
+    if name not in conditions:
+        raise _no_column(conditions, name)
+    return name
+
+
+def _no_column(conditions: Conditions, name: str) -> UsageError:
+    return UsageError(f"there is no column {printable(name, 60)!r}", hint=did_you_mean(name, conditions.names))

@@ -1,21 +1,21 @@
 """A zoo as people use it: its table, its selections, its networks, its loader."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from zootool.architecture import ARRAYS, Architecture
-from zootool.errors import UsageError
+from zootool.errors import UsageError, checked_flag, printable
 from zootool.store.nets import NetsTable
 from zootool.store.pack import unpack
 from zootool.store.reader import Store, open_store
 from zootool.store.schema import ZooInfo
+from zootool.zoo.conditions import Conditions
+from zootool.zoo.where import where as select_where
 
 if TYPE_CHECKING:
     import torch
@@ -28,18 +28,20 @@ class Zoo:
     """The networks of a store, or a selection of them. Weights are read when they are asked for.
 
     `zoo[i]`-like access (`graph`, `state_dict`, `module`) counts within the selection; `rows` are the places in the
-    store.
+    store. `why_empty` says which wanted values no network has, where a selection is empty.
     """
 
-    def __init__(self, store: Store, rows: Int64[np.ndarray, " networks"] | None = None) -> None:
+    def __init__(self, store: Store, rows: Int64[np.ndarray, " networks"] | None = None, why_empty: str = "") -> None:
         self.store = store
+        self.why_empty = why_empty
         self._rows = rows
 
     def __len__(self) -> int:
         return len(self.store) if self._rows is None else len(self._rows)
 
     def __repr__(self) -> str:
-        return f"<Zoo {self.info.name}: {len(self)} of {len(self.store)} networks, id {self.id[:16]}>"
+        why = f"; {self.why_empty}" if self.why_empty else ""
+        return f"<Zoo {self.info.name}: {len(self)} of {len(self.store)} networks, id {self.id[:16]}{why}>"
 
     @property
     def id(self) -> str:
@@ -66,22 +68,58 @@ class Zoo:
         """The selected networks' rows in the store, ascending."""
         return np.arange(len(self.store), dtype=np.int64) if self._rows is None else self._rows
 
-    def select(self, last: bool = False, **conditions: Any) -> "Zoo":
-        """The networks whose columns have these values: `select(split="train", label=[3, 5])`.
+    def select(self, *positional: object, where: str | None = None, last: bool = False, **conditions: Any) -> "Zoo":
+        """The networks that meet all conditions: `select(split="train", label=[3, 5])`, `select(where="psnr > 40")`.
 
-        A list, tuple, set or range means any of its members; None means missing. With `last`, of those that are left,
-        each run's last checkpoint alone. No weight is read. Raises UsageError for a column that isn't there or a value
-        of the wrong type.
+        A list, tuple, set or range means any of its members; None means missing. `where` is a text with comparisons,
+        `in`, `is null`, `and`, `or` and `not` (docs/loader.md). With `last`, of those that are left, each run's last
+        checkpoint alone. No weight is read. Raises UsageError for a column that isn't there, a value of the wrong type
+        and, in `where`, a text that no network has.
         """
+        if positional:
+            raise UsageError(f"select takes no {type(positional[0]).__name__} by position", hint=_meant(positional[0]))
+        last = checked_flag("last", last)
+        tests = Conditions(self)
+        met = [tests.wanted(column, wanted) for column, wanted in conditions.items()]
+        remarks = tests.remarks
+        if where is not None:
+            found, found_last, said = select_where(self, where)
+            met, last, remarks = [*met, found], last or found_last, [*remarks, *said]
         keep = np.ones(len(self), dtype=bool)
-        for column, wanted in conditions.items():
-            keep &= _matches(self.nets.to_arrow([column])[column], column, wanted)
+        for test in met:
+            keep &= test.fill_null(False).to_numpy(zero_copy_only=False)
         rows = self.rows[keep]
-        return Zoo(self.store, _last_of_runs(NetsTable(self.store.nets, rows), rows) if last else rows)
+        rows = _last_of_runs(NetsTable(self.store.nets, rows), rows) if last else rows
+        return Zoo(self.store, rows, "" if len(rows) else "; ".join(remarks) or self.why_empty)
 
-    def take(self, positions: Int64[np.ndarray, " networks"]) -> "Zoo":
-        """The networks at these positions of the selection. They keep the store's order."""
-        return Zoo(self.store, np.unique(self.rows[positions]))
+    def take(self, positions: Int64[np.ndarray, " networks"] | Bool[np.ndarray, " all"] | Sequence[int]) -> "Zoo":
+        """The networks at these positions of the selection, or where a mask is true. They keep the store's order.
+
+        Raises UsageError for what is neither, for a position that isn't there and for one that is given twice.
+        """
+        chosen = np.atleast_1d(np.asarray(positions))
+        if chosen.size == 0:
+            return Zoo(self.store, self.rows[:0])
+        wanted = f"numbers from 0 to {len(self) - 1}, or {len(self)} true and false"
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iub" or (chosen.dtype == bool and len(chosen) != len(self)):
+            raise UsageError(f"take needs {wanted}, got {printable(repr(positions), 60)}", hint="or use select(...)")
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        if len(chosen) and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
+            raise UsageError(f"take needs {wanted}, got {chosen.min()} to {chosen.max()}")
+        rows = np.unique(self.rows[chosen])
+        if len(rows) < len(chosen):
+            raise UsageError("take got a position twice", hint="a selection holds every network once")
+        return Zoo(self.store, rows)
+
+    def classes(self, column: str = "label") -> tuple[str, ...]:
+        """What the class numbers of a column stand for, in their order; empty where nobody knows.
+
+        The texts of a column in sorted order, over the whole zoo, and the names that the catalog has for the labels of
+        the zoo's images. A loader gives these numbers as targets.
+        """
+        from zootool.loader.targets import class_names
+
+        return class_names(self.store, column)
 
     def graph(self, index: int) -> "GraphBatch":
         """Network `index` as a batch of one."""
@@ -117,7 +155,7 @@ class Zoo:
         world_size: int = 1,
         device: "torch.device | str | None" = None,
         images: bool = False,
-        targets: Sequence[str] | None = None,
+        targets: Sequence[str] | str | None = None,
         drop_last: bool = False,
         mode: "Mode | None" = None,
         window: int | None = None,
@@ -126,14 +164,14 @@ class Zoo:
     ) -> "Loader":
         """Batches of the selected networks, see `zootool.loader.Loader`.
 
-        `targets` are numeric columns that travel with the batches: the label where the table has one, if None.
+        `targets` are columns that travel with the batches as numbers: the label where the table has one, if None;
+        texts become class numbers, see `classes`. Raises UsageError for networks that have none: `targets=()` is none.
         `images=True` adds the source images. `mode` is chosen by the store's size and place; where it is "streamed",
         about `window` networks are mixed at a time (64 MB of them, if None). `weights` is a column by whose numbers
         networks are drawn, with replacement. `prefetch` batches are prepared ahead: 2 for a CUDA device, if None.
         """
         from zootool.loader import Loader, OrderConfig
         from zootool.loader.images import ImageJoin
-        from zootool.loader.targets import default_targets
         from zootool.loader.weights import WINDOW_BYTES, choose_mode, stored_bytes
 
         mode = choose_mode(self.store, mode)
@@ -146,26 +184,26 @@ class Zoo:
             self.rows,
             OrderConfig(batch_size, shuffle, seed, rank, world_size, drop_last, window),
             mode=mode,
-            targets=default_targets(self.store) if targets is None else targets,
-            images=ImageJoin(self.store, self.rows) if images else None,
+            targets=targets,
+            images=ImageJoin(self.store, self.rows) if checked_flag("images", images) else None,
             weights=weights,
             device=device,
             prefetch=prefetch,
         )
 
-    def as_torch_dataset(self, images: bool = False, targets: Sequence[str] | None = None) -> "GraphDataset":
+    def as_torch_dataset(self, images: bool = False, targets: Sequence[str] | str | None = None) -> "GraphDataset":
         """The selected networks as a map-style Dataset; `targets` and `images` are as in `loader`."""
         from zootool.loader import GraphDataset
         from zootool.loader.images import ImageJoin
-        from zootool.loader.targets import default_targets
 
-        join = ImageJoin(self.store, self.rows) if images else None
-        targets = default_targets(self.store) if targets is None else targets
+        join = ImageJoin(self.store, self.rows) if checked_flag("images", images) else None
         return GraphDataset(self.store, self.rows, targets, join)
 
     def _row(self, index: int) -> np.ndarray:
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise UsageError(f"a network is counted by a whole number, got {printable(repr(index), 60)}")
         if not -len(self) <= index < len(self):
-            raise UsageError(f"there is no network {index}: the selection has {len(self)}")
+            raise UsageError(f"there is no network {index}: the selection has {len(self)}", hint=self.why_empty or None)
         return self.rows[[index]]
 
     def tensors(self, index: int) -> tuple[Architecture, dict[str, np.ndarray]]:
@@ -195,14 +233,14 @@ def _last_of_runs(nets: NetsTable, rows: Int64[np.ndarray, " networks"]) -> Int6
     return np.sort(rows[order[is_last]])
 
 
-def _matches(column: pa.ChunkedArray, name: str, wanted: Any) -> np.ndarray:
-    if wanted is None:
-        return column.is_null().to_numpy()
-    several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes)
-    values = list(wanted) if several else [wanted]
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    try:
-        members = pa.array(values, kind)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise UsageError(f"the column {name!r} holds {kind}, can't compare it with {wanted!r}") from error
-    return pc.call_function("is_in", [column], pc.SetLookupOptions(members)).to_numpy()
+def _meant(given: object) -> str:
+    """What to write instead of a positional argument of `select`."""
+    if isinstance(given, str):
+        return f'write select(where="{printable(given, 60)}")'
+    if isinstance(given, Mapping):
+        return "write select(**conditions), or name the columns: select(split='test')"
+    if isinstance(given, bool):
+        return f"write select(last={given})"
+    if callable(given):
+        return "write select(where='psnr > 40'), or zoo.take(mask) with a mask made of zoo.nets"
+    return "name the columns: select(split='test'); for positions or a mask: zoo.take(...)"

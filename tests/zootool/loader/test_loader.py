@@ -1,11 +1,14 @@
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
-from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, write_small_store
+from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, unchecked_block, write_small_store
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.convert import convert
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
@@ -14,7 +17,6 @@ from zootool.loader import GraphBatch, Loader, shuffle_quality
 from zootool.loader.weights import Mode
 from zootool.nets.siren import siren_architecture
 from zootool.store import WriteOptions
-from zootool.store.blocks import Block
 from zootool.zoo import Zoo, open_zoo
 
 MODES: tuple[Mode, ...] = ("resident", "mapped", "streamed")
@@ -127,18 +129,69 @@ def test_targets_are_numeric_columns_without_gaps(zoo: Zoo, tmp_path: Path) -> N
     batch = next(iter(zoo.loader(4, targets=["psnr", "source_index"])))
     assert batch.targets.keys() == {"psnr", "source_index"}
     assert batch.targets["psnr"].dtype == torch.float64
-    with pytest.raises(UsageError, match="'split' holds"):
-        zoo.loader(4, targets=["split"])
     with pytest.raises(UsageError, match="no column 'lable'"):
         zoo.loader(4, targets=["lable"])
-    block = random_block(SIREN, 3)
-    gaps = block.table.set_column(2, "label", pa.array([1, None, 2]))
-    write_small_store(tmp_path / "gaps.zoo", Block(SIREN, block.tensors, gaps))
+    write_small_store(tmp_path / "gaps.zoo", unchecked_block(random_block(SIREN, 3), label=[1, None, 2]))
     with_gaps = open_zoo(tmp_path / "gaps.zoo")
-    assert next(iter(with_gaps.loader(3))).targets == {}
-    with pytest.raises(UsageError, match="'label' has gaps"):
-        with_gaps.loader(3, targets=["label"])
-    assert next(iter(with_gaps.select(label=[1, 2]).loader(2, targets=["label"]))).targets["label"].tolist() == [1, 2]
+    for targets in (None, ["label"], "label"):
+        with pytest.raises(UsageError, match=r"1 of 3 networks have no value.*select\(where='label is not null'\)"):
+            with_gaps.loader(3, targets=targets)
+    assert next(iter(with_gaps.loader(3, targets=()))).targets == {}
+    labelled = with_gaps.select(where="label is not null")
+    assert next(iter(labelled.loader(2))).targets["label"].tolist() == [1, 2]
+
+
+LABELS = {
+    "texts": (["dog", "cat", "dog", "bird"], [2, 1, 2, 0], ("bird", "cat", "dog")),
+    "categories": (pa.array(["b", "a", "b", "c"]).dictionary_encode(), [1, 0, 1, 2], ("a", "b", "c")),
+    "flags": ([True, False, True, True], [1, 0, 1, 1], ()),
+    "bytes of numbers": (pa.array([3, 1, 2, 3], pa.uint8()), [3, 1, 2, 3], ()),
+    "decimals": (pa.array([Decimal("0.5"), 1, 2, 3], pa.decimal128(4, 1)), [0.5, 1, 2, 3], ()),
+    "floats": ([0.5, 1.0, 2.0, 3.0], [0.5, 1, 2, 3], ()),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_of_every_kind_become_targets(tmp_path: Path, name: str) -> None:
+    given, wanted, classes = LABELS[name]
+    write_small_store(tmp_path / "x.zoo", unchecked_block(random_block(SIREN, 4), label=given))
+    zoo = open_zoo(tmp_path / "x.zoo")
+    labels = next(iter(zoo.loader(4))).targets["label"]
+    assert labels.tolist() == wanted
+    assert labels.dtype in (torch.int64, torch.float64)
+    assert zoo.classes() == classes
+    # Classes are those of the whole zoo, whatever is selected.
+    assert next(iter(zoo.take([1, 3]).loader(2))).targets["label"].tolist() == wanted[1::2]
+    assert zoo.as_torch_dataset()[1].targets["label"].tolist() == wanted[1:2]
+
+
+@pytest.mark.parametrize("label", [
+    [[1], [2], [3], [4]], [{"a": 1}] * 4, [date(2020, 1, 1)] * 4, [b"caf\xe9"] * 4, [None] * 4,
+])  # fmt: skip
+def test_labels_that_can_be_no_target_are_named(tmp_path: Path, label: list) -> None:
+    write_small_store(tmp_path / "x.zoo", unchecked_block(random_block(SIREN, 4), label=label))
+    zoo = open_zoo(tmp_path / "x.zoo")
+    with pytest.raises(UsageError, match=r"the column 'label' holds .*targets=\(\)"):
+        zoo.loader(4)
+    assert next(iter(zoo.loader(4, targets=()))).targets == {}
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"batch_size": "8"}, "batch_size must be at least 1, a whole number"), ({"batch_size": 8.0}, "a whole number"),
+    ({"batch_size": True}, "a whole number"), ({"shuffle": "no"}, "shuffle is true or false, got 'no'"),
+    ({"drop_last": "false"}, "drop_last is true or false"), ({"images": "no"}, "images is true or false"),
+    ({"seed": "1"}, "seed must be"), ({"rank": "0"}, "rank must be"), ({"window": 1.5}, "window must be"),
+    ({"prefetch": "2"}, "prefetch must be"), ({"targets": True}, "targets are names of columns"),
+    ({"targets": {"label": 1}}, "targets are names of columns"), ({"targets": [0]}, "targets are names of columns"),
+    ({"weights": np.ones(3)}, "a column is named by a text"), ({"weights": ["label"]}, "a column is named by a text"),
+])  # fmt: skip
+def test_arguments_of_other_types_are_refused(zoo: Zoo, given: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        zoo.loader(**(dict[str, Any](batch_size=4) | given))
+
+
+def test_one_target_needs_no_list(zoo: Zoo) -> None:
+    assert next(iter(zoo.loader(4, targets="psnr"))).targets.keys() == {"psnr"}
 
 
 def test_weights_choose_networks(zoo: Zoo) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.zootool.share.small_zoos import write_zoo
-from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block
+from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, unchecked_block
 from zootool.nets.siren import siren_architecture
 from zootool.share.card import derived_files
 from zootool.share.publish import publish
@@ -70,9 +70,9 @@ def test_a_terms_line_is_on_the_card_of_what_is_published(tmp_path: Path) -> Non
 
 def test_text_of_a_store_stays_text_in_the_card(tmp_path: Path) -> None:
     block = random_block(siren_architecture(2, (3,), 1), 4)
-    table = block.table.set_column(3, "split", pa.array([EVIL] * 4)).append_column(f"hp_{EVIL}", pa.array([1] * 4))
+    block = unchecked_block(block, **{"split": [EVIL] * 4, f"hp_{EVIL}": [1] * 4})
     info = SourceInfo(EVIL, EVIL, (ImageSource(EVIL, terms=EVIL),), {EVIL: EVIL}, {EVIL: EVIL}, EVIL, EVIL)
-    write_store(tmp_path / "x.zoo", MemorySource(info, (Block(block.architecture, block.tensors, table),)))
+    write_store(tmp_path / "x.zoo", MemorySource(info, (block,)))
     head, body = card_of(tmp_path / "x.zoo")
     assert head["license"] == "other"
     assert "\x1b" not in body

@@ -1,5 +1,6 @@
 """Tiny stores with several chunks and shards, and ways to harm them."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,18 @@ def random_block(architecture: Architecture, count: int, seed: int = 0, prefix: 
         }
     )
     return Block(architecture, random_tensors(architecture, count, seed), table)
+
+
+def unchecked_block(block: Block, **columns: object) -> Block:
+    """The block with other columns, as a store has them that was written by others or before columns were checked."""
+    table = block.table
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        column = pa.chunked_array([pa.array(values)])
+        table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
+    changed = copy(block)
+    object.__setattr__(changed, "table", table)
+    return changed
 
 
 def write_small_store(path: Path, *blocks: Block, options: WriteOptions = SMALL_CHUNKS) -> tuple[Block, ...]:

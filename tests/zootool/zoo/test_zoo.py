@@ -11,7 +11,6 @@ from zootool.errors import FormatError, UsageError
 from zootool.nets.cnn import Cnn, CnnConfig, cnn_architecture
 from zootool.nets.siren import Siren, siren_architecture
 from zootool.zoo import Zoo, open_zoo
-from zootool.zoo.where import parse_where, select_where
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +61,6 @@ def test_selections_count_within_themselves(zoo: Zoo) -> None:
     assert torch.equal(selected.state_dict(-1)["net.2.bias"], zoo.state_dict(int(selected.rows[-1]))["net.2.bias"])
     with pytest.raises(UsageError, match="no network 7"):
         selected.graph(7)
-
-
-def test_conditions_in_one_word(zoo: Zoo) -> None:
-    assert select_where(zoo, "split=test, label=3|5").rows.tolist() == [3, 15, 23]
-    assert len(select_where(zoo, "label=")) == 0
-    schema = zoo.store.nets.schema
-    assert parse_where(schema, "psnr=30.5") == {"psnr": [30.5]}
-    for text, message in {
-        "label": "can't read the condition",
-        "label=3,label=4": "can't read the condition",
-        "lable=3": "did you mean 'label'",
-        "label=x": "no value of the column 'label'",
-    }.items():
-        with pytest.raises(UsageError, match=message):
-            parse_where(schema, text)
 
 
 def test_a_zoo_travels_to_other_processes(zoo: Zoo) -> None:

@@ -1,8 +1,11 @@
 """What a user may tell a reader that its source doesn't say."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from zootool.collect.split_rules import SPLITS
+from zootool.errors import UsageError, did_you_mean, printable
 from zootool.nets.rendering import Indexing
 
 
@@ -15,7 +18,8 @@ class ReadOptions:
 
     Files and folders that one of the patterns `exclude` fits, by their name or the last parts of their path, aren't
     looked at, nor are `dropped` files. With `skip_bad`, what can't be read is left out rather than refused. `grid` says
-    whether the first coordinate is an image's row ("ij") or column ("xy").
+    whether the first coordinate is an image's row ("ij") or column ("xy"). `split_names` are a table's own words
+    for splits, such as {"holdout": "test"}. Raises UsageError.
     """
 
     steps: tuple[int, ...] = ()
@@ -29,6 +33,17 @@ class ReadOptions:
     skip_bad: bool = False
     grid: Indexing | None = None
     dropped: frozenset[Path] = frozenset()
+    split_names: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Text is a sequence too: of letters.
+        if not isinstance(self.steps, tuple | list) or not all(type(step) is int for step in self.steps):
+            raise UsageError(
+                f"steps must be whole numbers, got {printable(repr(self.steps), 60)}", hint="steps=(20, 40)"
+            )
+        for name in self.split_names.values():
+            if name not in SPLITS:
+                raise UsageError(f"there is no split {printable(name, 60)!r}", hint=did_you_mean(str(name), SPLITS))
 
     def leaves_out(self, path: Path) -> str | None:
         """Why a file or folder isn't looked at, None where it is."""

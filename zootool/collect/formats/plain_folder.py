@@ -30,6 +30,7 @@ from zootool.collect.formats.folder_files import (
     same_networks,
 )
 from zootool.collect.formats.options import ReadOptions
+from zootool.collect.known_columns import ColumnRules, check_columns, check_own_columns
 from zootool.collect.label_table import find_table, read_labels
 from zootool.collect.safetensors import ORDER_KEY
 from zootool.collect.split_rules import seeded_split
@@ -71,7 +72,8 @@ def read(path: Path, options: ReadOptions) -> Collection:
     files, bad = _look_into(root, files, found, options)
     left_out += bad
     index = np.array([found.index[file] for file in files], np.int64)
-    table, notes = _table(root, files, [found.scalars[file] for file in files], options)
+    labels = options.labels or find_table(root)
+    table, rule, notes = _table(root, files, [found.scalars[file] for file in files], options, labels)
     return Collection(
         format=NAME,
         kind=_kind(found.architectures),
@@ -83,9 +85,9 @@ def read(path: Path, options: ReadOptions) -> Collection:
             [files[row] for row in rows.tolist()],
             lambda file: tensors_of(file, options.weights),
         ),
-        fingerprint=f"{fingerprint_of_files([part for file in files for part in files_of(file)])} {table.num_columns}",
-        conventions={"splits": notes[0]} if notes else {},
-        notes=tuple(found.notes),
+        fingerprint=f"{fingerprint_of_files(_read_from(files, labels))} {table.num_columns}",
+        conventions={"splits": rule} if rule else {},
+        notes=(*found.notes, *notes),
         assumptions=tuple(found.assumptions),
         left_out=tuple(left_out),
     )
@@ -183,45 +185,71 @@ def _scalars(value: Any) -> dict[str, Any]:
 
 
 def _table(
-    root: Path, files: Sequence[Path], scalars: Sequence[Mapping[str, Any]], options: ReadOptions
-) -> tuple[pa.Table, list[str]]:
+    root: Path,
+    files: Sequence[Path],
+    scalars: Sequence[Mapping[str, Any]],
+    options: ReadOptions,
+    labels: Path | None,
+) -> tuple[pa.Table, str, list[str]]:
+    """The networks' table, the rule of splits that were drawn, and what was done to columns."""
     ids = [file.with_name(network_name(file)).relative_to(root).as_posix() for file in files]
     columns: dict[str, Any] = {"net_id": [printable(net_id, 500) for net_id in ids]}
+    notes: list[str] = []
     for name in sorted(set().union(*scalars) - {"net_id"}):
         values = [row.get(name) for row in scalars]
         try:
             columns[name] = pa.array(values)
         except (pa.ArrowException, ValueError, OverflowError):
             columns[name] = pa.array([None if value is None else printable(value, 100) for value in values])
-    table = pa.table(columns)
-    path = options.labels or find_table(root)
-    if path is not None:
-        table = _with_labels(table, ids, path)
+            notes.append(f"the column {name!r} holds numbers and texts, kept as text")
+    table, own = check_own_columns(pa.table(columns), "file_")
+    notes += [f"in the checkpoints, {note}" for note in own]
+    if labels is not None:
+        table, told = _with_labels(table, ids, labels, options)
+        notes += told
+    if "split" in table.column_names and table["split"].null_count == len(table):
+        table = table.drop_columns(["split"])
+        notes.append("the column 'split' is empty and left out")
     if "split" in table.column_names:
-        return table, []
+        if gaps := table["split"].null_count:
+            notes.append(f"{gaps:,} networks are in no split")
+        return table, "", notes
     runs = table["run_id"].to_pylist() if "run_id" in table.column_names else ids
     split, rule = seeded_split([str(run) for run in runs], seed=options.seed)
-    return table.append_column("split", pa.array(split.tolist())), [f"splits are {rule}"]
+    return table.append_column("split", pa.array(split.tolist())), f"splits are {rule}", notes
 
 
-def _with_labels(table: pa.Table, ids: Sequence[str], path: Path) -> pa.Table:
+def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadOptions) -> tuple[pa.Table, list[str]]:
     labels = read_labels(path)
-    places = {name: place for place, name in enumerate(labels.paths)}
+    # Other systems write folders\names; a file whose own name has a backslash is meant first.
+    places = {name.replace("\\", "/"): place for place, name in enumerate(labels.paths)}
+    places |= {name: place for place, name in enumerate(labels.paths)}
     missing = [net_id for net_id in ids if net_id not in places]
     if missing:
         raise FormatError(
             f"{printable(path)} has no row for {printable(missing[0], 200)} and {len(missing) - 1} other files",
-            hint="the first column holds paths relative to the folder",
+            hint=f"the first column holds paths relative to the folder, here {printable(labels.paths[:1], 80)}",
         )
-    chosen = pa.array([places[net_id] for net_id in ids])
-    names = labels.table.column_names
+    chosen = labels.table.take(pa.array([places[net_id] for net_id in ids], pa.int64()))
+    names = chosen.column_names
     if "net_id" in names and not _are_ids(labels.table["net_id"]):
-        names = [free_name(name, names) if name == "net_id" else name for name in names]
-    for name, column in zip(names, labels.table.columns, strict=True):
-        column = column.take(chosen)
+        chosen = chosen.rename_columns([free_name(name, names) if name == "net_id" else name for name in names])
+    chosen, found = check_columns(chosen, ColumnRules(options.split_names))
+    notes = [*labels.notes, *(f"in {printable(path.name, 60)}, {note}" for note in found)]
+    if "source" in chosen.column_names and max(chosen["source"].drop_null().to_pylist(), default=0) > 0:
+        # An export's table counts through image sets that only its zoo knows.
+        kept = free_name("source", chosen.column_names)
+        chosen = chosen.rename_columns([kept if name == "source" else name for name in chosen.column_names])
+        notes.append(f"the column 'source' counts image sets that the files don't name: it is the column {kept!r}")
+    for name, column in zip(chosen.column_names, chosen.columns, strict=True):
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
-    return table
+    return table, notes
+
+
+def _read_from(files: Sequence[Path], labels: Path | None) -> list[Path]:
+    """Every file that networks and their table come from."""
+    return [*(part for file in files for part in files_of(file)), *([] if labels is None else [labels])]
 
 
 def _are_ids(column: pa.ChunkedArray) -> bool:

@@ -64,6 +64,7 @@ function caption(record) {
 function metricOf(record) {
   if (!data.metric || record[data.metric] === null || record[data.metric] === undefined) return "";
   const value = record[data.metric];
+  if (typeof value !== "number") return `${data.metric} ${shown(value)}`;
   if (data.metric === "psnr") return `${value.toFixed(1)} dB`;
   return data.metric.endsWith("accuracy") ? `accuracy ${value.toFixed(3)}` : `${data.metric} ${shown(value)}`;
 }

@@ -110,9 +110,10 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_formulas_and_escapes_in_a_table_stay_text(tmp_path: Path) -> None:
     write_folder(tmp_path)
     labels = write_labels(tmp_path, "csv")
-    labels.write_text(labels.read_text().replace("train", "=cmd|'/c calc'!A1").replace("test", "\x1b[31mred"))
+    text = labels.read_text().replace("split", "words")
+    labels.write_text(text.replace("train", "=cmd|'/c calc'!A1").replace("test", "\x1b[31mred"))
     table = read(tmp_path, ReadOptions()).table
-    assert table["split"].to_pylist()[:2] == ["=cmd|'/c calc'!A1", "\x1b[31mred"]
+    assert table["words"].to_pylist()[:2] == ["=cmd|'/c calc'!A1", "\x1b[31mred"]
 
 
 @torch.no_grad()
