@@ -8,6 +8,7 @@ import typer
 from cli.console import JsonOption, print_json, progress_bars, say, shown
 from cli.reading import (
     ArchitectureOption,
+    CheckOption,
     CleanOption,
     ExcludeOption,
     FormatOption,
@@ -50,6 +51,7 @@ def convert(
     skip_bad: SkipBadOption = False,
     grid: GridOption = None,
     split_names: SplitNamesOption = None,
+    check: CheckOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and check; never changes a byte.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,7 +66,7 @@ def convert(
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
     reading = read_options(
-        steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid, split_names
+        steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid, split_names, check
     )
     if append and (name or with_images):
         raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")

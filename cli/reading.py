@@ -36,6 +36,13 @@ SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out what 
 GridOption = Annotated[
     GridName | None, typer.Option(help="Whether an INR's first input is an image's row (ij) or column (xy).")
 ]
+CheckOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FACTORY",
+        help="Your own code that gives the networks' module (net.py:build): its outputs are compared. Runs that code.",
+    ),
+]
 SplitSeedOption = Annotated[int, typer.Option(min=0, help="Of splits that the source leaves open.")]
 
 WeightsOption = Annotated[
@@ -55,6 +62,7 @@ def read_options(
     skip_bad: bool = False,
     grid: GridName | None = None,
     split_names: str | None = None,
+    check: str | None = None,
 ) -> "ReadOptions":
     """The options as readers take them. Raises UsageError and MissingError."""
     from zootool.collect.formats.options import ReadOptions
@@ -86,4 +94,5 @@ def read_options(
         skip_bad,
         None if grid is None else grid.value,
         split_names=names,
+        check=check,
     )

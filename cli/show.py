@@ -9,6 +9,7 @@ import typer
 from cli.console import JsonOption, listed, print_json, say, shown
 from cli.reading import (
     ArchitectureOption,
+    CheckOption,
     CleanOption,
     ExcludeOption,
     FormatOption,
@@ -44,6 +45,7 @@ def show(
     skip_bad: SkipBadOption = False,
     grid: GridOption = None,
     split_names: SplitNamesOption = None,
+    check: CheckOption = None,
     sample: Annotated[int, typer.Option(min=1, help="How many networks are read, to find problems.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,7 +66,7 @@ def show(
             f"{source} is a folder that `zoo build` wrote", hint=f"zoo build siren --status --out {source}"
         )
     options = read_options(
-        steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid, split_names
+        steps, splits, labels, architecture, clean, split_seed, weights, exclude, skip_bad, grid, split_names, check
     )
     found = preview(collect(source, format, options), sample)
     if as_json:

@@ -1,6 +1,7 @@
 """`zoo convert`: from anything that holds networks to a store."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from zootool.collect.collection import Collection
 from zootool.collect.formats.options import ReadOptions
-from zootool.errors import IntegrityError, UsageError, printable
+from zootool.errors import FormatError, IntegrityError, UsageError, printable
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
@@ -87,11 +88,43 @@ def open_source(source: Path, name: str, format: str | None = None, reading: Rea
 
 
 def collect(source: Path, format: str | None = None, reading: ReadOptions | None = None) -> Collection:
-    """The networks at `source`, with what their source images, where these are here, say about them."""
+    """The networks at `source`, with what their source images and their own code, where these are here, say about them.
+
+    Raises what `read_collection` raises, and FormatError where the code that `reading.check` names computes something
+    else than an architecture does.
+    """
     from zootool.collect.reading import read_collection
     from zootool.store.image_check import check_images
 
-    return check_images(read_collection(source, format, reading or ReadOptions()))
+    reading = reading or ReadOptions()
+    found = check_images(read_collection(source, format, reading))
+    return found if reading.check is None else _compared(found, reading.check)
+
+
+def _compared(found: Collection, check: str) -> Collection:
+    """The collection, once outputs of a network of each architecture have been compared with those of its own code."""
+    from zootool.named_object import load_object
+    from zootool.nets.agreement import check_agreement
+    from zootool.store.tensors import as_torch
+
+    factory, named = load_object(check), check.rpartition("/")[2]
+    numbers = dict.fromkeys(found.architecture_index.tolist())
+    for number in numbers:
+        row = int(np.flatnonzero(found.architecture_index == number)[0])
+        architecture = found.architectures[number]
+        tensors = {key: stacked[0] for key, stacked in found.load(np.array([row])).items()}
+        try:
+            check_agreement(architecture, as_torch(architecture, tensors), factory, named)
+        except FormatError as error:
+            assumed = "; ".join(found.assumptions[number]) if found.assumptions else ""
+            raise FormatError(
+                f"{printable(found.table['net_id'][row].as_py())}: {error.message}"
+                + (f" (assumed was: {assumed})" if assumed else ""),
+                hint="declare what differs in YAML: --architecture NET.yaml (docs/collecting.md)",
+            ) from error
+    several = "its architecture's" if len(numbers) == 1 else f"each of {len(numbers)} architectures'"
+    note = f"outputs equal those of {named}, compared for {several} first network: what was assumed holds"
+    return replace(found, assumptions=((),) * len(found.architectures), notes=(*found.notes, note))
 
 
 def images_of(blocks: BlockSource) -> ImagesByKey:

@@ -19,7 +19,8 @@ class ReadOptions:
     Files and folders that one of the patterns `exclude` fits, by their name or the last parts of their path, aren't
     looked at, nor are `dropped` files. With `skip_bad`, what can't be read is left out rather than refused. `grid` says
     whether the first coordinate is an image's row ("ij") or column ("xy"). `split_names` are a table's own words
-    for splits, such as {"holdout": "test"}. Raises UsageError.
+    for splits, such as {"holdout": "test"}. `check` names a function of the user's own that gives the networks' module
+    (`zootool.named_object`), whose outputs each architecture's are compared with. Raises UsageError.
     """
 
     steps: tuple[int, ...] = ()
@@ -34,6 +35,7 @@ class ReadOptions:
     grid: Indexing | None = None
     dropped: frozenset[Path] = frozenset()
     split_names: Mapping[str, str] = field(default_factory=dict)
+    check: str | None = None
 
     def __post_init__(self) -> None:
         # Text is a sequence too: of letters.
