@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.zootool.collect.test_safe_load import NOT_IN_SAFETENSORS
 from zootool import open_zoo
 from zootool.architecture import DTYPE_BYTES
+from zootool.collect.formats.options import ReadOptions
 from zootool.convert import convert
 from zootool.errors import FormatError
 
@@ -25,16 +26,24 @@ def values(dtype: str, *shape: int) -> Tensor:
     return raw.view(getattr(torch, dtype)).reshape(shape)
 
 
-@pytest.mark.parametrize("dtype", [d for d in DTYPE_BYTES if not d.startswith("complex") and d != "bool"])
-@pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_weights_of_every_real_dtype_come_back(dtype: str, form: str, tmp_path: Path) -> None:
-    state = {"0.weight": values(dtype, 3, 4), "0.bias": values(dtype, 3), "1.weight": values(dtype, 2, 3)}
+FLOATS = [dtype for dtype in DTYPE_BYTES if "float" in dtype]
+OTHERS = [dtype for dtype in DTYPE_BYTES if "float" not in dtype]
+
+
+def saved(state: dict[str, Tensor], dtype: str, form: str, folder: Path) -> None:
     if form == "torch":
-        torch.save(state, tmp_path / "a.pth")
+        torch.save(state, folder / "a.pth")
     elif dtype in NOT_IN_SAFETENSORS:
         pytest.skip("not in safetensors")
     else:
-        safetensors.torch.save_file(state, tmp_path / "a.safetensors")
+        safetensors.torch.save_file(state, folder / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_weights_of_every_float_dtype_come_back(dtype: str, form: str, tmp_path: Path) -> None:
+    state = {"0.weight": values(dtype, 3, 4), "0.bias": values(dtype, 3), "1.weight": values(dtype, 2, 3)}
+    saved(state, dtype, form, tmp_path)
     convert(tmp_path, tmp_path / "x.zoo")
     zoo = open_zoo(tmp_path / "x.zoo")
     found = zoo.state_dict(0)
@@ -44,11 +53,27 @@ def test_weights_of_every_real_dtype_come_back(dtype: str, form: str, tmp_path: 
     assert torch.equal(zoo.graph(0).edges[0].reshape(-1), wanted)
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-def test_complex_weights_are_refused_by_name(dtype: str, tmp_path: Path) -> None:
-    torch.save({"0.weight": values(dtype, 3, 4), "0.bias": values(dtype, 3)}, tmp_path / "a.pth")
-    with pytest.raises(FormatError, match=f"'0.weight' is {dtype}, and a graph's weights are real numbers"):
+@pytest.mark.parametrize("dtype", OTHERS)
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_tensors_of_every_other_dtype_are_kept_beside_weights(dtype: str, form: str, tmp_path: Path) -> None:
+    state = {"0.weight": values("float32", 3, 4), "table": values(dtype, 5, 2)}
+    saved(state, dtype, form, tmp_path)
+    declaration = "num_inputs: 4\nlayers: [{kind: linear, weight: 0.weight}]\nother: [table]\n"
+    (tmp_path / "net.yaml").write_text(declaration, encoding="utf-8")
+    convert(tmp_path, tmp_path / "x.zoo", reading=ReadOptions(architecture=tmp_path / "net.yaml"))
+    found = open_zoo(tmp_path / "x.zoo").state_dict(0)["table"]
+    assert found.dtype == state["table"].dtype
+    assert bits(found) == bits(state["table"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "complex64"])
+def test_weights_that_are_no_floats_are_named(dtype: str, tmp_path: Path) -> None:
+    torch.save({"0.weight": values(dtype, 3, 4)}, tmp_path / "a.pth")
+    with pytest.raises(FormatError, match=rf"'0.weight' is {dtype} \(3, 4\), wanted are floats"):
         convert(tmp_path, tmp_path / "x.zoo")
+    (tmp_path / "net.yaml").write_text("num_inputs: 4\nlayers: [{kind: linear, weight: 0.weight}]\n", encoding="utf-8")
+    with pytest.raises(FormatError, match=f"'0.weight' is {dtype}"):
+        convert(tmp_path, tmp_path / "x.zoo", reading=ReadOptions(architecture=tmp_path / "net.yaml"))
 
 
 def test_a_dtype_that_no_store_knows_is_named(tmp_path: Path) -> None:
