@@ -75,13 +75,17 @@ def show(
         _show(found)
 
 
+def _spelled(count: int) -> str:
+    return f", under {count:,} sets of names or dtypes" if count > 1 else ""
+
+
 def _show(found: "Preview") -> None:
     say(f"format         {found.format}")
     say(f"networks       {found.num_networks:,} ({shown(found.kind)})")
     for a in found.architectures[:_MAX_LINES]:
         nodes = "-".join(map(str, a.node_counts if len(a.node_counts) < 9 else (*a.node_counts[:8], "...")))
         say(f"architecture   {a.signature[:8]} {shown(a.family)} {nodes}: {a.num_networks:,} networks "
-            f"of {a.num_parameters:,} weights and biases")  # fmt: skip
+            f"of {a.num_parameters:,} weights and biases{_spelled(a.num_spellings)}")  # fmt: skip
         for text in a.assumptions:
             say(f"[yellow]assumed[/]        {shown(text, 500)}")
     if len(found.architectures) > _MAX_LINES:

@@ -113,6 +113,11 @@ class Architecture:
         """16 hex digits that name this architecture: the head of the SHA-256 of its canonical JSON."""
         return signature_of(self.to_dict())
 
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What its networks compute, hashable: equal where keys, dtypes and their places in the store alone differ."""
+        return self.num_inputs, self.timestamps, self.output_offset, self.tokens
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is at its default is left out."""
         return to_plain(self)

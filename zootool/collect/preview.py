@@ -1,12 +1,10 @@
 """What a source holds, for somebody who hasn't decided yet to convert it."""
 
-from dataclasses import dataclass, field
-from itertools import repeat
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from zootool.architecture import Architecture
 from zootool.collect.collection import Collection, LeftOut
 from zootool.collect.column_values import counted, plain_values
 from zootool.collect.split_rules import find_leaks
@@ -17,7 +15,11 @@ _SAMPLE = 16
 
 @dataclass(frozen=True)
 class ArchitectureCount:
-    """An architecture of a source, how many of its networks have it, and what was assumed about it."""
+    """An architecture of a source, how many of its networks have it, and what was assumed about it.
+
+    Networks that differ by their keys or dtypes alone are counted together: `num_spellings` says how many kinds of
+    these there are, `signature` names the first.
+    """
 
     signature: str
     family: str
@@ -25,6 +27,7 @@ class ArchitectureCount:
     num_parameters: int
     num_networks: int
     assumptions: tuple[str, ...] = ()
+    num_spellings: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,13 @@ class Preview:
 
 def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
     """Count what is there, and read `sample` networks to see whether they can be."""
-    table, index = collection.table, collection.architecture_index
-    counts = np.bincount(index, minlength=len(collection.architectures))
+    table = collection.table
     rows = np.unique(np.linspace(0, len(collection) - 1, min(sample, len(collection))).astype(np.int64))
     return Preview(
         format=collection.format,
         kind=collection.kind,
         num_networks=len(collection),
-        architectures=tuple(
-            _counted(architecture, int(count), assumed)
-            for architecture, count, assumed in zip(
-                collection.architectures, counts, collection.assumptions or repeat(()), strict=False
-            )
-            if count
-        ),
+        architectures=_architectures(collection),
         columns={name: str(table.schema.field(name).type) for name in table.column_names},
         splits=counted(table["split"]) if "split" in table.column_names else {},
         labels=counted(table["label"]) if "label" in table.column_names else {},
@@ -72,11 +68,20 @@ def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
     )
 
 
-def _counted(architecture: Architecture, count: int, assumptions: tuple[str, ...]) -> ArchitectureCount:
-    num_parameters = architecture.num_edges + sum(t.num_stored_nodes for t in architecture.timestamps)
-    return ArchitectureCount(
-        architecture.signature, architecture.family or "", architecture.node_counts, num_parameters, count, assumptions
-    )
+def _architectures(collection: Collection) -> tuple[ArchitectureCount, ...]:
+    counts = np.bincount(collection.architecture_index, minlength=len(collection.architectures))
+    assumed = collection.assumptions or ((),) * len(counts)
+    found: dict[tuple[object, ...], ArchitectureCount] = {}
+    for a, count, texts in zip(collection.architectures, counts.tolist(), assumed, strict=True):
+        if not count:
+            continue
+        num_parameters = a.num_edges + sum(t.num_stored_nodes for t in a.timestamps)
+        new = ArchitectureCount(a.signature, a.family or "", a.node_counts, num_parameters, count, texts)
+        known = found.setdefault((a.structure, texts), new)
+        if known is not new:
+            known = replace(known, num_networks=known.num_networks + count, num_spellings=known.num_spellings + 1)
+            found[a.structure, texts] = known
+    return tuple(found.values())
 
 
 def _grids(collection: Collection) -> dict[str, str]:

@@ -11,7 +11,11 @@ from zootool.collect.find_weights import find_weights
 from zootool.collect.lazy_tensor import LazyTensor
 from zootool.errors import FormatError, NumericalError, printable
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
+PREFIXES = (
+    "module.", "_orig_mod.", "model.", "_module.", "_forward_module.", "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+)  # fmt: skip
+"""What torch and libraries around it put before every key of a network: no name of the network's own."""
 
 # The bits that are looked at, and what they are where a value is NaN or infinite.
 _NON_FINITE_BITS = {

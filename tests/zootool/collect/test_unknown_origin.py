@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from cli.main import app
 from zootool.architecture import Architecture
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import append, convert
+from zootool.collect.preview import preview
+from zootool.convert import append, collect, convert
 from zootool.errors import FormatError
 from zootool.nets.resnet import CifarResnet
 from zootool.nets.siren import Siren
@@ -102,7 +103,7 @@ def test_like_takes_a_prefix_and_counters(tmp_path: Path) -> None:
 def test_a_siren_under_any_name_and_precision(tmp_path: Path, case: str) -> None:
     zoo = converted(CASES / case, tmp_path / "x.zoo")
     has_sine_output = case.endswith("sine_output")
-    assert len({architecture.timestamps for architecture in zoo.architectures.values()}) == 1
+    assert len({architecture.structure for architecture in zoo.architectures.values()}) == 1
     for place in range(len(zoo)):
         *weights, last = [value for value in zoo.state_dict(place).values() if value.ndim == 2]
         *biases, last_bias = [value for value in zoo.state_dict(place).values() if value.ndim == 1]
@@ -114,6 +115,13 @@ def test_a_siren_under_any_name_and_precision(tmp_path: Path, case: str) -> None
         torch.testing.assert_close(zoo.module(place)(x), wanted)
         assert render(zoo.module(place), 4, 5).shape == (4, 5, 1)
         assert any("omega_0 = 30" in text for text in zoo.info.assumptions[zoo.architecture_of(place).signature])
+
+
+def test_one_network_under_nine_prefixes_is_shown_as_one_architecture() -> None:
+    (found,) = preview(collect(CASES / "family_by_name/prefix_siren")).architectures
+    assert (found.num_networks, found.family, found.node_counts) == (9, "siren", (2, 32, 32, 1))
+    # What wrappers put before the keys is taken off; `net.` and `backbone.` are names of the networks' own.
+    assert found.num_spellings == 3
 
 
 def test_a_tensor_that_nothing_uses_stops_the_module_alone(tmp_path: Path) -> None:
