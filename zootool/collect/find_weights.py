@@ -21,6 +21,7 @@ _MAX_SHOWN = 12
 _COPIES = {"ema", "swa", "average", "averaged", "avg", "teacher", "target", "shadow"}
 _NO_WEIGHTS = {"optimizer", "optimizers", "optim", "optims", "scheduler", "schedulers", "rng", "scaler", "grads"}
 _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad_avg"}
+_PREFIXES = re.compile(r"((module|_orig_mod|model)\.)+")
 _PARAMETER = re.compile(r"(?s:.*)(weight|bias|kernel|gamma|beta)")
 
 
@@ -43,10 +44,7 @@ def find_weights(value: Any, key: str | None = None) -> Weights:
     if key is not None and key != ROOT:
         step = next(_steps(value, key), None)
         if step is None:
-            raise FormatError(
-                f"holds nothing under {printable(key, 80)!r}: {_shown_places(_candidates(value))}",
-                hint="--weights KEY takes one of these, or a path of keys with dots",
-            )
+            return _part(value, key)
         path, inner = step
     found = _candidates(inner, path)
     if (key is not None and path in found) or (key == ROOT and () in found):
@@ -55,6 +53,25 @@ def find_weights(value: Any, key: str | None = None) -> Weights:
         raise no_weights(inner)
     chosen = _chosen(found)
     return Weights(found[chosen], chosen, tuple(_place(other) for other in found if other != chosen))
+
+
+def _part(value: Any, key: str) -> Weights:
+    """The tensors of a state_dict whose keys begin with `key`, without it: a network's part, or one of its networks."""
+    places = _candidates(value)
+    parts: dict[tuple[str, ...], dict[Any, Any]] = {}
+    for path, state in places.items():
+        start = f"{key.removeprefix('.'.join((*path, '')))}."
+        names = [name for name in state if type(name) is str]
+        bare = {name: name if name.startswith(start) else _PREFIXES.sub("", name) for name in names}
+        if part := {bare[name][len(start) :]: state[name] for name in names if bare[name].startswith(start)}:
+            parts[*path, start[:-1]] = part
+    if not parts:
+        raise FormatError(
+            f"holds nothing under {printable(key, 80)!r}: {_shown_places(places)}",
+            hint="--weights KEY takes one of these, a path of keys with dots, or what keys of tensors begin with",
+        )
+    path = _chosen(parts)
+    return Weights(parts[path], path, ("all other tensors",))
 
 
 def no_weights(value: Any) -> FormatError:

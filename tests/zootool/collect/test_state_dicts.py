@@ -104,6 +104,26 @@ def test_networks_of_equal_rank_are_refused_by_their_names() -> None:
     assert list(found({"a.b": {"c": STATE}}, weights="a.b.c").tensors) == list(STATE)
 
 
+def test_a_part_of_a_state_dict_is_chosen_by_what_its_keys_begin_with() -> None:
+    state = prefixed("a.actor.") | prefixed("a.critic.") | {"n_averaged": torch.tensor(3)}
+    for value, key in (
+        (state, "a.actor"),
+        ({"model": state, "ema": state}, "a.actor"),
+        ({"net": state}, "net.a.actor"),
+    ):
+        part = found(value, weights=key)
+        assert list(part.tensors) == list(STATE)
+        assert "passed over: all other tensors" in str(part.choice)
+    assert found({"net": state}, weights="net.a.actor").place == "net.a.actor"
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    assert list(found(wrapped, weights="a.critic").tensors) == list(STATE)
+    assert len(found(wrapped, weights="module").tensors) == len(state)
+    with pytest.raises(FormatError, match="nothing under 'a.act'"):
+        found(state, weights="a.act")
+    with pytest.raises(FormatError, match=r"2 state_dicts \(x.a, y.a\)"):
+        found({"x": state, "y": state}, weights="a")
+
+
 def test_a_key_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(FormatError, match=r"nothing under 'emma': net, ema.*--weights"):
         found({"net": STATE, "ema": STATE}, weights="emma")
