@@ -21,6 +21,8 @@ _MAX_SHOWN = 12
 _COPIES = {"ema", "swa", "average", "averaged", "avg", "teacher", "target", "shadow"}
 _NO_WEIGHTS = {"optimizer", "optimizers", "optim", "optims", "scheduler", "schedulers", "rng", "scaler", "grads"}
 _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad_avg"}
+_SCHEDULER = {"last_epoch", "_step_count", "base_lrs", "_last_lr"}
+_GENERATORS = {"python", "numpy", "cpu", "cuda", "xpu", "npu", "mps", "hpu", "torch", "random", "xla"}
 _PREFIXES = re.compile(r"((module|_orig_mod|model)\.)+")
 _PARAMETER = re.compile(r"(?s:.*)(weight|bias|kernel|gamma|beta)")
 
@@ -179,10 +181,13 @@ def _training_state(value: dict[Any, Any]) -> str | None:
     inner = [value, *(item for item in value.values() if isinstance(item, dict))]
     if any(map(_is_optimizer, inner)) or any("optimizer" in _words(str(key)) for key in list(value)[:1000]):
         return "an optimizer's state"
-    if {"last_epoch", "_step_count"} <= value.keys():
+    if len(value.keys() & _SCHEDULER) > 1:
         return "a scheduler's state"
+    if value.keys() >= {"scale", "growth_factor", "growth_interval"}:
+        return "a gradient scaler's state"
     tensors = [item for item in value.values() if isinstance(item, LazyTensor)]
-    return "a random generator's state" if tensors and all(map(_is_random_state, tensors)) else None
+    is_random = all(map(_is_random_state, tensors)) if tensors else bool(value) and value.keys() <= _GENERATORS
+    return "a random generator's state" if is_random else None
 
 
 def _is_optimizer(value: dict[Any, Any]) -> bool:

@@ -11,6 +11,7 @@ from math import isqrt
 from typing import Any
 
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.architecture.bounds import MAX_LAYERS
 from zootool.errors import FormatError, printable
 from zootool.nets.lay_out import Entry, lay_out
 from zootool.nets.layer_order import check_order, layer_order, positions_behind
@@ -49,6 +50,8 @@ def chain_of(shapes: Shapes, where: str, options: ChainOptions | None = None) ->
     layers = [module for module in modules if len(module.weight) > 1]
     if not layers:
         raise FormatError(f"{where} has no layers", hint=HINT)
+    if len(layers) > MAX_LAYERS:
+        raise FormatError(f"{where} has {len(layers)} layers, an architecture at most {MAX_LAYERS}")
     saved: Sequence[Module] | None = modules if is_in_order_of_definition(shapes) else None
     if options.order:
         order, saved, notes = *_declared_order(options.order, modules, layers, where), []
@@ -119,10 +122,10 @@ def _odd(module: Module, name: str, where: str) -> FormatError:
     shape, key = module.tensors[name][0], printable(module.key(name), 80)
     if list(module.tensors) == ["bias"]:
         return FormatError(
-            f"{where}: {key!r} is a bias without its weight: safetensors leaves out a weight that is another's too",
-            hint="save it by torch.save, which keeps both",
+            f"{where}: {key!r} is a bias without its weight, which safetensors leaves out where it is another's too",
+            hint="save the whole state_dict by torch.save, which keeps both",
         )
-    hint = HINT
+    hint = "it has no elements: leave the file out" if 0 in shape else HINT
     if name == "weight" and len(shape) in (3, 5):
         hint = f"layers of {len(shape)} axes aren't held: leave the file out, or keep them under `other` in YAML"
     return FormatError(f"{where}: can't tell what {key!r} of shape {shape} does", hint=hint)

@@ -118,7 +118,7 @@ def test_a_part_of_a_state_dict_is_chosen_by_what_its_keys_begin_with() -> None:
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     assert list(found(wrapped, weights="a.critic").tensors) == list(STATE)
     assert len(found(wrapped, weights="module").tensors) == len(state)
-    with pytest.raises(FormatError, match="nothing under 'a.act'"):
+    with pytest.raises(FormatError, match=r"nothing under 'a\.act'"):
         found(state, weights="a.act")
     with pytest.raises(FormatError, match=r"2 state_dicts \(x.a, y.a\)"):
         found({"x": state, "y": state}, weights="a")
@@ -136,6 +136,9 @@ def test_a_key_that_is_not_there_is_answered_with_those_that_are() -> None:
         ({"optimizer": OPTIMIZER, "epoch": 3}, "an optimizer's state"),
         ({"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}, "an optimizer's state"),
         ({"last_epoch": 3, "_step_count": 4, "base_lrs": [0.1]}, "a scheduler's state"),
+        ({"last_epoch": 3, "best": 0.1, "_last_lr": [0.1]}, "a scheduler's state"),
+        ({"scale": 65536.0, "growth_factor": 2.0, "growth_interval": 2000}, "a gradient scaler's state"),
+        ({"python": (3, (1, 2), None), "numpy": ("MT19937", 3)}, "a random generator's state"),
         (torch.zeros(5056, dtype=torch.uint8), "a random generator's state"),
         ({"cpu": torch.zeros(16, dtype=torch.uint8), "python": (3, 4)}, "a random generator's state"),
     ],

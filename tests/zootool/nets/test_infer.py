@@ -87,9 +87,11 @@ def test_a_siren_is_known_by_its_names() -> None:
         ),
         (
             {"a.weight": ((4, 4), "float32"), "a.bias": ((4,), "float32"), "b.bias": ((4,), "float32")},
-            "'b.bias' is a bias without its weight.*save it by torch.save",
+            "'b.bias' is a bias without its weight.*save the whole state_dict by torch.save",
         ),
         ({"a.weight": ((4, 4, 3), "float32")}, "can't tell what 'a.weight'.*layers of 3 axes aren't held"),
+        ({"a.weight": ((0, 4), "float32")}, "can't tell what 'a.weight'.*it has no elements"),
+        ({f"{i}.weight": ((1, 1), "float32") for i in range(10_001)}, "has 10001 layers, an architecture at most"),
         ({"n.weight": ((3,), "float32"), "n.bias": ((3,), "float32")}, "has no layers"),
         ({"c.weight": ((3, 1, 2, 2), "float32"), "n.weight": ((3,), "float32")}, "a group or a layer norm"),
         (
