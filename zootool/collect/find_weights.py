@@ -98,6 +98,8 @@ def no_weights(value: Any) -> FormatError:
         return FormatError(f"holds {kind}, no network")
     if not isinstance(value, dict):
         return FormatError(f"holds a {type(value).__name__} where a state_dict is wanted")
+    if not value:
+        return FormatError("holds an empty dict, no network")
     if any(isinstance(item, LazyTensor) and type(key) is not str for key, item in value.items()):
         return FormatError("holds tensors under keys that are no text, so no state_dict")
     kind = _training_state(value)

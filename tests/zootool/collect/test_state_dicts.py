@@ -151,7 +151,12 @@ def test_training_state_is_no_network(value: Any, what: str) -> None:
             found(value, weights="optimizer")
 
 
-@pytest.mark.parametrize("value", [{}, {"epoch": 3}, [torch.ones(1)], torch.ones(1), {0: torch.ones(1)}])
+def test_an_empty_dict_is_called_that() -> None:
+    with pytest.raises(FormatError, match="holds an empty dict, no network"):
+        found({})
+
+
+@pytest.mark.parametrize("value", [{"epoch": 3}, [torch.ones(1)], torch.ones(1), {0: torch.ones(1)}])
 def test_what_holds_no_state_dict_is_refused(value: Any) -> None:
     with pytest.raises(FormatError, match="holds"):
         found(value)
