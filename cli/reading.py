@@ -46,7 +46,8 @@ CheckOption = Annotated[
 SplitSeedOption = Annotated[int, typer.Option(min=0, help="Of splits that the source leaves open.")]
 
 WeightsOption = Annotated[
-    str | None, typer.Option(metavar="KEY", help="Where each file keeps its weights, such as ema or models.generator.")
+    str | None,
+    typer.Option(metavar="KEY", help="Where each file keeps its weights, such as ema, models.generator or encoder."),
 ]
 
 

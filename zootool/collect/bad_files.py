@@ -19,22 +19,6 @@ _MAX_NAMED = 4
 _CHECKED_NETWORKS = 1024
 _CHECKED_BYTES = 64 << 20
 
-_GENERATORS = {"python", "numpy", "cpu", "cuda", "xpu", "npu", "mps", "hpu", "torch", "random", "xla"}
-
-
-def no_network(value: Any) -> str | None:
-    """What a loaded file is that trainers leave beside a network, told by its keys alone; None for what may be one."""
-    if not isinstance(value, dict) or not value:
-        return None
-    keys = set(value)
-    if {"state", "param_groups"} <= keys:
-        return "is an optimizer's state"
-    if keys & {"last_epoch", "_step_count", "base_lrs", "_last_lr"} and not keys & {"state_dict", "model"}:
-        return "is a scheduler's state"
-    if keys <= _GENERATORS and keys & {"python", "numpy", "cpu"}:
-        return "is the state of random generators"
-    return "is the state of a gradient scaler" if {"scale", "growth_factor", "growth_interval"} <= keys else None
-
 
 def refuse_or_leave_out(
     bad: Mapping[str, ZooError], num_good: int, skip: bool, *, are_files: bool = True

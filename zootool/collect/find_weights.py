@@ -21,6 +21,9 @@ _MAX_SHOWN = 12
 _COPIES = {"ema", "swa", "average", "averaged", "avg", "teacher", "target", "shadow"}
 _NO_WEIGHTS = {"optimizer", "optimizers", "optim", "optims", "scheduler", "schedulers", "rng", "scaler", "grads"}
 _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "grad_avg"}
+_SCHEDULER = {"last_epoch", "_step_count", "base_lrs", "_last_lr"}
+_GENERATORS = {"python", "numpy", "cpu", "cuda", "xpu", "npu", "mps", "hpu", "torch", "random", "xla"}
+_PREFIXES = re.compile(r"((module|_orig_mod|model)\.)+")
 _PARAMETER = re.compile(r"(?s:.*)(weight|bias|kernel|gamma|beta)")
 
 
@@ -43,10 +46,7 @@ def find_weights(value: Any, key: str | None = None) -> Weights:
     if key is not None and key != ROOT:
         step = next(_steps(value, key), None)
         if step is None:
-            raise FormatError(
-                f"holds nothing under {printable(key, 80)!r}: {_shown_places(_candidates(value))}",
-                hint="--weights KEY takes one of these, or a path of keys with dots",
-            )
+            return _part(value, key)
         path, inner = step
     found = _candidates(inner, path)
     if (key is not None and path in found) or (key == ROOT and () in found):
@@ -55,6 +55,25 @@ def find_weights(value: Any, key: str | None = None) -> Weights:
         raise no_weights(inner)
     chosen = _chosen(found)
     return Weights(found[chosen], chosen, tuple(_place(other) for other in found if other != chosen))
+
+
+def _part(value: Any, key: str) -> Weights:
+    """The tensors of a state_dict whose keys begin with `key`, without it: a network's part, or one of its networks."""
+    places = _candidates(value)
+    parts: dict[tuple[str, ...], dict[Any, Any]] = {}
+    for path, state in places.items():
+        start = f"{key.removeprefix('.'.join((*path, '')))}."
+        names = [name for name in state if type(name) is str]
+        bare = {name: name if name.startswith(start) else _PREFIXES.sub("", name) for name in names}
+        if part := {bare[name][len(start) :]: state[name] for name in names if bare[name].startswith(start)}:
+            parts[*path, start[:-1]] = part
+    if not parts:
+        raise FormatError(
+            f"holds nothing under {printable(key, 80)!r}: {_shown_places(places)}",
+            hint="--weights KEY takes one of these, a path of keys with dots, or what keys of tensors begin with",
+        )
+    path = _chosen(parts)
+    return Weights(parts[path], path, ("all other tensors",))
 
 
 def no_weights(value: Any) -> FormatError:
@@ -79,6 +98,8 @@ def no_weights(value: Any) -> FormatError:
         return FormatError(f"holds {kind}, no network")
     if not isinstance(value, dict):
         return FormatError(f"holds a {type(value).__name__} where a state_dict is wanted")
+    if not value:
+        return FormatError("holds an empty dict, no network")
     if any(isinstance(item, LazyTensor) and type(key) is not str for key, item in value.items()):
         return FormatError("holds tensors under keys that are no text, so no state_dict")
     kind = _training_state(value)
@@ -162,10 +183,13 @@ def _training_state(value: dict[Any, Any]) -> str | None:
     inner = [value, *(item for item in value.values() if isinstance(item, dict))]
     if any(map(_is_optimizer, inner)) or any("optimizer" in _words(str(key)) for key in list(value)[:1000]):
         return "an optimizer's state"
-    if {"last_epoch", "_step_count"} <= value.keys():
+    if len(value.keys() & _SCHEDULER) > 1:
         return "a scheduler's state"
+    if value.keys() >= {"scale", "growth_factor", "growth_interval"}:
+        return "a gradient scaler's state"
     tensors = [item for item in value.values() if isinstance(item, LazyTensor)]
-    return "a random generator's state" if tensors and all(map(_is_random_state, tensors)) else None
+    is_random = all(map(_is_random_state, tensors)) if tensors else bool(value) and value.keys() <= _GENERATORS
+    return "a random generator's state" if is_random else None
 
 
 def _is_optimizer(value: dict[Any, Any]) -> bool:

@@ -14,7 +14,7 @@ from zootool.collect.pickle_names import Name
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _DOTTED = re.compile(rf"{_WORD}(\.{_WORD})*", re.ASCII)
 # A class by the usual way of writing them. What is called with one plain value is a member of an enumeration.
-_CLASS_NAME = re.compile(r"([A-Za-z0-9_]+\.)*_*[A-Z][A-Za-z0-9_]*", re.ASCII)
+_CLASS_NAME = re.compile(r"(_*[A-Z][A-Za-z0-9_]*\.)*_*[A-Z][A-Za-z0-9_]*", re.ASCII)
 
 _PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 _TYPES = ("str", "unicode", "bool", "tuple", "complex", "object", "slice", "range", "bytes", "bytearray")
@@ -59,6 +59,9 @@ def is_inert(name: Name) -> bool:
     if is_harmless(name):
         return True
     if not _DOTTED.fullmatch(name.module) or not _DOTTED.fullmatch(name.name):
+        return False
+    # A dotted name gets at what a module imports: mypackage.os.system.
+    if not sys.stdlib_module_names.isdisjoint(name.name.split(".")[:-1]):
         return False
     top = name.module.partition(".")[0]
     if top == "torch":

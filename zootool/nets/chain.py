@@ -11,6 +11,7 @@ from math import isqrt
 from typing import Any
 
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.architecture.bounds import MAX_LAYERS
 from zootool.errors import FormatError, printable
 from zootool.nets.lay_out import Entry, lay_out
 from zootool.nets.layer_order import check_order, layer_order, positions_behind
@@ -49,6 +50,8 @@ def chain_of(shapes: Shapes, where: str, options: ChainOptions | None = None) ->
     layers = [module for module in modules if len(module.weight) > 1]
     if not layers:
         raise FormatError(f"{where} has no layers", hint=HINT)
+    if len(layers) > MAX_LAYERS:
+        raise FormatError(f"{where} has {len(layers)} layers, an architecture at most {MAX_LAYERS}")
     saved: Sequence[Module] | None = modules if is_in_order_of_definition(shapes) else None
     if options.order:
         order, saved, notes = *_declared_order(options.order, modules, layers, where), []
@@ -90,12 +93,17 @@ def _is_norm(module: Module, where: str) -> bool:
     if odd is None and (len(weight) not in (1, 2, 4) or 0 in weight):
         odd = next((name for name in ("weight", "running_mean") if name in shapes), next(iter(shapes)))
     if odd is not None:
-        shown = f"{printable(module.key(odd), 80)!r} of shape {shapes[odd]}"
-        raise FormatError(f"{where}: can't tell what {shown} does", hint=HINT)
+        raise _odd(module, odd, where)
     for name, (shape, dtype) in module.tensors.items():
         is_counter = name == "num_batches_tracked"
         wanted = () if is_counter else weight if name == "weight" else weight[:1]
         is_layer_part = name in ("weight", "bias") or len(weight) == 1
+        if name == "bias" and len(weight) > 1 and shape == weight[1:2] != wanted:
+            raise FormatError(
+                f"{where}: {printable(module.key('weight'), 80)!r} of {weight} has a bias for its second axis, so it "
+                "is a transposed convolution, or saved as inputs by outputs",
+                hint="transpose it in torch and save again; transposed convolutions aren't held",
+            )
         if shape != wanted or not (is_counter or "float" in dtype) or not is_layer_part:
             raise FormatError(
                 f"{where}: {printable(module.key(name), 80)!r} is {dtype} {shape}, wanted are floats of {wanted}",
@@ -109,12 +117,30 @@ def _is_norm(module: Module, where: str) -> bool:
     return len(weight) == 1
 
 
+def _odd(module: Module, name: str, where: str) -> FormatError:
+    """The error for a tensor that no layer of a chain has."""
+    shape, key = module.tensors[name][0], printable(module.key(name), 80)
+    if list(module.tensors) == ["bias"]:
+        return FormatError(
+            f"{where}: {key!r} is a bias without its weight, which safetensors leaves out where it is another's too",
+            hint="save the whole state_dict by torch.save, which keeps both",
+        )
+    hint = "it has no elements: leave the file out" if 0 in shape else HINT
+    if name == "weight" and len(shape) in (3, 5):
+        hint = f"layers of {len(shape)} axes aren't held: leave the file out, or keep them under `other` in YAML"
+    return FormatError(f"{where}: can't tell what {key!r} of shape {shape} does", hint=hint)
+
+
 @dataclass(frozen=True)
 class _Link:
-    """How a layer follows on the one before: inputs per node, and whether there is room for an activation."""
+    """How a layer follows on the one before: inputs per node, and whether there is room for an activation.
+
+    `ends_box` where the one before is the last layer of a Sequential that shows its activations.
+    """
 
     positions: int
     has_activation: bool
+    ends_box: bool = False
 
 
 def _links(order: Sequence[Module], norms: Sequence[Module], where: str) -> list[_Link]:
@@ -125,11 +151,11 @@ def _links(order: Sequence[Module], norms: Sequence[Module], where: str) -> list
     links = []
     for before, layer in pairwise(order):
         positions, box = positions_behind(before, layer) or 1, before.path[:-1]
-        numbers = numbered.get(box, []) if box == layer.path[:-1] else []
+        numbers = numbered.get(box, []) if before.path[-1].isdecimal() else []
         # Where no index is missing, activations are functions, of which nothing is seen.
         is_sequential = bool(numbers) and len(numbers) <= numbers[-1] - numbers[0]
-        if not (is_sequential and before.path[-1].isdecimal() and layer.path[-1].isdecimal()):
-            links.append(_Link(positions, True))
+        if not (is_sequential and box == layer.path[:-1] and layer.path[-1].isdecimal()):
+            links.append(_Link(positions, True, ends_box=is_sequential))
             continue
         first, last = int(before.path[-1]), int(layer.path[-1])
         free = last - first - (bisect(numbers, last) - bisect(numbers, first))
@@ -209,8 +235,16 @@ def _assumed(
     """What no name and no shape says, in words."""
     timestamps = architecture.timestamps
     assumed = []
+    if len(order) > 1:
+        assumed.append(
+            "each layer is taken to have the outputs of the one before and nothing else: no shortcuts, branches, gates "
+            "or loops"
+        )
     if options.activation is None and any(link.has_activation for link in links):
         assumed.append("activations are taken for relu")
+    ends = [printable(layer.name, 40) for layer, link in zip(order, links, strict=False) if link.ends_box]
+    if ends:
+        assumed.append(f"an activation is taken to stand behind {', '.join(ends[:5])} too, where a Sequential ends")
     bare = [printable(layer.name, 40) for layer, link in zip(order, links, strict=False) if not link.has_activation]
     if bare:
         assumed.append(f"no activation is taken to stand behind {', '.join(bare[:5])}: the indices leave no room")

@@ -34,6 +34,7 @@ _TENSORS: tuple[tuple[str, str, str], ...] = (
         "a reparametrised weight (a weight norm, spectral norm or pruning)",
         "remove the reparametrisation in torch and save again",
     ),
+    (r"n_averaged", "an average's counter (AveragedModel)", "--weights module takes the network"),
     (r"_?flat_param.*", "a flattened parameter of FSDP", "gather the full state_dict in torch and save that"),
 )
 # What a module's name (any segment of its path) says.
@@ -54,7 +55,12 @@ _MODULES: tuple[tuple[str, str, str], ...] = (
     (
         r"(generator|discriminator|netg|netd|actor|critic|student|teacher|ema|target|target_.*|online|online_.*)",
         "several networks in one file",
-        "save each one's state_dict in a file of its own",
+        "--weights {place} takes this one",
+    ),
+    (
+        r"criterion|(.*_)?(loss|metrics?)(_.*)?|(train|val|valid|test)_(acc|accuracy|auroc|f1)",
+        "a loss or a metric",
+        "--weights KEY takes the part that is the network, such as --weights model",
     ),
     (r"(fc_?|lin_?|linear_?)?(mu|log_?var|log_?std|sigma)", "two outputs beside one another", _UNSUPPORTED),
 )
@@ -73,9 +79,12 @@ def refuse_foreign(modules: Sequence[Module], where: str) -> None:
 
 def _refuse(table: Sequence[tuple[str, str, str]], segments: Sequence[str], shown: str, where: str) -> None:
     for pattern, what, hint in table:
-        if any(re.fullmatch(pattern, segment.lower()) for segment in segments):
+        segment = next((segment for segment in segments if re.fullmatch(pattern, segment.lower())), None)
+        if segment is not None:
+            place = printable(shown.partition(f"{segment}.")[0] + segment, 80)
             raise FormatError(
-                f"{where}: {printable(shown, 80)!r} is named like {what}, so no chain of layers", hint=hint
+                f"{where}: {printable(shown, 80)!r} is named like {what}, so no chain of layers",
+                hint=hint.replace("{place}", place),
             )
 
 

@@ -82,6 +82,7 @@ def _siren(shapes: Shapes, where: str) -> Inferred | None:
     if found is None:
         return None
     if not found.is_certain:
+        chain_of(shapes, where)  # what is no chain is no SIREN either, and is refused for that
         raise FormatError(
             f"{where}: {printable(found.layers[0].name, 80)!r} is called like a SIREN's layer, but others are too",
             hint="declare `like: siren` with num_inputs, hidden, num_outputs and omega_0 (siren-pytorch: omega_0: 1, "

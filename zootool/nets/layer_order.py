@@ -10,6 +10,11 @@ ORDER_HINT = (
     "declare the order in YAML: `like: chain` with `order: [FIRST, SECOND, ...]`, then `zoo convert SRC DST.zoo "
     "--architecture NET.yaml`"
 )
+_OTHERWISE = (
+    "a shortcut can be declared with the layers one by one; branches, concatenations and grouped or transposed "
+    "convolutions aren't held: leave the file out, or take a part of it by --weights KEY"
+)
+MISFIT_HINT = f"if its layers follow one another, {ORDER_HINT}; {_OTHERWISE}"
 _MAX_SEARCHED = 200
 _MAX_STEPS = 20_000
 
@@ -40,7 +45,7 @@ def layer_order(layers: Sequence[Module], is_saved_in_order: bool, where: str) -
             hint=ORDER_HINT,
         )
     if not found:
-        raise FormatError(f"{where}: {_misfit(layers if is_saved_in_order else by_name)}", hint=ORDER_HINT)
+        raise FormatError(f"{where}: {_misfit(layers if is_saved_in_order else by_name)}", hint=MISFIT_HINT)
     return found[0], f"the order of layers is taken from names and shapes: {named(found[0])}"
 
 
@@ -58,7 +63,7 @@ def check_order(order: Sequence[Module], where: str) -> None:
     """Raise FormatError where the shapes of a declared order don't chain."""
     problem = _misfit(order)
     if problem is not None:
-        raise FormatError(f"{where}: {problem}", hint="correct the order, or declare the layers one by one")
+        raise FormatError(f"{where}: {problem}", hint=f"correct the order; {_OTHERWISE}")
 
 
 def named(order: Sequence[Module]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zootool.errors import FormatError, printable
-from zootool.nets.layer_order import ORDER_HINT
+from zootool.nets.layer_order import MISFIT_HINT
 from zootool.nets.module_names import Module, last_numbers, parts_of
 
 _HINT = (
@@ -94,7 +94,7 @@ class _Places:
             raise FormatError(
                 f"{self._where}: the norm {printable(norm.name, 80)!r} of {size} doesn't fit "
                 f"{printable(layer.name, 80)!r} of {sources} inputs and {nodes} nodes",
-                hint=ORDER_HINT,
+                hint=MISFIT_HINT,
             )
         return place
 

@@ -51,8 +51,8 @@ def refused(path: Path, **reading: Any) -> ZooError:
 def test_what_trainers_leave_beside_a_network_is_named_at_once() -> None:
     error = refused(TRAINER)
     assert "3 of 4 can't be read" in error.message
-    for line in ("optimizer.pt is an optimizer's state", "rng_state.pth is the state of random generators",
-                 "scheduler.pt is a scheduler's state"):  # fmt: skip
+    for line in ("optimizer.pt holds an optimizer's state", "rng_state.pth holds a random generator's state",
+                 "scheduler.pt holds a scheduler's state"):  # fmt: skip
         assert line in error.message
     assert "--exclude 'optimizer.pt' --exclude 'rng_state.pth' --exclude 'scheduler.pt'" in str(error.hint)
 
@@ -179,11 +179,11 @@ def test_the_commands_say_what_they_leave_out(tmp_path: Path) -> None:
     shutil.copytree(TRAINER, tmp_path / "nets")
     runner = CliRunner()
     text = runner.invoke(app, ["show", str(tmp_path / "nets"), "--skip-bad"]).output
-    assert "left out       optimizer.pt: is an optimizer's state, no network" in text
+    assert "left out       optimizer.pt: holds an optimizer's state and no network" in text
     text = runner.invoke(app, ["convert", str(tmp_path / "nets"), str(tmp_path / "x.zoo"), "--skip-bad"]).output
-    assert "left out scheduler.pt: is a scheduler's state" in text
+    assert "left out scheduler.pt: holds a scheduler's state" in text
     text = " ".join(runner.invoke(app, ["info", str(tmp_path / "x.zoo")]).output.split())
-    assert "3 files: optimizer.pt: is an optimizer's state" in text
+    assert "3 files: optimizer.pt: holds an optimizer's state" in text
     done = runner.invoke(app, ["convert", str(tmp_path / "nets"), str(tmp_path / "y.zoo"), "--grid", "xy"])
     assert done.exit_code != 0
 

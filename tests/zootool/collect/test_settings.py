@@ -137,6 +137,8 @@ REFUSED = {
     "another pickler": named("dill", "loads"),
     "another pickler's classes": named("joblib.numpy_pickle", "NumpyArrayWrapper"),
     "a method of a harmless class": named("pathlib", "Path.unlink"),
+    "a program that another project imports": named("a.b", "os.system"),
+    "a class in what another project imports": call(named("a.b", "jobs.Popen"), text("x")),
     "an attribute of a module": call(named("builtins", "getattr"), text("os"), text("system")),
     "an attribute of an attribute": call(
         named("builtins", "getattr"), call(named("builtins", "getattr"), named("a.b", "C"), text("d")), text("e")

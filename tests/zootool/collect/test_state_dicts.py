@@ -104,6 +104,26 @@ def test_networks_of_equal_rank_are_refused_by_their_names() -> None:
     assert list(found({"a.b": {"c": STATE}}, weights="a.b.c").tensors) == list(STATE)
 
 
+def test_a_part_of_a_state_dict_is_chosen_by_what_its_keys_begin_with() -> None:
+    state = prefixed("a.actor.") | prefixed("a.critic.") | {"n_averaged": torch.tensor(3)}
+    for value, key in (
+        (state, "a.actor"),
+        ({"model": state, "ema": state}, "a.actor"),
+        ({"net": state}, "net.a.actor"),
+    ):
+        part = found(value, weights=key)
+        assert list(part.tensors) == list(STATE)
+        assert "passed over: all other tensors" in str(part.choice)
+    assert found({"net": state}, weights="net.a.actor").place == "net.a.actor"
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    assert list(found(wrapped, weights="a.critic").tensors) == list(STATE)
+    assert len(found(wrapped, weights="module").tensors) == len(state)
+    with pytest.raises(FormatError, match=r"nothing under 'a\.act'"):
+        found(state, weights="a.act")
+    with pytest.raises(FormatError, match=r"2 state_dicts \(x.a, y.a\)"):
+        found({"x": state, "y": state}, weights="a")
+
+
 def test_a_key_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(FormatError, match=r"nothing under 'emma': net, ema.*--weights"):
         found({"net": STATE, "ema": STATE}, weights="emma")
@@ -116,6 +136,9 @@ def test_a_key_that_is_not_there_is_answered_with_those_that_are() -> None:
         ({"optimizer": OPTIMIZER, "epoch": 3}, "an optimizer's state"),
         ({"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}, "an optimizer's state"),
         ({"last_epoch": 3, "_step_count": 4, "base_lrs": [0.1]}, "a scheduler's state"),
+        ({"last_epoch": 3, "best": 0.1, "_last_lr": [0.1]}, "a scheduler's state"),
+        ({"scale": 65536.0, "growth_factor": 2.0, "growth_interval": 2000}, "a gradient scaler's state"),
+        ({"python": (3, (1, 2), None), "numpy": ("MT19937", 3)}, "a random generator's state"),
         (torch.zeros(5056, dtype=torch.uint8), "a random generator's state"),
         ({"cpu": torch.zeros(16, dtype=torch.uint8), "python": (3, 4)}, "a random generator's state"),
     ],
@@ -128,7 +151,12 @@ def test_training_state_is_no_network(value: Any, what: str) -> None:
             found(value, weights="optimizer")
 
 
-@pytest.mark.parametrize("value", [{}, {"epoch": 3}, [torch.ones(1)], torch.ones(1), {0: torch.ones(1)}])
+def test_an_empty_dict_is_called_that() -> None:
+    with pytest.raises(FormatError, match="holds an empty dict, no network"):
+        found({})
+
+
+@pytest.mark.parametrize("value", [{"epoch": 3}, [torch.ones(1)], torch.ones(1), {0: torch.ones(1)}])
 def test_what_holds_no_state_dict_is_refused(value: Any) -> None:
     with pytest.raises(FormatError, match="holds"):
         found(value)

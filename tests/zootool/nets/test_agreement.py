@@ -34,6 +34,9 @@ def check(module: nn.Module, factory) -> None:
 def test_what_was_assumed_rightly_agrees() -> None:
     check(mlp(nn.ReLU()), lambda: mlp(nn.ReLU()))
     check(cnn(0), lambda: cnn(0))
+    # Modules are made in training mode; their dropout is none of what a network computes.
+    dropping = nn.Sequential(nn.ReLU(), nn.Dropout(0.9))
+    check(mlp(dropping), lambda: mlp(dropping))
 
 
 def test_another_activation_is_told_by_its_outputs() -> None:

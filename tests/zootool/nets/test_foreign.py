@@ -33,6 +33,8 @@ def tensors(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
         (Net(generator=nn.Linear(4, 4), discriminator=nn.Linear(4, 1)).state_dict(), "several networks"),
         (Net(deconv1=nn.ConvTranspose2d(4, 4, 3), out=nn.Conv2d(4, 1, 1)).state_dict(), "a transposed convolution"),
         (Net(fc=nn.Linear(4, 4), fc_mu=nn.Linear(4, 4), fc_logvar=nn.Linear(4, 4)).state_dict(), "two outputs"),
+        (tensors(n_averaged=(), module__fc__weight=(4, 4)), "an average's counter"),
+        (Net(model=nn.Linear(4, 4), criterion=nn.Linear(4, 4)).state_dict(), "a loss or a metric"),
         (Net(experts=nn.ModuleList([nn.Linear(4, 4)]), fc=nn.Linear(4, 4)).state_dict(), "parallel branches"),
     ],
 )
@@ -40,6 +42,12 @@ def test_what_only_happens_to_chain_is_refused_by_name(state: dict[str, torch.Te
     for given in (state, sorted_state(state)):
         with pytest.raises(FormatError, match=f"is named like {what}.*, so no chain of layers"):
             inferred(given)
+
+
+def test_one_of_several_networks_is_chosen_as_the_refusal_says() -> None:
+    both = Net(a=Net(actor=nn.Sequential(nn.Linear(4, 4)), critic=nn.Sequential(nn.Linear(4, 1))))
+    with pytest.raises(FormatError, match=r"several networks in one file.*--weights a\.actor takes this one"):
+        inferred(both.state_dict())
 
 
 def test_blocks_that_may_have_residuals_are_refused() -> None:

@@ -73,11 +73,25 @@ def test_a_siren_is_known_by_its_names() -> None:
         (shapes_of(TinyVit()), "'embed' is named like an embedding"),
         ({"token": ((1, 1, 6), "float32")}, "can't tell what 'token' of shape .1, 1, 6. does"),
         ({"to_patch_embedding.1.weight": ((48,), "float32")}, "number of heads"),
-        ({"a.weight": ((3, 4), "float32"), "b.weight": ((2, 5), "float32")}, "'b' takes 5 inputs"),
+        (
+            {"a.weight": ((3, 4), "float32"), "b.weight": ((2, 5), "float32")},
+            "'b' takes 5 inputs.*if its layers follow one another, declare the order.*concatenations.*aren't held",
+        ),
+        (
+            {"a.weight": ((3, 4), "float32"), "a.bias": ((5,), "float32")},
+            "'a.bias' is float32 .5,., wanted are floats of .3,.",
+        ),
         (
             {"a.weight": ((3, 4), "float32"), "a.bias": ((4,), "float32")},
-            "'a.bias' is float32 .4,., wanted are floats of .3,.",
+            "'a.weight' of .3, 4. has a bias for its second axis.*transpose it in torch",
         ),
+        (
+            {"a.weight": ((4, 4), "float32"), "a.bias": ((4,), "float32"), "b.bias": ((4,), "float32")},
+            "'b.bias' is a bias without its weight.*save the whole state_dict by torch.save",
+        ),
+        ({"a.weight": ((4, 4, 3), "float32")}, "can't tell what 'a.weight'.*layers of 3 axes aren't held"),
+        ({"a.weight": ((0, 4), "float32")}, "can't tell what 'a.weight'.*it has no elements"),
+        ({f"{i}.weight": ((1, 1), "float32") for i in range(10_001)}, "has 10001 layers, an architecture at most"),
         ({"n.weight": ((3,), "float32"), "n.bias": ((3,), "float32")}, "has no layers"),
         ({"c.weight": ((3, 1, 2, 2), "float32"), "n.weight": ((3,), "float32")}, "a group or a layer norm"),
         (
@@ -89,3 +103,24 @@ def test_a_siren_is_known_by_its_names() -> None:
 def test_what_cannot_be_told_is_said(shapes: dict, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         infer_architecture(shapes)
+
+
+def test_what_a_chain_lacks_is_among_its_assumptions() -> None:
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    assert "no shortcuts, branches, gates or loops" in infer_architecture(shapes_of(Skipping())).assumptions[0]
+    assert not any("shortcuts" in text for text in infer_architecture(shapes_of(nn.Linear(4, 2))).assumptions)
+
+
+def test_an_activation_between_two_sequentials_is_named_where_it_is_assumed() -> None:
+    parts = {
+        "encoder": nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2)),
+        "decoder": nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 8)),
+    }
+    assumed = infer_architecture(shapes_of(nn.ModuleDict(parts))).assumptions
+    assert "an activation is taken to stand behind encoder.2 too, where a Sequential ends" in assumed
+    plain = nn.ModuleDict({"hidden": nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)]), "out": nn.Linear(8, 2)})
+    assert not any("Sequential ends" in text for text in infer_architecture(shapes_of(plain)).assumptions)

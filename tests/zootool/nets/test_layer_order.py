@@ -9,7 +9,7 @@ from torch.nn.functional import relu
 from tests.zootool.nets.checkpoints import Net, inferred, random_norms, rebuilt, sorted_state
 from zootool.errors import FormatError
 from zootool.nets.infer import infer_architecture
-from zootool.nets.module_names import is_in_order_of_definition, precedes
+from zootool.nets.module_names import is_in_order_of_definition, modules_of, precedes
 
 
 def in_turn(*names: str) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
@@ -158,3 +158,15 @@ def test_many_layers_without_an_order_are_refused_in_time() -> None:
     names = ["x" * i for i in range(1, 300)]
     with pytest.raises(FormatError, match="don't give the order of 299 layers"):
         inferred(sorted_state(squares(*names).state_dict()))
+
+
+def test_one_bias_before_its_weight_shows_that_a_file_is_sorted() -> None:
+    keys = ["b.weight", "b.bias", "a.bias", "a.weight"]
+    assert not is_in_order_of_definition({key: ((4,), "float32") for key in keys})
+    assert is_in_order_of_definition({key: ((4,), "float32") for key in (*keys[:2], *reversed(keys[2:]))})
+
+
+def test_names_that_only_a_wrapper_tells_apart_keep_it() -> None:
+    modules = modules_of({"fc.weight": ((4, 4), "float32"), "module.fc.weight": ((4, 4), "float32")})
+    assert [module.path for module in modules] == [("fc",), ("module", "fc")]
+    assert [module.path for module in modules_of({"module.fc.weight": ((4, 4), "float32")})] == [("fc",)]

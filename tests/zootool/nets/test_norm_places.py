@@ -86,3 +86,10 @@ def test_what_stands_where_cannot_always_be_told(module: nn.Module, message: str
     for state in (module.state_dict(), sorted_state(module.state_dict())):
         with pytest.raises(FormatError, match=message):
             inferred(state)
+
+
+def test_a_place_that_two_norms_have_is_refused_however_it_was_found() -> None:
+    state = Net(conv1=nn.Conv2d(1, 4, 3), bn1=nn.BatchNorm2d(4), norm1=nn.BatchNorm2d(4)).state_dict()
+    for declaration in (None, {"like": "chain"}, {"like": "chain", "order": ["conv1", "bn1", "norm1"]}):
+        with pytest.raises(FormatError, match="can't tell what the norm 'norm1' is for"):
+            inferred(state, declaration)

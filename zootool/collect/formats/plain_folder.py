@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.collect.bad_files import READING_ERRORS, no_network, refuse_or_leave_out
+from zootool.collect.bad_files import READING_ERRORS, refuse_or_leave_out
 from zootool.collect.bounded_text import read_untrusted_yaml
 from zootool.collect.collection import Collection, LeftOut, free_name
 from zootool.collect.file_stack import Tensors, found_in, stack_networks
@@ -140,8 +140,6 @@ class _Headers:
     def look_into(self, file: Path) -> None:
         """Note a file's tensors, scalars and the number of its architecture. Raises FormatError for no network."""
         loaded = load_network(file)
-        if what := no_network(loaded.value):
-            raise FormatError(f"{loaded.shown} {what}, no network")
         if ORDER_KEY in loaded.metadata and _NO_INDEX not in self.notes:
             self.notes.append(_NO_INDEX)
         found = found_in(loaded, self._weights)
