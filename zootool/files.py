@@ -10,6 +10,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -168,12 +169,14 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.match(path.name) is not None
 
 
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's content in lowercase hex."""
+def sha256_file(path: Path, size: int | None = None) -> str:
+    """The SHA-256 of a file's content, or of its first `size` bytes, in lowercase hex."""
     digest = hashlib.sha256()
+    left = math.inf if size is None else size
     with path.open("rb") as source:
-        while block := source.read(_BLOCK_BYTES):
+        while block := source.read(int(min(left, _BLOCK_BYTES))):
             digest.update(block)
+            left -= len(block)
     return digest.hexdigest()
 
 

@@ -187,8 +187,6 @@ def _is_default(record: Any, field: Field[Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
     return f"{printable(value, 60)} ({type(value).__name__})"
 
 

@@ -95,7 +95,4 @@ def _inner(name: str, value: Any) -> Collection[Any]:
 
 
 def _shown(value: Any) -> str:
-    # Python refuses to write integers of many digits.
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
     return f"{printable(value, 60)} ({type(value).__name__})"

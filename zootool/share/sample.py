@@ -123,8 +123,6 @@ def _image(zoo: Zoo, place: int) -> str | None:
         return None
     low, high = source.target
     height, width, _ = source.shape
-    if min(height, width) < 1 or low == high:
-        return None
     # What the page shows is small, and the store may claim images of any size.
     shrink = max(1, -(-max(height, width) // _MAX_SIDE))
     rendered = render(zoo.module(place), max(1, height // shrink), max(1, width // shrink), indexing)

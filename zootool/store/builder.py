@@ -78,7 +78,7 @@ class StoreBuilder:
 
     def __enter__(self) -> "StoreBuilder":
         try:
-            if self._journal.mark.num_parts:
+            if self._journal.mark.parts:
                 self._go_on()
             elif self._base is not None:
                 self._take_over(self._base)

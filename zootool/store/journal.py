@@ -2,18 +2,21 @@
 
 The unfinished folder holds `.journal/`: mark.json, written last, says how many blocks are in, where each array's open
 shard ends, and what the begun chunks hold; rows-N.arrow are the table's rows since the mark before. Everything that a
-mark counts on has reached the disk before it. What was written after the last mark is cut off again.
+mark counts on has reached the disk before it, and is believed by its SHA-256 alone. What was written after the last
+mark is cut off again.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from zootool.errors import FormatError
-from zootool.files import fsync_folder, write_atomic, write_json_atomic
+from zootool.files import canonical_json, fsync_folder, sha256_file, write_atomic, write_json_atomic
 from zootool.records import from_plain, parse_json, to_plain
 from zootool.store.schema import FileEntry
 
@@ -25,13 +28,14 @@ MARK = f"{JOURNAL}/mark.json"
 class ArrayMark:
     """An array's writer between two items.
 
-    `chunks` are (offset, stored bytes) of the finished chunks of the shard that is open, `begun` the bytes of the chunk
-    that isn't finished, in base64.
+    `chunks` are (offset, stored bytes) of the finished chunks of the shard that is open, `open` is the entry of the
+    file that they make, `begun` the bytes of the chunk that isn't finished, in base64.
     """
 
     num_shards: int = 0
     entries: dict[str, FileEntry] = field(default_factory=dict)
     chunks: tuple[tuple[int, int], ...] = ()
+    open: FileEntry | None = None
     begun: str = ""
 
 
@@ -41,14 +45,14 @@ class Mark:
 
     fingerprint: str
     num_blocks: int = 0
-    num_parts: int = 0
+    parts: tuple[FileEntry, ...] = ()
     arrays: dict[str, ArrayMark] = field(default_factory=dict)
 
 
 class Journal:
     """The marks of an unfinished store in `folder`. A journal about anything else is wiped, with the whole folder.
 
-    So is one whose files have lost bytes. Without a fingerprint nothing is recorded.
+    So is one whose files aren't what it says. Without a fingerprint nothing is recorded.
     """
 
     def __init__(self, folder: Path, fingerprint: str | None) -> None:
@@ -62,7 +66,7 @@ class Journal:
 
     def rows(self) -> Iterator[pa.Table]:
         """The rows that the mark covers, in the pieces in which they were appended."""
-        for number in range(self.mark.num_parts):
+        for number in range(len(self.mark.parts)):
             with pa.OSFile(str(self._part(number)), "rb") as source, pa.ipc.open_stream(source) as stream:
                 for batch in stream:
                     yield pa.Table.from_batches([batch])
@@ -70,12 +74,14 @@ class Journal:
     def write(self, num_blocks: int, arrays: Mapping[str, ArrayMark], rows: Sequence[pa.Table]) -> None:
         """Record that `num_blocks` blocks are on the disk, `rows` being those since the last mark."""
         (self._folder / JOURNAL).mkdir(exist_ok=True)
-        parts = self.mark.num_parts
+        parts = self.mark.parts
         if rows:
-            write_atomic(self._part(parts), lambda sink: _write_stream(sink, rows))
-            parts += 1
+            path = self._part(len(parts))
+            write_atomic(path, lambda sink: _write_stream(sink, rows))
+            parts += (FileEntry(path.stat().st_size, sha256_file(path)),)
         self.mark = Mark(self.mark.fingerprint, num_blocks, parts, dict(arrays))
-        write_json_atomic(self._folder / MARK, to_plain(self.mark))
+        plain = to_plain(self.mark)
+        write_json_atomic(self._folder / MARK, plain | {"sha256": _digest_of(plain)})
 
     def remove(self) -> None:
         """Forget everything: the store is about to be finished."""
@@ -86,21 +92,30 @@ class Journal:
 
     def _read(self) -> Mark | None:
         try:
-            return from_plain(Mark, parse_json((self._folder / MARK).read_bytes(), MARK), MARK)
+            plain = parse_json((self._folder / MARK).read_bytes(), MARK)
+            said = plain.pop("sha256", None) if isinstance(plain, dict) else None
+            return from_plain(Mark, plain, MARK) if said == _digest_of(plain) else None
         except (FileNotFoundError, FormatError):
             return None
 
     def _is_intact(self, mark: Mark) -> bool:
-        """Whether finished shards have their sizes, and the open ones at least that of their finished chunks."""
-        sizes = {self._part(number): 0 for number in range(mark.num_parts)}
+        """Whether every file begins with what was recorded of it; behind that, open shards may have more."""
+        files = {self._part(number): entry for number, entry in enumerate(mark.parts)}
         for name, array in mark.arrays.items():
-            sizes |= {self._folder / name / path: entry.size for path, entry in array.entries.items()}
-            if array.chunks:
-                sizes[self._folder / name / "c" / str(array.num_shards)] = sum(array.chunks[-1])
-        return all(path.is_file() and path.stat().st_size >= size for path, size in sizes.items())
+            files |= {self._folder / name / path: entry for path, entry in array.entries.items()}
+            if array.open is not None:
+                files[self._folder / name / "c" / str(array.num_shards)] = array.open
+        return all(
+            path.is_file() and path.stat().st_size >= entry.size and sha256_file(path, entry.size) == entry.sha256
+            for path, entry in files.items()
+        )
 
     def _part(self, number: int) -> Path:
         return self._folder / JOURNAL / f"rows-{number}.arrow"
+
+
+def _digest_of(plain: Any) -> str:
+    return hashlib.sha256(canonical_json(plain)).hexdigest()
 
 
 def _write_stream(sink: object, rows: Sequence[pa.Table]) -> None:

@@ -60,11 +60,11 @@ class ArrayWriter:
 
     def mark(self) -> ArrayMark:
         """Where the array stands, all of which has reached the disk when this returns."""
-        chunks = () if self._shard is None else self._shard.sync()
+        chunks, entry = ((), None) if self._shard is None else self._shard.sync()
         for path in self._unsynced:
             fsync_folder(path)
         self._unsynced = []
-        return ArrayMark(self._num_shards, dict(self.entries), chunks, b64encode(self._chunk).decode("ascii"))
+        return ArrayMark(self._num_shards, dict(self.entries), chunks, entry, b64encode(self._chunk).decode("ascii"))
 
     def take_over(self, old: FlatArray, files: Mapping[str, FileEntry]) -> None:
         """Begin with the items of another store's array of the same cuts, or of any cuts where it has no full shard.
@@ -153,11 +153,12 @@ class _OpenShard:
             self._offset = sum(chunks[-1])
             self._take_up()
 
-    def sync(self) -> tuple[tuple[int, int], ...]:
-        """Bring what is there to the disk; (offset, stored bytes) of its chunks."""
+    def sync(self) -> tuple[tuple[tuple[int, int], ...], FileEntry]:
+        """Bring what is there to the disk; (offset, stored bytes) of its chunks, and the entry of the whole."""
         self._sink.flush()
         os.fsync(self._sink.fileno())
-        return tuple((int(offset), int(size)) for offset, size in self._index[: self._num_chunks])
+        chunks = tuple((int(offset), int(size)) for offset, size in self._index[: self._num_chunks])
+        return chunks, self._entry()
 
     @property
     def is_full(self) -> bool:
@@ -175,17 +176,20 @@ class _OpenShard:
         self._write(index)
         self._write(crc32c(index))
         self._sink.close()
-        return FileEntry(self._offset, self._digest.hexdigest())
+        return self._entry()
 
     def abandon(self) -> None:
         self._sink.close()
+
+    def _entry(self) -> FileEntry:
+        return FileEntry(self._offset, self._digest.hexdigest())
 
     def _take_up(self) -> None:
         """Digest the first bytes of the file and drop the rest."""
         left = self._offset
         while left:
             piece = self._sink.read(min(left, _READ_BYTES))
-            assert piece, "the journal has compared the sizes"
+            assert piece, "the journal has compared the files"
             self._digest.update(piece)
             left -= len(piece)
         self._sink.truncate(self._offset)

@@ -13,6 +13,7 @@ import pytest
 from tests.zootool.store.small_stores import SMALL_CHUNKS
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.convert import convert
+from zootool.files import canonical_json
 from zootool.store import WriteOptions
 from zootool.store.journal import MARK
 from zootool.store.unit_source import UnitSource
@@ -136,7 +137,35 @@ def test_an_attempt_that_lost_bytes_is_not_taken_up(tmp_path: Path, place: str) 
     shards = sorted((left / "edges" / "c").iterdir(), key=lambda path: path.stat().st_size)
     path = {"finished shard": shards[-1], "open shard": shards[0], "rows": left / ".journal" / "rows-1.arrow"}[place]
     path.write_bytes(path.read_bytes()[:10]) if place != "rows" else path.unlink()
+    assert_done_anew(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["finished shard", "open shard", "rows", "begun chunk", "recorded digest"])
+def test_an_attempt_with_flipped_bits_is_not_taken_up(tmp_path: Path, place: str) -> None:
+    left = interrupted(tmp_path, 12)
+    mark = json.loads((left / MARK).read_bytes())
+    arrays = mark["arrays"]
+    if place == "begun chunk":
+        begun = next(array for array in arrays.values() if array.get("begun"))
+        begun["begun"] = ("B" if begun["begun"][0] == "A" else "A") + begun["begun"][1:]
+    elif place == "recorded digest":
+        entry = arrays["edges"]["entries"]["c/0"]
+        entry["sha256"] = entry["sha256"][::-1]
+    if place in ("begun chunk", "recorded digest"):
+        (left / MARK).write_bytes(canonical_json(mark))
+    else:
+        name = next(name for name, array in arrays.items() if array.get("chunks"))
+        is_open = f"{name}/c/{arrays[name].get('num_shards', 0)}"
+        path = left / {"finished shard": "edges/c/0", "open shard": is_open, "rows": ".journal/rows-0.arrow"}[place]
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 1
+        path.write_bytes(content)
+    assert_done_anew(tmp_path)
+
+
+def assert_done_anew(tmp_path: Path) -> None:
+    """And to the same bytes as ever."""
     source = CountedSource(tmp_path / "units")
-    write_store(tmp_path / "x.zoo", source, MARKED)
+    zoo_id = write_store(tmp_path / "x.zoo", source, MARKED)
     assert sorted(source.reads) == list(range(len(UNITS)))
-    assert verify(tmp_path / "x.zoo", "deep").passed
+    assert zoo_id == convert(tmp_path / "units", tmp_path / "whole" / "x.zoo", options=MARKED)

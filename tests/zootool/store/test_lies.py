@@ -194,6 +194,12 @@ def test_constructors_check_like_readers() -> None:
         Segment("0" * 16, True)
     with pytest.raises(ValueError, match="must be below"):
         ImageSource("x", target=(1.0, -1.0))
+    with pytest.raises(ValueError, match="must be below"):
+        ImageSource("x", target=(1.0, 1.0))
+    with pytest.raises(ValueError, match="a size of a source must be an integer from 1"):
+        ImageSource("x", shape=(0, 8, 1))
+    with pytest.raises(ValueError, match="height, width and channels"):
+        ImageSource("x", shape=(8, 8))
     with pytest.raises(ValueError, match="nested too deeply"):
         ZooInfo("x", 1, (Segment("0" * 16, 1),), recipe=json.loads('{"a":' * 80 + "1" + "}" * 80))
 
