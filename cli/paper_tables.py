@@ -131,7 +131,7 @@ def _digits_zoos(chosen: set[int], report: "Reporter", tell: Any) -> "list[Zoo]"
 
 def _converted(folder: Path, build: Any, report: "Reporter", tell: Any) -> "Zoo":
     from zootool import open_zoo
-    from zootool.convert import convert
+    from zootool.conversion import convert
 
     store = folder.with_name(f"{folder.name}.zoo")
     if not store.exists():

@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.zootool.collect.test_safe_load import NOT_IN_SAFETENSORS
 from zootool import open_zoo
 from zootool.architecture import DTYPE_BYTES
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.errors import FormatError
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from zootool.architecture import Architecture
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import append, convert
+from zootool.conversion import append, convert
 from zootool.errors import FormatError
 from zootool.nets.resnet import CifarResnet
 from zootool.nets.siren import Siren
