@@ -93,6 +93,7 @@ def interrupted(words: list[str]) -> int:
     goes_on = words[:1] and words[0] in GOING_ON and "--append" not in words and words[:2] != ["bench", "efficiency"]
     rest = ": what is finished is kept; the same command goes on from there" if goes_on else ""
     errors.print(f"[yellow]interrupted[/]{rest}")
+    errors.show_cursor(True)  # a bar whose drawing had just begun has hidden it, and won't end
     return exit_code_of_signal()
 
 
