@@ -20,7 +20,7 @@ from tests.zootool.collect.formats.small_cnns_here import LAYOUT, metric_rows, w
 from zootool.collect.collection import Collection
 from zootool.collect.formats import nfn, small_cnn_zoo
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.store import WriteOptions
 from zootool.store.pack import pack
 from zootool.zoo import open_zoo

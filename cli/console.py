@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from zootool.errors import UsageError, ZooError, printable
+from zootool.files import refuse_inside
 from zootool.progress import Reporter
 
 output = Console(highlight=False)
@@ -65,9 +66,10 @@ def show_table(table: Table) -> None:
 
 
 def page_at(path: Path) -> Path:
-    """`path`, where a page is to be written. Raises UsageError where its name says something else."""
+    """`path`, where a page is to be written. Raises UsageError where its name says something else, and in stores."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{path} is to be a page", hint=f"name it {path.with_suffix('.html')}")
+    refuse_inside(path)
     return path
 
 

@@ -26,8 +26,10 @@ def efficiency(
 
     from cli.tables import show_table
     from dng.bench.efficiency import PUBLISHED, efficiency_cases, rival_cases, run_efficiency
-    from zootool.files import write_bytes_atomic
+    from zootool.files import check_writable, write_bytes_atomic
 
+    if markdown is not None:
+        check_writable(markdown)
     cases = efficiency_cases() + (rival_cases() if rivals else [])
     with progress_bars() as report:
         result = run_efficiency(cases, device, batch_size, runs, report=report)

@@ -91,7 +91,7 @@ def _digits_cnns(folder: Path, report: "Reporter", tell: Any) -> "Zoo":
     from zootool.build.classifiers import build_classifiers
     from zootool.build.cnn_recipe import CnnRecipe
     from zootool.build.recipe import load_recipe_of
-    from zootool.convert import convert
+    from zootool.conversion import convert
     from zootool.images import load_images
 
     store = folder / "digits-cnn-300.zoo"

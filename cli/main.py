@@ -31,7 +31,7 @@ from cli.show import show
 from cli.subset import subset
 from cli.verify import verify
 from cli.view import view
-from zootool.errors import MissingError, ZooError, printable, refusal_of
+from zootool.errors import MissingError, UsageError, ZooError, printable, refusal_of
 
 GOING_ON = ("demo", "build", "collect", "convert", "merge", "train", "bench", "publish", "pull")
 """Commands that take up what an interrupted run of theirs has finished."""
@@ -79,6 +79,9 @@ def _known(error: Exception) -> ZooError | None:
     if isinstance(error, MemoryError):
         reason = f": {printable(error)}" if str(error) else ""
         return MissingError(f"there isn't enough memory{reason}", hint="ask for less, or use a machine with more")
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        around = error.object[max(0, error.start - 60) : error.end + 60]
+        return UsageError(f"{printable(around)} has bytes that aren't UTF-8", hint="rename it, or choose another name")
     if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error):
         # Torch has no class of its own for the second.
         return MissingError("there isn't enough memory", hint="ask for less, or use a machine with more")
@@ -90,6 +93,7 @@ def interrupted(words: list[str]) -> int:
     goes_on = words[:1] and words[0] in GOING_ON and "--append" not in words and words[:2] != ["bench", "efficiency"]
     rest = ": what is finished is kept; the same command goes on from there" if goes_on else ""
     errors.print(f"[yellow]interrupted[/]{rest}")
+    errors.show_cursor(True)  # a bar whose drawing had just begun has hidden it, and won't end
     return exit_code_of_signal()
 
 

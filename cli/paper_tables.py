@@ -67,6 +67,8 @@ def tables(
         return
     for table in (*result.tables(), *result.costs):
         show_table(table)
+    if lacking := chosen - {5, *(job.table for job in jobs)}:
+        say(f"[yellow]left out[/]: no zoo here fits Table {', '.join(map(str, sorted(lacking)))}")
     if result.missing:
         say(f"[yellow]not measured yet[/]: {len(result.missing)} cells, which other shares or processes have")
     say(f"look at {shown(folder / 'report.html')}; the numbers are in {shown(folder / 'results.json')}")
@@ -131,7 +133,7 @@ def _digits_zoos(chosen: set[int], report: "Reporter", tell: Any) -> "list[Zoo]"
 
 def _converted(folder: Path, build: Any, report: "Reporter", tell: Any) -> "Zoo":
     from zootool import open_zoo
-    from zootool.convert import convert
+    from zootool.conversion import convert
 
     store = folder.with_name(f"{folder.name}.zoo")
     if not store.exists():

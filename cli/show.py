@@ -55,7 +55,7 @@ def show(
     """
     from zootool.build.units import is_unit_folder
     from zootool.collect.preview import preview
-    from zootool.convert import collect
+    from zootool.conversion import collect
     from zootool.errors import UsageError
     from zootool.store.schema import MANIFEST_JSON
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dng.train import TrainResult
     from zootool.progress import Reporter
 
+_TAU = "Kendall's tau"
+
 app = typer.Typer(no_args_is_help=True, help="Train a model on a zoo's networks.")
 
 ZooOption = Annotated[str, typer.Option(help="A store with the splits train and validation.")]
@@ -94,7 +96,7 @@ def encoder(
     words = [f"seed={seed}", *_words(settings, precision, steps)]
     chosen = override(chosen, words, ENCODER_PARTS, inner="training")
     wanted = read_target(opened, target)
-    score = "accuracy" if wanted.is_class else "Kendall's tau"
+    score = "accuracy" if wanted.is_class else _TAU
     _run(partial(train_encoder, opened, wanted, chosen, folder), folder, score, device, as_json)
 
 
@@ -125,4 +127,6 @@ def _run(
         return
     if result.skipped:
         say(f"[yellow]skipped[/]: {shown(folder)} holds this run, finished")
+    if score_name == _TAU and result.best_score == 0:
+        say("[yellow]validation ranks nothing[/]: one prediction for all networks, or an order as good as a random one")
     say(f"validation {score_name} {result.best_score:.4f} at step {result.best_step:,}, in {shown(folder)}")

@@ -28,7 +28,8 @@ def view(
     zoo = open_zoo(store)
     if out is None and not Path(store).is_dir():
         raise UsageError(f"{store} isn't a folder here", hint=f"zoo view {store} --out view.html")
-    place = page_at(out or Path(store) / "view.html")
+    default = Path(store) / "view.html"
+    place = default if out is None or out.resolve() == default.resolve() else page_at(out)
     page = view_page(zoo, size=sample, seed=seed)
     write_bytes_atomic(place, page)
     if open_it:

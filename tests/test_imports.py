@@ -22,7 +22,7 @@ ZOOTOOL_ORDER = (
     ("images",),
     ("build",),
     ("store",),
-    ("convert",),
+    ("conversion",),
     ("zoo", "loader"),
     ("share",),
 )

@@ -7,14 +7,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from zootool.architecture import Architecture
-    from zootool.convert import convert
+    from zootool.conversion import convert
     from zootool.images import load_images
     from zootool.zoo import Zoo, open_zoo, verify
 
 _HOMES = {
     "Architecture": "zootool.architecture",
     "Zoo": "zootool.zoo",
-    "convert": "zootool.convert",
+    "convert": "zootool.conversion",
     "load_images": "zootool.images",
     "open_zoo": "zootool.zoo",
     "verify": "zootool.zoo",
@@ -26,9 +26,7 @@ __all__ = ["Architecture", "Zoo", "__version__", "convert", "load_images", "open
 def __getattr__(name: str) -> Any:
     # Imported when they are used, so that `import zootool` and `zoo --help` don't wait for torch or pandas.
     if name in _HOMES:
-        # Kept, since importing zootool.convert has given the module that name.
-        globals()[name] = getattr(import_module(_HOMES[name]), name)
-        return globals()[name]
+        return getattr(import_module(_HOMES[name]), name)
     from zootool.errors import did_you_mean
 
     raise AttributeError(f"module 'zootool' has no attribute {name!r}: {did_you_mean(name, __all__)}", name=name)

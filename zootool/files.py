@@ -83,6 +83,20 @@ def refuse_inside(path: Path) -> None:
             )
 
 
+def check_writable(path: Path) -> None:
+    """Raise what writing the file `path` would raise, before the work whose result it is to hold."""
+    refuse_inside(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = temporary_path(path)
+    with _naming(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(b"x")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def folder_atomic(path: Path, journal: str | None = None) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends without an error.

@@ -37,9 +37,10 @@ from dng.model import Representation
 from dng.runs import write_model_spec
 from dng.seed import derived_seed, seeded
 from dng.train import train
-from zootool.errors import BadDataError, UsageError
+from zootool.errors import BadDataError, UsageError, printable
 from zootool.files import write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
+from zootool.records import from_plain
 
 SPLITS = ("train", "validation", "test")
 RESULTS = "results.json"
@@ -137,11 +138,15 @@ def run_inr_classification(
 
 
 def read_result(out: Path) -> ClassificationResult | None:
-    """The finished result in `out`, marked as skipped, or None."""
+    """The finished result in `out`, marked as skipped, or None. Raises UsageError for that of another benchmark."""
     path = out / RESULTS
     if not path.exists():
         return None
-    return ClassificationResult(**read_json(path) | {"skipped": True})
+    found = read_json(path)
+    if not isinstance(found, dict) or "test_accuracy" not in found:
+        page = f"its own page is {out / 'report.html'}" if (out / "report.html").exists() else "give another folder"
+        raise UsageError(f"{printable(out)} holds the run of another benchmark", hint=page)
+    return from_plain(ClassificationResult, found | {"skipped": True}, str(path))
 
 
 def _check_same(done: ClassificationResult, identity: dict[str, Any], out: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from cli.main import ZooGroup, app, interrupted
+from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo
+from tests.zootool.store.small_stores import write_small_store
 from zootool.errors import BadDataError, MissingError, UsageError
+from zootool.files import check_writable
+from zootool.images.pictures import measure
 
 GROUPS = ["recipe", "build", "train", "bench"]
 COMMANDS = [
@@ -204,3 +210,58 @@ def test_ctrl_c_leaves_resumable_state(tmp_path: Path) -> None:
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["recipe", "show", "inr-nfn", "--dataset", "digit"], "unknown image set 'digit'", "did you mean 'digits'"),
+        (["build", "siren", "--dataset", "digits", "--limit", "0"], "--limit 0 asks for no image", "more than 0"),
+        (["build", "siren", "--dataset", "digits", "--limit", "0,0,0"], "asks for no image", "more than 0"),
+        (["info", ""], "an empty text is no place", "give a folder"),
+        (["publish", "{zoo}", "s3://"], "s3:// names no server or bucket", "s3://bucket/x.zoo"),
+        (["publish", "{zoo}", "s3:/bucket/x.zoo"], "neither a URL nor a folder", "s3://bucket/x.zoo"),
+        (["publish", "{zoo}", ""], "an empty text is no place", "give a folder"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_small_store(tmp_path / "x.zoo")
+    result = CliRunner().invoke(app, [word.format(zoo="x.zoo") for word in words])
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert hint in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x.zoo"]
+
+
+def test_what_is_measured_for_a_file_needs_its_place_first(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "x.md")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "x.md").write_text("kept")
+    check_writable(tmp_path / "x.md")
+    assert (tmp_path / "x.md").read_text() == "kept"
+    with pytest.raises(IsADirectoryError):
+        check_writable(tmp_path)
+    with pytest.raises(FileExistsError):
+        check_writable(tmp_path / "x.md" / "y.md")
+
+
+def test_what_the_system_refuses_is_no_fault_of_a_picture(tmp_path: Path) -> None:
+    Image.new("L", (2, 2)).save(tmp_path / "x.png")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            measure(tmp_path / "x.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_validation_that_ranks_nothing_is_said(tmp_path: Path) -> None:
+    write_run_zoo(tmp_path / "x.zoo", NARROW, count=16, test_accuracy=[0.5] * 16)
+    words = ["train", "encoder", "--zoo", str(tmp_path / "x.zoo"), "--target", "test_accuracy", "--steps", "1"]
+    result = CliRunner().invoke(app, [*words, "--set", "batch_size=4", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "validation ranks nothing" in result.stdout

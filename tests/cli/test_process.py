@@ -117,3 +117,30 @@ def test_an_interruption_at_any_moment_is_quiet(store: Path, words: tuple[str, .
         # Python's own last moments take the signal's default, which is as quiet: minus its number.
         code, _, err = ended(process)
         assert code in (0, 128 + number, -number), err
+
+
+def test_an_interrupted_bar_leaves_the_terminal_with_its_cursor(tmp_path: Path) -> None:
+    hide, show = b"\x1b[?25l", b"\x1b[?25h"
+    ours, terminal = os.openpty()
+    words = ("build", "siren", "--dataset", "digits", "--steps", "3000", "--out", tmp_path / "units")
+    command = [sys.executable, "-c", "from cli.process import main; main()", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        seen = b""
+        while block := _read(ours):
+            if hide not in seen and hide in seen + block:
+                process.send_signal(signal.SIGINT)
+            seen += block
+    os.close(ours)
+    assert process.returncode == 130, seen
+    assert b"interrupted" in seen
+    assert b"Traceback" not in seen
+    assert seen.rindex(show) > seen.rindex(hide)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # how Linux says that nobody writes any more
+        return b""

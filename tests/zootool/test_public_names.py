@@ -1,8 +1,9 @@
 """`import zootool` as a person explores it."""
 
-import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
 
 import pytest
 
@@ -20,13 +21,18 @@ def test_a_slip_is_named() -> None:
     assert not hasattr(zootool, "nothing_like_it")
 
 
-@pytest.mark.parametrize("before", ["", "import zootool.convert", "from zootool.convert import append"])
-def test_convert_is_callable_again_and_again_with_text_for_paths(before: str, tmp_path: Path) -> None:
+def test_no_submodule_takes_the_place_of_a_public_name() -> None:
+    modules = [module.name for module in walk_packages(zootool.__path__, "zootool.")]
+    assert "zootool.conversion" in modules
+    for module in modules:
+        import_module(module)
+    for name in zootool.__all__:
+        assert not isinstance(getattr(zootool, name), ModuleType), name
+        assert f"zootool.{name}" not in modules
+
+
+def test_convert_is_callable_again_and_again_with_text_for_paths(tmp_path: Path) -> None:
     write_unit_folder(tmp_path / "units", units=(4,))
-    code = f"{before}\nimport zootool\nfor name in ('a.zoo', 'b.zoo'): zootool.convert('units', name)"
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    for name in ("a.zoo", "b.zoo"):
+        zootool.convert(str(tmp_path / "units"), str(tmp_path / name))
     assert zootool.open_zoo(str(tmp_path / "a.zoo")).id != zootool.open_zoo(tmp_path / "b.zoo").id

@@ -121,6 +121,8 @@ def parse_limit(text: str | None) -> Limit:
         )
     for number in numbers:
         _checked(number)
+    if not any(numbers):
+        raise UsageError(f"--limit {text} asks for no image", hint="give more than 0, or leave it out for all")
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 

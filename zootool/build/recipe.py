@@ -73,7 +73,11 @@ def load_recipe_of(
 
 def load_any_recipe(name: str, dataset: str | None = None, catalog: Catalog | None = None) -> AnyRecipe:
     """The recipe called `name`, of whatever kind, as it is for `dataset`. Raises UsageError."""
-    kind: Any = RECIPE_KINDS[_entry(name, catalog or load_catalog()).kind]
+    catalog = catalog or load_catalog()
+    entry = _entry(name, catalog)
+    if dataset is not None and dataset not in entry.per_dataset and not dataset.startswith("folder:"):
+        catalog.image_set(dataset)
+    kind: Any = RECIPE_KINDS[entry.kind]
     return load_recipe_of(kind, name, dataset, catalog=catalog)
 
 

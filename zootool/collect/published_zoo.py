@@ -12,7 +12,7 @@ from zootool.catalog import PublishedFile, PublishedZoo
 from zootool.collect.fetch import FetchPolicy, fetch
 from zootool.collect.folder_walk import walk_files
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, printable
-from zootool.files import sha256_file, write_atomic, write_json_atomic
+from zootool.files import refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
 
 DIGESTS_NAME = "digests.json"
@@ -68,6 +68,7 @@ def collect_zoo(
     where a file isn't what it was.
     """
     place = folder / name
+    refuse_inside(place)
     if not zoo.files:
         raise MissingError(
             f"{zoo.title} has no stable links: get {', '.join(zoo.expects)} from {zoo.page}",
@@ -91,6 +92,7 @@ def collect_by_hand(name: str, zoo: PublishedZoo, path: Path, folder: Path, repo
     """
     from zootool.collect.formats import readers
 
+    refuse_inside(folder / name)
     if not path.exists():
         raise MissingError(
             f"there is nothing at {printable(path)}", hint=f"get {', '.join(zoo.expects)} from {zoo.page}"
@@ -141,6 +143,8 @@ def unpack_members(archive: Path, folder: Path, names: Sequence[str], report: Re
                 write_atomic(folder / name, _copier(source, member.size))
                 found[name] = folder / name
     except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's word, none about the archive
         raise FormatError(
             f"{printable(archive)} isn't a readable archive ({printable(error, 120)})", hint="remove it, fetch it again"
         ) from error

@@ -56,6 +56,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise MissingError(f"there is no image {path}", hint="correct the path in labels.csv") from error
     # Pillow's decoders raise these for a damaged file, SyntaxError included.
     except (OSError, ValueError, SyntaxError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's word, none about the picture
         raise FormatError(
             f"{path} is not a readable PNG or JPEG: {printable(error)}", hint="repair the image or take it out"
         ) from error

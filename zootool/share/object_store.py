@@ -23,7 +23,7 @@ class ObjectStoreTarget(Target):
         try:
             # What fsspec remembers of listings may be older than another process's upload.
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError, OSError) as error:
+        except (ImportError, ValueError, TypeError, OSError) as error:
             raise MissingError(
                 f"can't write to {printable(url)}: {printable(error)}",
                 hint="install what the URL's protocol needs, or publish to a folder, s3://, gs:// or hf://",

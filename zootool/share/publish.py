@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zootool.errors import UsageError, printable
+from zootool.files import refuse_inside
 from zootool.progress import Reporter, silent
 from zootool.share.card import derived_files
 from zootool.share.claim import Claim
@@ -64,6 +65,8 @@ def _check_store(store: Store, path: str | Path, target: Target) -> None:
         raise UsageError(f"{printable(path)} isn't a folder here", hint=f"zoo pull {printable(path)} first")
     if isinstance(target, LocalTarget) and target.folder.resolve().is_relative_to(store.storage.folder.resolve()):
         raise UsageError(f"{target.name} is the store itself", hint="stores are never changed: publish elsewhere")
+    if isinstance(target, LocalTarget):
+        refuse_inside(target.folder)
     check_images(store)
     for folder, count in Counter(path.rpartition("/")[0] for path in store.manifest.files).items():
         if count > MAX_FILES_PER_FOLDER:

@@ -88,7 +88,8 @@ def _class_of(zoo: Zoo, place: int, label: Any) -> str | None:
 def _columns(zoo: Zoo) -> list[str]:
     names = list(zoo.nets.columns)
     varied = [name for name in names if name.startswith("hp_")]
-    several = [name for name in varied if len(np.unique(codes(zoo.nets.to_arrow([name])[name])[0])) > 1]
+    table = zoo.nets.to_arrow(varied)  # at once: the file is opened, and its schema made, for every reading
+    several = [name for name in varied if len(np.unique(codes(table[name])[0])) > 1]
     return [name for name in _SHOWN_COLUMNS if name in names] + several[:_MAX_HYPER_PARAMETERS]
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from zootool.errors import IntegrityError, UsageError, printable
 from zootool.files import is_temporary, sha256_file, write_atomic, write_bytes_atomic
 from zootool.share.failures import locked
+from zootool.store.storage import check_url
 
 HUB = "hf://"
 _BLOCK_BYTES = 1 << 20
@@ -176,6 +177,7 @@ def open_target(url: str) -> Target:
 
     Raises UsageError for what can't be written to, MissingError where a package is missing.
     """
+    check_url(url)
     if url.startswith(("http://", "https://")):
         raise UsageError(
             f"{printable(url)} can be read but not written to",

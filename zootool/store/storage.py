@@ -27,6 +27,7 @@ _MAX_WHOLE_BYTES = 1 << 31
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 NEEDED = "read a folder, http(s)://, s3:// (pip install 'zootool[s3]'), hf:// (pip install 'zootool[hub]')"
 _NO_HOST = re.compile(r"(https?|s3|gs|gcs|hf|az|abfs|ftp)://(/.*)?")
+_LACKS_SLASH = re.compile(r"(https?|s3|gs|gcs|hf|az|abfs|ftp|file):(?!//)")
 _HTTP = ("http://", "https://")
 
 
@@ -127,10 +128,20 @@ class RemoteStorage(Storage):
         return f"{self._root.rstrip('/')}/{path}"
 
 
+def check_url(path_or_url: str | Path) -> None:
+    """Raise UsageError for an empty text, a URL without a server or bucket, and one that lacks a slash."""
+    text = printable(path_or_url, 100)
+    if isinstance(path_or_url, str) and not path_or_url.removeprefix("file://"):
+        raise UsageError("an empty text is no place", hint="give a folder or a URL; . is the folder that you are in")
+    if isinstance(path_or_url, str) and _NO_HOST.fullmatch(path_or_url):
+        raise UsageError(f"{text} names no server or bucket", hint="write it like s3://bucket/x.zoo")
+    if _LACKS_SLASH.match(str(path_or_url)) and not Path(path_or_url).exists():
+        raise UsageError(f"{text} is neither a URL nor a folder", hint="write it like s3://bucket/x.zoo")
+
+
 def open_storage(path_or_url: str | Path) -> Storage:
     """The storage behind a path or URL. Raises MissingError when there is no such folder."""
-    if isinstance(path_or_url, str) and _NO_HOST.fullmatch(path_or_url):
-        raise UsageError(f"{printable(path_or_url)} names no server or bucket", hint="write it like s3://bucket/x.zoo")
+    check_url(path_or_url)
     if isinstance(path_or_url, str) and "://" in path_or_url and not path_or_url.startswith("file://"):
         return HttpStorage(path_or_url) if path_or_url.startswith(_HTTP) else RemoteStorage(path_or_url)
     folder = Path(str(path_or_url).removeprefix("file://"))

@@ -11,7 +11,6 @@ What a run leaves in its folder:
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +21,10 @@ from dng.bench.forward_fit.report import write_report
 from dng.bench.forward_fit.results import RESULTS, Fit, ForwardFitResult, read_result
 from dng.bench.forward_fit.samples import MLPSamples, sample_mlps
 from dng.bench.forward_fit.settings import ForwardFitSettings
+from dng.claim import claim
 from dng.heads import count_parameters
 from dng.seed import derived_seed, seeded
 from dng.train import train
-from zootool.errors import UsageError
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
 from zootool.records import from_plain, parse_json
@@ -76,7 +75,7 @@ def run_forward_fit(
     A run of a version that compared fewer networks goes on with those that it lacks. Raises UsageError where `out`
     holds a run with other settings.
     """
-    _claim(out, preset, settings)
+    claim(out / "settings.json", {"preset": preset} | asdict(settings))
     done = read_result(out)
     if done is not None and done.is_of(num_seeds):
         return done
@@ -127,20 +126,3 @@ def _samples(settings: ForwardFitSettings, split: str, count: int, seed: int) ->
     """The MLPs of a split: the same for every network that is compared."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "forward-fit", split))
     return sample_mlps(settings.widths, count, settings.num_inputs, generator)
-
-
-def _claim(out: Path, preset: str, settings: ForwardFitSettings) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "settings.json"
-    wanted: dict[str, Any] = {"preset": preset} | asdict(settings)
-    wanted["widths"] = list(settings.widths)
-    if not path.exists():
-        write_json_atomic(path, wanted)
-        return
-    found = parse_json(path.read_bytes(), str(path))
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise UsageError(
-                f"{out} holds a run with {key}={found.get(key)}, this one has {key}={value}",
-                hint="choose another --out, or remove that folder",
-            )

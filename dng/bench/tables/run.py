@@ -24,7 +24,7 @@ from dng.bench.tables.scales import Scale, scale
 from dng.bench.training import batches_per_epoch
 from dng.claim import claim, read_json
 from zootool.engines.engine import Engine, run_here
-from zootool.errors import UsageError
+from zootool.errors import UsageError, printable
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
 from zootool.records import from_plain
@@ -49,7 +49,15 @@ def table_jobs(
     jobs = []
     for zoo in zoos:
         kind = zoo_kind(zoo.architectures.values())
-        for table in sorted(set(only).intersection(TABLES_OF[kind])):
+        fitting = set(only).intersection(TABLES_OF[kind])
+        if not fitting:
+            tables = " and ".join(map(str, TABLES_OF[kind]))
+            raise UsageError(
+                f"{printable(zoo.info.name)} is of kind {kind}, which stands in Table {tables} only, "
+                f"wanted is {', '.join(map(str, sorted(only)))}",
+                hint=f"--only {','.join(map(str, TABLES_OF[kind]))}, or another --zoo",
+            )
+        for table in sorted(fitting):
             for name in (*PUBLISHED[table], *CONTROLS[table]):
                 if _takes(name, kind):
                     jobs.append(_job(table, name, zoo, scale_name, chosen, out, device))

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from dng.baselines import weight_statistics
 from dng.bench.certainty import MIN_TESTED
 from dng.bench.data import EndlessBatches, GraphBatch
 from dng.bench.encoder_presets import EncoderPreset
@@ -177,7 +178,8 @@ def test_the_command_prints_scores_for_machines(tmp_path: Path) -> None:
     assert scores["objection"] == ""
 
 
-def test_a_tau_of_few_runs_is_not_quoted(tmp_path: Path) -> None:
+def test_a_tau_of_few_runs_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_statistics, "MAX_TREES", 20)
     split = [("train", "train", "train", "test" if i < 12 else "validation")[i // 2 % 4] for i in range(60)]
     zoo = write_run_zoo(tmp_path / "x.zoo", NARROW, split=split[:12] + ["validation"] * 8 + ["test"] * 2 + split[22:])
     result = run_generalization(zoo, "quick", ["statistics"], 1, tmp_path / "run")

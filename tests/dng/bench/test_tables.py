@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from dng.baselines import weight_statistics
 from dng.baselines.methods import METHODS
 from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison.settings import EqualBudget
@@ -42,6 +43,7 @@ FEW = EqualBudget(TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=2)
 @pytest.fixture
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), seeds=2, encoders=FEW, with_probes=FEW))
+    monkeypatch.setattr(weight_statistics, "MAX_TREES", 20)
 
 
 @pytest.fixture
@@ -186,6 +188,11 @@ def test_learning_rates_and_the_classifier_of_codes_are_trainings_too() -> None:
     assert scale("demo").num_trainings(7, "dng") == 1
     assert scale("cpu").num_trainings(7, "dng") == 2 + 2
     assert scale("cpu").num_trainings(8, "dng") == 2
+
+
+def test_a_zoo_without_a_column_in_the_wanted_tables_is_refused(digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="digits is of kind inr, which stands in Table 1 and 7 only, wanted is 2"):
+        table_jobs([cnns, digits_zoo], {2}, "demo", tmp_path)
 
 
 def test_costs_are_measured_once_and_set_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,9 +365,12 @@ def test_wrong_commands(words: list[str], message: str, hint: str, cnns: Zoo, tm
     assert hint in done.output
 
 
-def test_the_command_fills_the_tables_of_given_zoos(cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_fills_the_tables_of_given_zoos(
+    small_scale: None, cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(PUBLISHED, 2, {})
-    command = ["bench", "tables", "--zoo", str(tmp_path / "cnns.zoo"), "--out", str(tmp_path / "out"), "--only", "2"]
-    done = CliRunner().invoke(app, [*command, "--json"])
+    command = ["bench", "tables", "--zoo", str(tmp_path / "cnns.zoo"), "--out", str(tmp_path / "out"), "--only", "2,7"]
+    done = CliRunner().invoke(app, [*command, "--workers", "1", "--json"])
     assert done.exit_code == 0, done.output
     assert [cell["method"] for cell in json.loads(done.stdout)["cells"]] == ["statistics"]
+    assert "left out: no zoo here fits Table 7" in CliRunner().invoke(app, command).stdout

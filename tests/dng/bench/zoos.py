@@ -7,7 +7,7 @@ from dng.config import EncoderConfig
 from dng.train import TrainConfig
 from zootool import open_zoo
 from zootool.build import build_sirens, load_recipe
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.images import load_images
 from zootool.zoo import Zoo
 

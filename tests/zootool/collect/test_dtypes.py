@@ -11,7 +11,7 @@ from tests.zootool.collect.test_safe_load import NOT_IN_SAFETENSORS
 from zootool import open_zoo
 from zootool.architecture import DTYPE_BYTES
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.errors import FormatError
 
 

@@ -9,7 +9,7 @@ from tests.zootool.store.small_stores import random_block, random_tensors, unche
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.formats.plain_folder import read
 from zootool.collect.known_columns import KNOWN, ColumnRules, check_columns, check_own_columns
-from zootool.convert import append, convert
+from zootool.conversion import append, convert
 from zootool.errors import FormatError, UsageError
 from zootool.nets.siren import siren_architecture
 from zootool.store.append import append_store

@@ -16,7 +16,7 @@ from tests.zootool.collect.formats.converting import column, converted, notes_of
 from tests.zootool.collect.formats.sirens_here import write_fmnist_inrs, write_nfn
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.reading import read_collection
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.errors import BadDataError, UntrustedError, UsageError, ZooError
 from zootool.zoo import open_zoo
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.images import load_images
 from zootool.zoo import Zoo, open_zoo, verify
 

@@ -12,7 +12,7 @@ from cli.main import app
 from zootool.architecture import Architecture
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.preview import preview
-from zootool.convert import append, collect, convert
+from zootool.conversion import append, collect, convert
 from zootool.errors import FormatError
 from zootool.nets.resnet import CifarResnet
 from zootool.nets.siren import Siren

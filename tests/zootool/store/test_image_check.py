@@ -17,7 +17,7 @@ from zootool.build.sirens import build_sirens
 from zootool.collect.collection import CollectedImages, Collection
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.formats.plain_folder import read
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.images import Images, load_images
 from zootool.nets.rendering import GRIDS, indexing_of, psnr, render
 from zootool.store.collection_source import CollectionSource

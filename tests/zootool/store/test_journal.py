@@ -12,7 +12,7 @@ import pytest
 
 from tests.zootool.store.small_stores import SMALL_CHUNKS
 from tests.zootool.store.unit_folders import write_unit_folder
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.files import canonical_json
 from zootool.store import WriteOptions
 from zootool.store.journal import MARK

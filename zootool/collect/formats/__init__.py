@@ -45,6 +45,17 @@ _MODULES = (
     "plain_folder",
 )
 
+_BENCH = "the folder of a `zoo bench` run, which holds results"
+_TRAIN = "the folder of a `zoo train` run, which holds a model of networks"
+_NETWORKS = "give the networks that it ran on; its results are in report.html and results.json"
+_MODEL = "take it as --model of `zoo embed` or `zoo predict`; for its own weights give --format folder"
+_NO_SOURCES = (
+    (("settings.json", "results.json"), _BENCH, _NETWORKS),
+    (("results.json", "predictions.parquet"), _BENCH, _NETWORKS),
+    (("train.json", "metrics.jsonl"), _TRAIN, _MODEL),
+)
+"""Folders that zootool itself leaves and that aren't meant here: files that they have, what they are, the way out."""
+
 
 def readers() -> dict[str, Reader]:
     """Every reader by its name, in the order in which they are asked."""
@@ -66,6 +77,9 @@ def reader_for(path: Path, name: str | None = None) -> Reader:
         raise MissingError(f"there is nothing at {printable(path)}", hint="give a folder or file of checkpoints")
     if not (path.is_dir() or path.is_file()):
         raise FormatError(f"{printable(path)} is a pipe or a device", hint="give a folder or file of checkpoints")
+    for names, what, hint in _NO_SOURCES:
+        if all((path / name).is_file() for name in names):
+            raise FormatError(f"{printable(path)} is {what}", hint=hint)
     for reader in known.values():
         if reader.detect(path):
             return reader

@@ -8,7 +8,7 @@ import torch
 
 from zootool.collect.formats import reader_for, readers
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.zoo import Zoo, open_zoo
 from zootool.zoo.verify import verify
 

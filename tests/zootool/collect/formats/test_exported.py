@@ -16,7 +16,7 @@ from tests.zootool.collect.formats.sirens_here import write_nfn
 from zootool.collect.formats import plain_folder, reader_for
 from zootool.collect.formats.exported import index_path
 from zootool.collect.formats.options import ReadOptions
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.errors import BadDataError, FormatError, MissingError, UntrustedError, UsageError
 from zootool.zoo import Zoo, open_zoo, verify
 from zootool.zoo.export import export

@@ -11,7 +11,7 @@ from torch import nn
 from zootool.collect.formats import reader_for
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.formats.plain_folder import read
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.errors import FormatError, MissingError
 from zootool.nets.resnet import CifarResnet
 from zootool.zoo import open_zoo, verify

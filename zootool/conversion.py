@@ -1,10 +1,7 @@
 """`zoo convert`: from anything that holds networks to a store."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -156,13 +153,3 @@ def images_of(blocks: BlockSource) -> ImagesByKey:
         return images.pixels[places]
 
     return take  # with one source, an image's key is its index
-
-
-class _Callable(ModuleType):
-    """Importing this module makes `zootool.convert` mean it and not the function: so it does what that does."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> str:
-        return convert(*arguments, **options)
-
-
-sys.modules[__name__].__class__ = _Callable

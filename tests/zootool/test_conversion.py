@@ -9,7 +9,7 @@ import zarr
 
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.build.units import write_unit
-from zootool.convert import convert
+from zootool.conversion import convert
 from zootool.errors import FormatError, IntegrityError, MissingError, NumericalError, UsageError
 from zootool.store import WriteOptions
 from zootool.zoo import open_zoo
