@@ -113,12 +113,11 @@ def _check_compared(zoo: str, names: list[str]) -> None:
 def _test_accuracy(result: "ClassificationResult") -> str:
     from dng.bench.certainty import accuracy_interval, too_few
 
-    chance = f"chance {1 / result.num_classes:.0%}"
     if not result.num_tested:
-        return f"test accuracy [bold]{result.test_accuracy:.1%}[/] ({chance})"
+        return f"test accuracy [bold]{result.test_accuracy:.1%}[/] ({result.chance})"
     low, high = accuracy_interval(result.test_accuracy, result.num_tested)
     quoted = too_few(result.num_tested, "test networks") or f"[bold]{result.test_accuracy:.1%}[/]"
-    return f"test accuracy {quoted} (95 % interval {low:.1%} - {high:.1%}, {chance})"
+    return f"test accuracy {quoted} (95 % interval {low:.1%} - {high:.1%}, {result.chance})"
 
 
 def _show(result: "ClassificationResult", folder: Path, zoo: str) -> None:

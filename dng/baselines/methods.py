@@ -51,6 +51,13 @@ METHODS: dict[str, Method] = {
 }
 
 
+REVISIONS = dict.fromkeys(("nfn-hnp", "nfn-np", "nft", "ng-gnn", "ng-gnn-probes", "ng-t", "ng-t-probes"), 1)
+"""How often what a method computes, from the same settings, has changed; absent: never.
+
+Raise it with such a change: what a run has kept of an older revision is then refused, and not mixed with newer numbers.
+"""
+
+
 class RefusedError(UsageError):
     """A method can't take a zoo, or can't have the size that it is asked for."""
 

@@ -1,5 +1,8 @@
 """What a score on few networks is worth: how many it takes to be quoted, and the interval that it leaves open."""
 
+from collections import Counter
+from collections.abc import Collection
+
 from scipy.stats import binomtest
 
 MIN_TESTED = 10
@@ -9,6 +12,11 @@ MIN_TESTED = 10
 def too_few(count: int, what: str, is_open: bool = False) -> str:
     """Why a score on `count` test networks isn't quoted, or nothing; `is_open`: its interval leaves nearly all open."""
     return f"{count} {what}: too few" if count < MIN_TESTED or is_open else ""
+
+
+def largest_share(labels: Collection[int]) -> float:
+    """The share of the most frequent class: the accuracy of naming that one every time."""
+    return max(Counter(labels).values()) / len(labels)
 
 
 def accuracy_interval(accuracy: float, count: int) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.zoo import Zoo
 
 __all__ = [
+    "Convention",
     "EndlessBatches",
     "GraphBatch",
     "Indexing",
@@ -27,6 +28,7 @@ __all__ = [
     "SimpleVitConfig",
     "Zoo",
     "class_names",
+    "conventions",
     "indexing_of",
     "numbers_of",
     "render_network",
@@ -81,11 +83,33 @@ class EndlessBatches:
         self.loader.load_state_dict(state)
 
 
-def render_network(zoo: Zoo, index: int, side: int) -> Float[np.ndarray, "side side channels"]:
-    """The image that network `index` of a zoo of INRs computes, in its own range of values."""
-    number = int(zoo.nets["source"].iloc[index]) if "source" in zoo.nets else 0
-    grid = zoo.info.sources[number].grid if number < len(zoo.info.sources) else None
-    return render(zoo.module(index), side, side, indexing_of(grid) or "ij")
+@dataclass(frozen=True)
+class Convention:
+    """How a zoo's INRs show images: whether their first input is the row (ij) or the column (xy), and their values.
+
+    `low` and `high` are what they compute for the pixels 0 and 255. None is what the zoo doesn't say.
+    """
+
+    indexing: Indexing | None = None
+    target: tuple[float, float] | None = None
+
+    def in_unit_range(self, values: Any) -> Any:
+        """Values of networks, in [-1, 1] from 0 to 255; as they are where nobody knows."""
+        low, high = self.target or (-1.0, 1.0)
+        return 2 * (values - low) / (high - low) - 1
+
+
+def conventions(zoo: Zoo) -> list[Convention]:
+    """The convention of each network of a zoo of INRs."""
+    by_source = [Convention(indexing_of(source.grid), source.target) for source in zoo.info.sources]
+    numbers = zoo.nets.to_arrow(["source"])["source"].to_pylist() if "source" in zoo.nets else [0] * len(zoo)
+    known = dict(enumerate(by_source))
+    return [known.get(number, Convention()) for number in numbers]
+
+
+def render_network(zoo: Zoo, index: int, side: int, convention: Convention) -> Float[np.ndarray, "side side channels"]:
+    """The image, upright and in [-1, 1], that network `index` of a zoo of INRs computes; in ij where nobody knows."""
+    return convention.in_unit_range(render(zoo.module(index), side, side, convention.indexing or "ij"))
 
 
 def class_names(zoo: Zoo, num_classes: int) -> tuple[str, ...]:

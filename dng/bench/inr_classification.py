@@ -6,15 +6,17 @@ paper's Tables 3, 4, 6 and 7.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from dng.bench.builders import build_network_classifier
+from dng.bench.certainty import largest_share
 from dng.bench.code_classifiers import FOLDER, spec_of, write_classifier_spec
 from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.latents import Latents
@@ -54,7 +56,8 @@ class ClassificationResult:
 
     `validation_mse` is the reconstruction's, of the source images by INR2JLS and of the networks' renderings by
     INR2ARRAY; None where nothing is reconstructed. `num_parameters` counts the decoder as well. `updates` says how
-    long each stage learned and `num_tested` on how many networks the accuracy is measured, but for older runs.
+    long each stage learned, `num_tested` on how many networks the accuracy is measured, and `largest_class` what share
+    of these the most frequent class has; older runs don't know.
     """
 
     test_accuracy: float
@@ -73,6 +76,14 @@ class ClassificationResult:
     model: str = "inr2jls"
     updates: str = ""
     num_tested: int = 0
+    largest_class: float | None = None
+
+    @property
+    def chance(self) -> str:
+        """What takes no knowledge of weights, in words: the most frequent test class, or one class among all."""
+        if self.largest_class is None:
+            return f"one of {self.num_classes} classes is {1 / self.num_classes:.1%}"
+        return f"the most frequent class alone gives {self.largest_class:.1%}"
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,7 @@ def run_inr_classification(
         skipped=False,
         updates=outcome.updates,
         num_tested=len(outcome.truth),
+        largest_class=largest_share(outcome.truth.tolist()),
         **identity,
     )
     write_json_atomic(out / RESULTS, asdict(result))
@@ -146,7 +158,7 @@ def read_result(out: Path) -> ClassificationResult | None:
     if not isinstance(found, dict) or "test_accuracy" not in found:
         page = f"its own page is {out / 'report.html'}" if (out / "report.html").exists() else "give another folder"
         raise UsageError(f"{printable(out)} holds the run of another benchmark", hint=page)
-    return from_plain(ClassificationResult, found | {"skipped": True}, str(path))
+    return replace(from_plain(ClassificationResult, found, str(path)), skipped=True)
 
 
 def _check_same(done: ClassificationResult, identity: dict[str, Any], out: Path) -> None:
@@ -238,6 +250,10 @@ def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor, place:
 
 
 def _write_predictions(out: Path, zoo: Zoo, outcome: _Outcome) -> None:
-    table = zoo.select(split="test").nets[["net_id"]]
-    table["label"], table["prediction"] = outcome.truth.cpu().numpy(), outcome.predictions.cpu().numpy()
+    selected = zoo.select(split="test")
+    # Loaders give networks of other node counts one after another, tables are in the zoo's order.
+    places = np.argsort(selected.loader(1, targets=()).order(0).positions)
+    table = selected.nets[["net_id"]]
+    table["label"] = outcome.truth.cpu().numpy()[places]
+    table["prediction"] = outcome.predictions.cpu().numpy()[places]
     write_atomic(out / "predictions.parquet", lambda sink: table.to_parquet(sink, index=False))

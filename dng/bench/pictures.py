@@ -1,6 +1,7 @@
 """The images that a trained run reconstructs from weights, as PNG files and a contact sheet."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from dng.bench.apply import batches_of, finite_networks, refuse_existing
-from dng.bench.data import Zoo
+from dng.bench.data import Convention, Zoo, conventions
 from dng.bench.training import CPU
-from dng.model import Model, Representation
+from dng.graph import DynamicGraph
+from dng.model import LearnsFromRenderings, Model, Representation
 from dng.runs import load
 from zootool.errors import UsageError
 from zootool.files import folder_atomic
@@ -54,14 +56,16 @@ def reconstruct(
     refuse_existing(destination)
     model = _representation(load(run_dir), run_dir).to(device)
     selected = zoo if limit is None else zoo.take(np.arange(min(limit, len(zoo))))
-    net_ids = dict(zip(selected.rows.tolist(), map(str, selected.nets["net_id"]), strict=True))
+    rows = selected.rows.tolist()
+    net_ids = dict(zip(rows, map(str, selected.nets["net_id"]), strict=True))
+    shown_in = dict(zip(rows, conventions(selected), strict=True))
     written: list[tuple[str, str]] = []
     sheet: list[Picture] = []
     with folder_atomic(destination) as folder:
         (folder / IMAGES).mkdir()
         for batch in batches_of(selected, device, report, "reconstructing"):
             finite = finite_networks(batch.graph).tolist()
-            pictures = to_pictures(model.reconstruct(batch.graph))
+            pictures = to_pictures(decoded_images(model, batch.graph, [shown_in[row] for row in batch.rows.tolist()]))
             for row, picture, is_finite in zip(batch.rows.tolist(), pictures, finite, strict=True):
                 if is_finite:
                     written.append((net_ids[row], _save(picture, folder, net_ids[row], row)))
@@ -71,6 +75,21 @@ def reconstruct(
         index = {"net_id": [net_id for net_id, _ in written], "file": [name for _, name in written]}
         pq.write_table(pa.table(index, pa.schema({"net_id": pa.string(), "file": pa.string()})), folder / INDEX)
     return Reconstructions(len(written), len(selected) - len(written))
+
+
+def decoded_images(
+    model: Representation, graph: DynamicGraph, shown_in: Sequence[Convention]
+) -> Float[Tensor, "batch channels height width"]:
+    """The images that a model decodes, upright and in [-1, 1], for networks of these conventions.
+
+    A model of renderings decodes what networks compute for a first input that is the row: transposed, and in another
+    range, where their zoo has it otherwise.
+    """
+    images = model.reconstruct(graph)
+    if not isinstance(model, LearnsFromRenderings):
+        return images
+    turned = [image.mT if found.indexing == "xy" else image for image, found in zip(images, shown_in, strict=True)]
+    return torch.stack([found.in_unit_range(image) for image, found in zip(turned, shown_in, strict=True)])
 
 
 def to_pictures(

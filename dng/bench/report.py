@@ -1,6 +1,5 @@
 """The report of an INR classification run: one HTML file that holds its pictures in itself."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,12 @@ from matplotlib.figure import Figure
 
 from dng.bench import figures
 from dng.bench.certainty import accuracy_interval, too_few
-from dng.bench.data import LabelledGraphs, Zoo, class_names, render_network, to_graphs
+from dng.bench.data import LabelledGraphs, Zoo, class_names, conventions, render_network
 from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Page, Section, report_figure
-from dng.model import Representation
+from dng.bench.pictures import decoded_images
+from dng.bench.training import first_batch
+from dng.model import Model, Representation
 from dng.runs import load, model_dir
 from dng.train import read_metrics
 from zootool.errors import MissingError, UsageError
@@ -85,39 +86,57 @@ def _initialisation(zoo: Zoo) -> str:
     return str(zoo.info.recipe.get("init", "not recorded"))
 
 
-@torch.no_grad()
 def _gallery_section(zoo: Zoo, names: tuple[str, ...], run_dir: Path, predictions: pd.DataFrame) -> Section:
-    model = load(run_dir)
-    selected = zoo.select(split="test")
-    rows = _one_of_each_class(predictions["label"].to_numpy())
-    batch = _graphs_of(selected, rows)
-    assert batch.images is not None, "the loader was asked for images"
-    side = batch.images.shape[1]
-    columns = np.argsort(predictions.loc[rows, "label"].to_numpy()).tolist()
-    shown = predictions.iloc[[rows[column] for column in columns]]
-    captions = [f"{names[a]} as {names[b]}" for a, b in shown[["label", "prediction"]].to_numpy()]
-    pictures = {
-        "image": [figures.from_pixels(batch.images[column].numpy()) for column in columns],
-        "SIREN": [(render_network(selected, rows[column], side) + 1) / 2 for column in columns],
-    }
-    text = "Test networks: the image, and what the SIREN renders."
-    if isinstance(model, Representation):
-        decoded = model.reconstruct(batch.graph).numpy()
-        pictures["decoded"] = [figures.to_picture(decoded[column]) for column in columns]
-        text = "Test networks: the image, what the SIREN renders, and what was decoded from the SIREN's weights alone."
+    pictures, captions, text = _examples(load(run_dir), zoo.select(split="test"), names, predictions)
     return _section(
         "What the networks know", text, figures.gallery(pictures, captions), "Each column: class as prediction"
     )
 
 
-def _graphs_of(zoo: Zoo, rows: Sequence[int]) -> LabelledGraphs:
-    loader = zoo.take(np.array(rows)).loader(len(rows), images=True)
-    return to_graphs(next(iter(loader)))
+@torch.no_grad()
+def _examples(
+    model: Model, selected: Zoo, names: tuple[str, ...], predictions: pd.DataFrame
+) -> tuple[dict[str, list[figures.Picture]], list[str], str]:
+    """Pictures of the first test network of each class, their captions, and what they show."""
+    rows = _one_of_each_class(predictions["label"].to_numpy())
+    batches = [_graph_of(selected, row) for row in rows]
+    shown_in = [conventions(selected)[row] for row in rows]
+    shown = predictions.iloc[rows]
+    captions = [f"{names[a]} as {names[b]}" for a, b in shown[["label", "prediction"]].to_numpy()]
+    images = [_image_of(batch) for batch in batches]
+    drawn = zip(rows, images, shown_in, strict=True)
+    pictures = {
+        "image": [figures.from_pixels(image) for image in images],
+        "SIREN": [(render_network(selected, row, len(image), found) + 1) / 2 for row, image, found in drawn],
+    }
+    text = "Test networks: the image, and what the SIREN renders."
+    if isinstance(model, Representation):
+        pairs = zip(batches, shown_in, strict=True)
+        decoded = [decoded_images(model, batch.graph, [found])[0].numpy() for batch, found in pairs]
+        pictures["decoded"] = [figures.to_picture(image) for image in decoded]
+        text = "Test networks: the image, what the SIREN renders, and what was decoded from the SIREN's weights alone."
+    if any(None in (found.indexing, found.target) for found in shown_in):
+        text += (
+            " The zoo doesn't say which input of a SIREN is the row, or what it computes for black and white: "
+            "renderings may be transposed, or too bright or dark."
+        )
+    return pictures, captions, text
+
+
+def _graph_of(zoo: Zoo, position: int) -> LabelledGraphs:
+    """One network alone: selections, and batches of several, have an order of their own."""
+    return first_batch(zoo.take([position]).loader(1, images=True, targets=()))
+
+
+def _image_of(batch: LabelledGraphs) -> np.ndarray:
+    assert batch.images is not None, "the loader was asked for images"
+    return batch.images[0].numpy()
 
 
 def _one_of_each_class(labels: np.ndarray) -> list[int]:
+    """The first network of each class, by class."""
     _, first = np.unique(labels, return_index=True)
-    return sorted(first[:_GALLERY_COLUMNS].tolist())
+    return first[:_GALLERY_COLUMNS].tolist()
 
 
 def _psnr(zoo: Zoo) -> np.ndarray:
@@ -166,7 +185,7 @@ def _accuracy_section(result: ClassificationResult, names: tuple[str, ...], pred
     low, high = accuracy_interval(result.test_accuracy, len(predictions))
     text = (
         f"{result.test_accuracy:.1%} of {len(predictions):,} test networks (95 % interval {low:.1%} - {high:.1%}); "
-        f"chance is {1 / result.num_classes:.0%}. "
+        f"{result.chance}. "
         "The test split was read once, by the classifier that validation picked."
     )
     return _section("Accuracy", text, drawn, "Share of each class called each class")

@@ -17,9 +17,9 @@ from statistics import fmean
 import torch
 
 from dng.baselines.methods import METHODS, build_method, method
-from dng.bench.certainty import accuracy_interval, too_few
+from dng.bench.certainty import accuracy_interval, largest_share, too_few
 from dng.bench.comparison.settings import EqualBudget
-from dng.bench.comparison.training import train_method
+from dng.bench.comparison.training import check_revision, train_method
 from dng.bench.data import Zoo
 from dng.bench.table import Table, spread
 from dng.bench.targets import Target, read_target
@@ -72,6 +72,7 @@ class Comparison:
     budget: EqualBudget
     networks: dict[str, int]
     methods: tuple[MethodResult, ...]
+    largest_class: float
     skipped: bool = False
 
 
@@ -103,6 +104,7 @@ def compare_classifiers(
         answers = []
         for seed in range(num_seeds):
             path = out / f"seed-{seed}" / name / "answer.json"
+            check_revision(name, out, seed)
             if not path.exists():
                 done_before = False
                 write_json_atomic(path, asdict(_answer(name, zoo, target, budget.with_seed(seed), out, place, report)))
@@ -110,7 +112,11 @@ def compare_classifiers(
             answers.append(from_plain(MethodAnswer, plain, str(path)))
         results.append(MethodResult(name, tuple(answers)))
     networks = {split: len(zoo.select(split=split)) for split in SPLITS}
-    found = Comparison(zoo.id, zoo.info.name, preset, num_seeds, budget, networks, tuple(results), skipped=done_before)
+    test_labels = target.by_row[torch.from_numpy(zoo.select(split="test").rows)]
+    found = Comparison(
+        zoo.id, zoo.info.name, preset, num_seeds, budget, networks, tuple(results),
+        largest_share(test_labels.tolist()), skipped=done_before,
+    )  # fmt: skip
     write_bytes_atomic(out / "table.md", comparison_table(found).markdown().encode("utf-8"))
     write_json_atomic(out / RESULTS, asdict(found))
     return found
@@ -166,7 +172,8 @@ def comparison_table(found: Comparison) -> Table:
         ),
         tuple(rows),
         f"Equal budget: {training.steps:,} steps of {training.batch_size} networks, picked on validation, "
-        f"{found.seeds} seed{'s' * (found.seeds > 1)}; the test split is read once per training. The interval is over "
+        f"{found.seeds} seed{'s' * (found.seeds > 1)}; the test split is read once per training. Always the most "
+        f"frequent test class would be right in {found.largest_class:.1%}. The interval is over "
         "test networks (Wilson), seconds are those of the calls that finished the trainings.",
     )
 

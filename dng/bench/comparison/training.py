@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dng.baselines.methods import build_method
+from dng.baselines.methods import REVISIONS, build_method
 from dng.bench.accuracy import AccuracyPrediction
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
@@ -21,7 +21,7 @@ from dng.train import Task, TrainConfig, TrainResult, train
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
 
-_RATES = "learning-rates.json"
+_RATES, _METHOD = "learning-rates.json", "method.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ class _Run:
         return float(max(scores, key=lambda rate: scores[rate]))
 
     def train(self, config: TrainConfig, folder: Path) -> tuple[Classifies | PredictsAccuracy, TrainResult]:
-        wanted = {"method": self.name, "zoo": self.zoo.id, "target": self.target.name}
-        claim(folder / "method.json", wanted | {"num_parameters": self.budget.num_parameters, **asdict(config)})
+        wanted = {"method": self.name, "zoo": self.zoo.id, "target": self.target.name} | _revision(self.name)
+        claim(folder / _METHOD, wanted | {"num_parameters": self.budget.num_parameters, **asdict(config)})
         loaders = training_loaders(self.zoo, config, self.place, images=False)
         architectures = self.zoo.architectures.values()
         body = build_method(self.name, architectures, self.target.num_outputs, self.budget.num_parameters, config.seed)
@@ -95,6 +95,17 @@ class _Run:
         result = train(task, EndlessBatches(loaders["train"]), config, folder, stage, self.report)
         model.eval()
         return model, result
+
+
+def check_revision(name: str, out: Path, seed: int) -> None:
+    """Raise UsageError where the training in `out`/seed-S/NAME is of a method that computed something else then."""
+    path = out / f"seed-{seed}" / name / _METHOD
+    if path.exists():
+        claim(path, _revision(name))
+
+
+def _revision(name: str) -> dict[str, int | None]:
+    return {"revision": REVISIONS.get(name)}
 
 
 def _only_rate(budget: EqualBudget) -> float:

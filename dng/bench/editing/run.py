@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from dng.baselines.methods import REVISIONS
 from dng.bench.data import Zoo
 from dng.bench.editing.contest import Contest, learn, measure_references
 from dng.bench.editing.edits import check_channels
@@ -51,7 +52,7 @@ def run_editing(
     settings = {name: method_settings(name, preset, material) for name in methods}
     claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset})
     for name in methods:
-        claim(out / f"{name}.{SETTINGS}", asdict(settings[name]))
+        claim(out / f"{name}.{SETTINGS}", asdict(settings[name]) | {"revision": REVISIONS.get(name)})
     folder = RunFolder(out)
     contests = [
         Contest(material, name, settings[name], edit, seed, folder.training(edit, name, seed), report)

@@ -11,6 +11,7 @@ import torch
 
 from dng.baselines.methods import build_method
 from dng.bench.certainty import too_few
+from dng.bench.comparison.training import check_revision
 from dng.bench.data import Zoo
 from dng.bench.generalization.contenders import CONTENDERS, PUBLISHED, Contest
 from dng.bench.generalization.material import Material, read_material
@@ -107,6 +108,7 @@ def run_generalization(
     for name in models:
         for seed in range(num_seeds):
             path = _answer_path(out, name, seed)
+            check_revision(name, out, seed)
             if not path.exists():
                 done_before = False
                 contest = Contest(material, settings, seed, path.parent, place, report)

@@ -27,6 +27,7 @@ from zootool.files import write_json_atomic
 from zootool.progress import Reporter
 from zootool.records import from_plain
 
+RUNS = "runs"
 _PERCENT = 100
 
 
@@ -127,7 +128,7 @@ class CellJob(Job[Outcome]):
 
     def _measure(self, report: Reporter) -> dict[str, object]:
         try:
-            return {"cell": asdict(_MEASURES[self.table](self, self.path.parent / "runs", report))}
+            return {"cell": asdict(_MEASURES[self.table](self, self.path.parent / RUNS, report))}
         except RefusedError as error:
             return {"refused": error.message}
 

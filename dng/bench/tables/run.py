@@ -12,13 +12,14 @@ from typing import Any
 from zlib import crc32
 
 from dng.baselines.methods import METHODS, zoo_kind
+from dng.bench.comparison.training import check_revision
 from dng.bench.data import Zoo
 from dng.bench.efficiency import Case, run_efficiency
 from dng.bench.generalization.settings import generalization_settings
 from dng.bench.presets import TWO_STAGE, two_stage_preset
 from dng.bench.published import CONTROLS, PUBLISHED, published_column
 from dng.bench.table import Table
-from dng.bench.tables.cells import CellJob
+from dng.bench.tables.cells import RUNS, CellJob
 from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.scales import Scale, scale
 from dng.bench.training import batches_per_epoch
@@ -105,6 +106,9 @@ def run_tables(
     claim(out / "settings.json", {"scale": scale_name, "settings": asdict(chosen), "two_stage": two_stage})
     for job in {job.column_place: job for job in jobs}.values():
         claim(out / job.column_place / "zoo.json", {"zoo_id": job.zoo.id, "predictors": _predictors(job)})
+    for job in jobs:
+        # A cell that is done isn't opened again, so that nobody else would look.
+        check_revision(job.method, job.path.parent / RUNS, 0)
     waiting = [job for job in jobs[share[0] :: share[1]] if not job.path.exists()]
     # The largest networks first: what takes longest shouldn't be left for the end, when other workers are idle.
     _measure(sorted(waiting, key=_num_nodes, reverse=True), engine, report)

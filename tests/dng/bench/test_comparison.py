@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -69,6 +70,30 @@ def test_a_finished_comparison_is_left_alone(
     assert again.methods == found.methods
     with pytest.raises(UsageError, match=r"holds a run with budget\.training\.lr=0.01"):
         compare_classifiers(labelled, "tiny", ["dng"], replace(BUDGET, training=replace(TRAINING, lr=1e-3)), 2, out)
+
+
+def test_what_a_method_gave_before_it_changed_is_refused(
+    labelled: Zoo, compared: tuple[Path, Comparison], tmp_path: Path
+) -> None:
+    out, found = compared
+    old = tmp_path / "old"
+    shutil.copytree(out, old)
+    path = old / "seed-0" / "nfn-hnp" / "method.json"
+    plain = json.loads(path.read_text())
+    del plain["revision"]
+    path.write_text(json.dumps(plain))
+    for part in ("answer.json", "done.json"):
+        with pytest.raises(UsageError, match="seed-0/nfn-hnp holds a run with revision=None, this one has revision=1"):
+            compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, old)
+        (old / "seed-0" / "nfn-hnp" / part).unlink()
+    assert compare_classifiers(labelled, "tiny", ["dng"], BUDGET, 2, old).methods == found.methods[:1]
+
+
+def test_the_table_says_what_the_most_frequent_class_alone_gives(compared: tuple[Path, Comparison]) -> None:
+    _, found = compared
+    assert found.largest_class == pytest.approx(1 / 3)
+    note = comparison_table(replace(found, largest_class=0.412)).note
+    assert "Always the most frequent test class would be right in 41.2%" in note
 
 
 def test_an_interrupted_comparison_goes_on(

@@ -15,7 +15,7 @@ from dng.bench.editing.edits import dilate
 from dng.bench.editing.folder import RunFolder
 from dng.bench.editing.material import Material, read_material
 from dng.bench.editing.methods import LABELS, build_method
-from dng.bench.editing.report import examples_figure, results_tables, write_report
+from dng.bench.editing.report import _number, examples_figure, results_tables, write_report
 from dng.bench.editing.results import EditingResult, EditResult, MethodResult, Pictures
 from dng.bench.editing.run import run_editing
 from dng.bench.editing.settings import PRESETS, MethodSettings, method_settings
@@ -196,6 +196,19 @@ def test_the_report_holds_tables_and_figure(finished: tuple[Path, EditingResult]
     assert (out / "dilate.png").stat().st_size > 10_000
     assert page.count('src="data:image/png;base64,') == page.count("src=") == 1
     assert len(page) > 20_000
+
+
+def test_the_headline_is_of_the_method_that_validation_picks(finished: tuple[Path, EditingResult]) -> None:
+    (found,) = finished[1].edits
+    best, other = (name for name in EDITORS if name in ("nfn-np", "ng-gnn"))
+    methods = tuple(
+        replace(found.method(name), test_mse=(test,), validation_mse=(validation,))
+        for name, test, validation in ((best, 0.4, 0.1), (other, 0.3, 0.2))
+    )
+    value, words = _number(replace(found, methods=methods))
+    assert value == "0.4000"
+    assert f"{LABELS[best]}, best on validation" in words
+    assert "validation" not in _number(replace(found, methods=methods[:1]))[1]
 
 
 @pytest.mark.usefixtures("shortly")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import zarr
+from PIL import Image
 
 import dng
 from dng.baselines.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
@@ -168,6 +169,22 @@ def test_a_run_gives_latents_and_images(zoo: Zoo, finished: Path, tmp_path: Path
         wanted = to_pictures(model.reconstruct(graph))
     assert reconstruct(zoo, finished, tmp_path / "images", limit=8).num_images == 8
     assert wanted.shape == (1, 6, 6, 1)
+
+
+def test_images_of_a_zoo_in_xy_are_upright(
+    zoo: Zoo, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = to_graphs(zoo.graph(7)).graph
+    with torch.no_grad():
+        decoded = loaded(finished).reconstruct(graph)[0, 0]
+    source = replace(zoo.info.sources[0], grid="linspace(-1, 1), xy", target=(0.0, 1.0))
+    monkeypatch.setattr(zoo.store, "info", replace(zoo.info, sources=(source,)))
+    found = reconstruct(zoo, finished, tmp_path / "images", limit=8)
+    assert found.num_images == 8
+    index = pd.read_parquet(tmp_path / "images" / "index.parquet")
+    with Image.open(tmp_path / "images" / index["file"][7]) as picture:
+        written = np.asarray(picture) / 255
+    np.testing.assert_allclose(written, decoded.T.clamp(0, 1).numpy(), atol=1 / 255)
 
 
 def test_another_method_in_the_same_folder_is_refused(zoo: Zoo, finished: Path, tmp_path: Path) -> None:

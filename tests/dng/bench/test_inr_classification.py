@@ -1,13 +1,16 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
+from dng.bench import inr_classification
 from dng.bench.builders import build_code_classifier
 from dng.bench.data import EndlessBatches, to_graphs
 from dng.bench.inr_classification import read_result, run_inr_classification
@@ -18,8 +21,15 @@ from dng.heads import CodeClassifier
 from dng.model import Representation
 from dng.runs import load
 from tests.dng.bench.zoos import TINY
+from tests.zootool.store.small_stores import random_tensors
+from zootool import open_zoo
 from zootool.errors import BadDataError, FormatError, MissingError, UsageError
+from zootool.nets.siren import siren_architecture
+from zootool.store import write_store
+from zootool.store.blocks import Block, MemorySource, SourceInfo
 from zootool.zoo import Zoo
+
+TEST = {"split": ["test"] * 3}
 
 
 def test_accuracy_is_far_above_chance_and_recomputable(digits_zoo: Zoo, finished_run: Path) -> None:
@@ -32,6 +42,42 @@ def test_accuracy_is_far_above_chance_and_recomputable(digits_zoo: Zoo, finished
     assert (table["label"] == table["prediction"]).mean() == pytest.approx(result.test_accuracy)
     assert table["net_id"].tolist() == digits_zoo.select(split="test").nets["net_id"].tolist()
     assert table["label"].tolist() == digits_zoo.select(split="test").nets["label"].tolist()
+
+
+def test_the_most_frequent_class_stands_beside_the_accuracy(
+    digits_zoo: Zoo, finished_run: Path, tmp_path: Path
+) -> None:
+    result = read_result(finished_run)
+    counts = digits_zoo.select(split="test").nets["label"].value_counts()
+    assert result is not None
+    assert result.largest_class == counts.max() / counts.sum() > 0.1
+    assert result.chance == f"the most frequent class alone gives {result.largest_class:.1%}"
+    plain = json.loads((finished_run / "results.json").read_text())
+    del plain["largest_class"]
+    (tmp_path / "results.json").write_text(json.dumps(plain | {"of_a_later_version": 1}))
+    older = read_result(tmp_path)
+    assert older is not None
+    assert older.chance == "one of 10 classes is 10.0%"
+
+
+def test_predictions_stand_beside_their_own_networks(tmp_path: Path) -> None:
+    """Loaders give networks of the same node counts together, tables are in the store's order."""
+    narrow, wide = siren_architecture(2, (4, 4), 1), siren_architecture(2, (6, 6), 1)
+    slow = siren_architecture(2, (4, 4), 1, omega_0=10.0)
+    blocks = [
+        Block(siren, random_tensors(siren, 3, seed), pa.table({"net_id": [f"{seed}{i}" for i in range(3)], **TEST}))
+        for seed, siren in enumerate((narrow, wide, slow))
+    ]
+    write_store(tmp_path / "x.zoo", MemorySource(SourceInfo("x"), blocks))
+    zoo = open_zoo(tmp_path / "x.zoo")
+    given = torch.cat([batch.rows for batch in zoo.loader(2)])
+    assert given.tolist() != sorted(given.tolist())
+    outcome = inr_classification._Outcome(given, given + 100, 0.0, None, 0, "")
+    inr_classification._write_predictions(tmp_path, zoo, outcome)
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert table["net_id"].tolist() == zoo.nets["net_id"].tolist()
+    assert table["prediction"].tolist() == zoo.rows.tolist()
+    assert table["label"].tolist() == (zoo.rows + 100).tolist()
 
 
 def test_with_shuffled_labels_accuracy_falls_to_chance(digits_zoo: Zoo, finished_run: Path, tmp_path: Path) -> None:

@@ -5,13 +5,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 
+import dng
 from dng.bench import report
+from dng.bench.data import to_graphs
 from dng.bench.inr_classification import read_result
 from dng.bench.page import Page
 from dng.bench.report import write_classification_report
+from dng.model import Representation
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo
 from zootool.errors import MissingError, UsageError
@@ -56,6 +61,46 @@ def test_the_report_says_what_was_measured(page_text: str, finished_run: Path) -
     assert f"{result['test_accuracy']:.1%}" in page_text
     assert result["zoo_id"] in page_text
     assert re.search("one\\s+shared\\s+initialisation", page_text)
+
+
+def test_pictures_and_captions_belong_together(digits_zoo: Zoo, finished_run: Path) -> None:
+    test = digits_zoo.select(split="test")
+    predictions = pd.read_parquet(finished_run / "predictions.parquet")
+    labels = predictions["label"].tolist()
+    firsts = [labels.index(label) for label in sorted(set(labels))]
+    assert firsts != sorted(firsts)
+    names = tuple(f"class {label}" for label in range(10))
+    model = dng.load(finished_run)
+    assert isinstance(model, Representation)
+    pictures, captions, text = report._examples(model, test, names, predictions)
+    assert [caption.split(" as ")[0] for caption in captions] == [names[label] for label in sorted(set(labels))]
+    assert "may be transposed" not in text
+    for column, row in enumerate(firsts):
+        image = next(iter(test.take([row]).loader(1, images=True))).images[0].numpy() / 255
+        np.testing.assert_allclose(pictures["image"][column], image, atol=1e-6)
+        assert np.abs(pictures["SIREN"][column] - image).mean() < 0.1
+        with torch.no_grad():
+            decoded = model.reconstruct(to_graphs(test.graph(row)).graph)[0].movedim(0, -1).numpy()
+        np.testing.assert_allclose(pictures["decoded"][column], (decoded + 1) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", [(0.0, 1.0), None])
+def test_renderings_are_drawn_in_the_convention_of_the_zoo(
+    digits_zoo: Zoo, finished_run: Path, monkeypatch: pytest.MonkeyPatch, target: tuple[float, float] | None
+) -> None:
+    predictions = pd.read_parquet(finished_run / "predictions.parquet")
+    test, model = digits_zoo.select(split="test"), dng.load(finished_run)
+    usual, *_ = report._examples(model, test, tuple("0123456789"), predictions)
+    grid = None if target is None else "linspace(-1, 1), xy"
+    source = replace(digits_zoo.info.sources[0], grid=grid, target=target)
+    monkeypatch.setattr(digits_zoo.store, "info", replace(digits_zoo.info, sources=(source,)))
+    found, _, text = report._examples(model, test, tuple("0123456789"), predictions)
+    assert ("may be transposed" in text) == (target is None)
+    for before, after in zip(usual["SIREN"], found["SIREN"], strict=True):
+        wanted = before if target is None else (2 * before - 1).swapaxes(0, 1)
+        np.testing.assert_allclose(after, wanted, atol=1e-5)
+    # What INR2JLS decodes are images, whatever the networks compute.
+    np.testing.assert_array_equal(found["decoded"], usual["decoded"])
 
 
 def test_few_test_networks_give_no_headline(digits_zoo: Zoo, finished_run: Path) -> None:
