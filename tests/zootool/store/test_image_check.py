@@ -94,6 +94,10 @@ def test_assumed_places_follow_the_labels(digits: Collection, whose: str) -> Non
     wanted = {"training": [0, 1], "test": [first_test, first_test + 1], "neither": [None, None]}
     assert found.table["source_index"].to_pylist() == wanted[whose]
     assert "source_index" not in found.image_sets[0].assumed
+    if whose == "test":
+        beyond = table.set_column(table.schema.get_field_index("source_index"), "source_index", pa.array([0, 5000]))
+        found = check_images(replace(two, table=beyond))
+        assert found.table["source_index"].to_pylist() == [None, None], "one of them is no test image"
 
 
 def test_what_no_image_shows_is_noted_as_assumed(digits: Collection) -> None:
