@@ -105,4 +105,6 @@ def simple_vit(dim: int = 32, depth: int = 2, heads: int = 4, dim_head: int = 16
             Timestamp("linear", dim, mlp, residuals=(Residual(source=block + 3),)),
         ]
     layers.append(Timestamp("pool_linear", 10, dim, source_norm=norm, pooling=Pooling("mean")))
-    return Architecture(48, tuple(layers), family="vit", tokens=Tokens(patch_size=4, positions="sincos_2d"))
+    # SimpleViT's sines and cosines need eight nodes.
+    tokens = Tokens(patch_size=4, positions="none" if dim % 4 or dim < 8 else "sincos_2d")
+    return Architecture(48, tuple(layers), family="vit", tokens=tokens)

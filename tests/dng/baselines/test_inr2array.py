@@ -224,7 +224,7 @@ def with_activations(*names: str) -> Architecture:
 
 
 def without_biases() -> Architecture:
-    return replace(SIREN, timestamps=tuple(replace(t, has_bias=False) for t in SIREN.timestamps))
+    return replace(SIREN, timestamps=tuple(replace(t, has_bias=False) for t in SIREN.timestamps), slots=())
 
 
 @pytest.mark.parametrize(

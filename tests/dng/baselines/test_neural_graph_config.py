@@ -36,7 +36,6 @@ OTHER_PIXELS = cnn((3, 3, 3), ("relu",) * 3, positions=4)
         ([simple_vit(), Architecture(48, (Timestamp("linear", 10, 48),))], None, "some are not"),
         ([replace(small_cnn(), timestamps=(BATCH_NORM, *small_cnn().timestamps[1:]))], None, "layer 1 has a norm"),
         ([Architecture(6, SMALL_VIT.timestamps[1:2])], None, "attention doesn't follow"),
-        ([Architecture(24, SMALL_VIT.timestamps[2:3])], None, "attention doesn't follow"),
         ([TALL], CNN, "layer 1 has a kernel of 5 x 1"),
         ([CONVOLVED_VIT], VIT, "layer 1 of a transformer is of kind conv"),
         ([simple_vit()], CNN, "transformers go with attention=True"),

@@ -109,7 +109,7 @@ def test_the_report_shows_scores_zoo_and_verdict(finished: tuple[Zoo, Path, Gene
 
 def test_percents_are_converted_and_said(tmp_path: Path) -> None:
     accuracies = np.linspace(5, 95, 60).tolist()
-    material = read_material(write_run_zoo(tmp_path / "x.zoo", NARROW, test_accuracy=accuracies))
+    material = read_material(write_run_zoo(tmp_path / "x.zoo", NARROW, score=accuracies), "score")
     assert material.accuracies.max() == pytest.approx(0.95)
     assert "holds percents" in material.notes[0]
 
@@ -140,10 +140,10 @@ def test_duplicates_and_constant_networks_are_reported(tmp_path: Path) -> None:
     [
         ({"test_accuracy": None}, UsageError, "no column 'test_accuracy'"),
         ({"test_accuracy": [0.5] * 60}, BadDataError, "all networks of x have the test_accuracy 0.5"),
-        ({"test_accuracy": [-0.5, *[0.5] * 59]}, BadDataError, "numbers from -0.5 to 0.5"),
-        ({"test_accuracy": [150.0, *[0.5] * 59]}, BadDataError, "numbers from 0.5 to 150"),
+        ({"score": [-0.5, *[0.5] * 59]}, BadDataError, "numbers from -0.5 to 0.5"),
+        ({"score": [150.0, *[0.5] * 59]}, BadDataError, "numbers from 0.5 to 150"),
         ({"test_accuracy": [None, *[0.5] * 59]}, BadDataError, "1 networks of x have no test_accuracy"),
-        ({"test_accuracy": ["a"] * 60}, BadDataError, "not accuracies"),
+        ({"score": ["a"] * 60}, BadDataError, "not accuracies"),
         ({"split": ["train", "validation"] * 30}, BadDataError, "no networks in the split test"),
         ({"split": ["train", "validation", "test"] * 20}, BadDataError, "in more than one split"),
     ],
@@ -151,7 +151,7 @@ def test_duplicates_and_constant_networks_are_reported(tmp_path: Path) -> None:
 def test_zoos_that_cannot_be_judged_are_named(tmp_path: Path, columns: dict, error: type, message: str) -> None:
     zoo = write_run_zoo(tmp_path / "x.zoo", NARROW, **columns)
     with pytest.raises(error, match=message):
-        read_material(zoo)
+        read_material(zoo, "score" if "score" in columns else "test_accuracy")
 
 
 def test_a_zoo_of_few_networks_is_too_small(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_targets_lie_at_their_rows(digits_zoo: Zoo) -> None:
 
 
 def test_columns_that_cannot_be_predicted_are_named(digits_zoo: Zoo) -> None:
-    for column, words in (("labl", "did you mean 'label'"), ("psnr", "accuracies are in"), ("split", "holds")):
+    for column, words in (("labl", "did you mean 'label'"), ("psnr", "accuracies are in")):
         with pytest.raises(UsageError, match=words):
             read_target(digits_zoo, column)
 
