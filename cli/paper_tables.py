@@ -19,7 +19,7 @@ _NUM_CNNS, _NUM_VITS = 120, 60
 
 
 def tables(
-    scale: Annotated[str, typer.Option(help="demo (20 minutes on two cores), cpu (hours) or paper.")] = "demo",
+    scale: Annotated[str, typer.Option(help="demo (allow 20 minutes on two cores), cpu (hours) or paper.")] = "demo",
     only: Annotated[str, typer.Option(help="Which of the paper's tables.")] = "1,2,5,7,8",
     zoo: Annotated[
         list[str] | None, typer.Option(help="Stores to run on, several times. \\[default: build zoos on digits]")
