@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dng.graph import DynamicGraph, residuals_of
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Timestamp, Tokens
+from zootool.nets.vit_architecture import SimpleVitConfig
 
 
 def random_graph(
@@ -89,6 +90,14 @@ def residual_cnn(depth: int = 3, width: int = 6) -> Architecture:
             )
         )
     return Architecture(1, (*layers, Timestamp("pool_linear", 3, width, pooling=Pooling("mean"))), family="cnn")
+
+
+class NarrowVitConfig(SimpleVitConfig):
+    """Of fewer nodes than SimpleViT's sines and cosines need."""
+
+    @property
+    def tokens(self) -> Tokens:
+        return replace(super().tokens, positions="none")
 
 
 def simple_vit(dim: int = 32, depth: int = 2, heads: int = 4, dim_head: int = 16, mlp: int = 64) -> Architecture:

@@ -71,7 +71,7 @@ def _made(plain: Any, architectures: Sequence[Architecture]) -> Any:
     if not isinstance(plain, dict):
         return plain
     module, name = plain["make"].split(":")
-    assert module.split(".")[0] in ("dng", "zootool")
+    assert module.split(".")[0] in ("dng", "zootool", "tests")
     arguments = {key: _made(value, architectures) for key, value in plain.items() if key != "make"}
     return getattr(import_module(module), name)(**arguments)
 

@@ -76,7 +76,9 @@ def test_pictures_and_captions_belong_together(digits_zoo: Zoo, finished_run: Pa
     assert [caption.split(" as ")[0] for caption in captions] == [names[label] for label in sorted(set(labels))]
     assert "may be transposed" not in text
     for column, row in enumerate(firsts):
-        image = next(iter(test.take([row]).loader(1, images=True))).images[0].numpy() / 255
+        images = next(iter(test.take([row]).loader(1, images=True))).images
+        assert images is not None
+        image = images[0].numpy() / 255
         np.testing.assert_allclose(pictures["image"][column], image, atol=1e-6)
         assert np.abs(pictures["SIREN"][column] - image).mean() < 0.1
         with torch.no_grad():
