@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from tests.zootool.collect.formats.converting import column, converted, notes_of
 from tests.zootool.collect.formats.sirens_here import write_fmnist_inrs, write_nfn
+from zootool.collect.bad_files import without_bad
 from zootool.collect.formats.options import ReadOptions
 from zootool.collect.reading import read_collection
 from zootool.conversion import convert
@@ -217,3 +219,15 @@ def test_a_folder_of_one_network_without_need_of_reading_is_whole(tmp_path: Path
     zoo = open_zoo(tmp_path / "x.zoo")
     assert "left_out" not in zoo.info.provenance
     np.testing.assert_array_equal(zoo.state_dict(0)["0.weight"].numpy(), mlp(0)["0.weight"].numpy())
+
+
+def test_faults_that_are_not_a_files_are_never_skipped() -> None:
+    found = read_collection(BAD, None, ReadOptions(exclude=("n2.pth",)))
+
+    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
+        if 0 in rows:
+            raise UsageError("a fault of the command")
+        return found.load(rows)
+
+    with pytest.raises(UsageError, match="a fault of the command"):
+        without_bad(replace(found, load=load))

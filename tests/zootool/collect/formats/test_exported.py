@@ -166,6 +166,11 @@ def test_indices_that_say_something_else_are_refused(tmp_path: Path) -> None:
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, key: b"["}), index)
         with pytest.raises(FormatError, match="isn't readable JSON"):
             converted(tmp_path / "out", tmp_path / "y.zoo")
+    key = b"zoo.architectures"
+    relu = table.schema.metadata[key].replace(b"tanh", b"relu")
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, key: relu}), index)
+    with pytest.raises(FormatError, match="an architecture under the signature of another"):
+        converted(tmp_path / "out", tmp_path / "y.zoo")
 
 
 def test_an_older_export_keeps_its_columns(tmp_path: Path) -> None:
