@@ -70,3 +70,11 @@ def test_what_could_rewrite_a_screen_is_escaped() -> None:
     assert printable("\x1b[2J\u202ex") == "\\x1b[2J\\u202ex"
     assert printable(("\x1b[2J",)) == "('\\x1b[2J',)"
     assert printable("x" * 11, 10) == "xxxxxxx..."
+
+
+def test_deep_and_endless_values_are_cut() -> None:
+    nested: list = []
+    for _ in range(20):
+        nested = [nested]
+    assert printable(nested) == "[" * 9 + "..." + "]" * 9
+    assert printable([10**4000]) == f"[an integer of {(10**4000).bit_length()} bits]"

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from zootool.errors import UsageError
 from zootool.files import (
     canonical_json,
     folder_atomic,
@@ -71,3 +72,9 @@ def test_canonical_json_does_not_depend_on_order() -> None:
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_a_folder_is_not_named_like_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is named like a file"), folder_atomic(tmp_path / "x.CSV"):
+        pass
+    assert list(tmp_path.iterdir()) == []
