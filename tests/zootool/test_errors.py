@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from zootool.errors import printable
+from zootool.errors import UsageError, checked_count, printable, quoted
 
 
 def laughs(depth: int) -> tuple[Any, ...]:
@@ -70,3 +70,12 @@ def test_what_could_rewrite_a_screen_is_escaped() -> None:
     assert printable("\x1b[2J\u202ex") == "\\x1b[2J\\u202ex"
     assert printable(("\x1b[2J",)) == "('\\x1b[2J',)"
     assert printable("x" * 11, 10) == "xxxxxxx..."
+
+
+def test_texts_are_quoted_and_endless_values_cut() -> None:
+    assert [quoted(value) for value in ("a'b", 3, None, ["x"], 10**5000)] == [
+        '"a\'b"', "3", "None", "['x']", "an integer of 16610 bits",
+    ]  # fmt: skip
+    assert len(quoted("x" * 10_000_000)) == 60
+    with pytest.raises(UsageError, match="an integer of 16610 bits"):
+        checked_count("epochs", -(10**5000))
