@@ -147,7 +147,7 @@ def test_equal_stores_have_equal_cards(tmp_path: Path) -> None:
 def test_notes_files_left_out_and_assumptions_stand_one_a_line(tmp_path: Path) -> None:
     block = random_block(siren_architecture(2, (3,), 1), 4)
     said = {"notes": ["a grid is assumed", *map(str, range(30))], "left_out": ["a.pth", "b.pth"]}
-    assumed = {block.architecture.signature: ("the order is assumed",)}
+    assumed: dict[str, tuple[str, ...]] = {block.architecture.signature: ("the order is assumed",)}
     info = SourceInfo("x", provenance=said, assumptions=assumed)
     write_store(tmp_path / "x.zoo", MemorySource(info, [block]))
     lines = card_of(tmp_path / "x.zoo")[1].splitlines()
