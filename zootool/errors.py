@@ -124,7 +124,8 @@ def refusal_of(error: OSError, doing: str | None = None) -> MissingError | None:
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """A sentence that offers the choices nearest to `name`, or lists all of them when none is near."""
     choices = sorted(choices)
-    near = get_close_matches(name, choices, n=3, cutoff=0.6)
+    by_case = [choice for choice in choices if choice.casefold() == name.casefold()]
+    near = by_case or get_close_matches(name, choices, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
     more = f" and {len(choices) - _MAX_CHOICES:,} more" if len(choices) > _MAX_CHOICES else ""
@@ -135,14 +136,14 @@ def checked_flag(name: str, value: object) -> bool:
     """`value`, where it is true or false. Raises UsageError: any text, "no" too, would count as true."""
     if isinstance(value, bool) or type(value).__name__ == "bool":  # numpy's own among them
         return bool(value)
-    raise UsageError(f"{name} is true or false, got {printable(repr(value), 60)}")
+    raise UsageError(f"{name} is true or false, got {quoted(value, 60)}")
 
 
 def checked_count(name: str, value: object, least: int = 0) -> int:
     """`value`, where it is a whole number from `least` on. Raises UsageError."""
     if isinstance(value, SupportsIndex) and not isinstance(value, bool) and (count := operator.index(value)) >= least:
         return count
-    raise UsageError(f"{name} must be at least {least}, a whole number, got {printable(repr(value), 60)}")
+    raise UsageError(f"{name} must be at least {least}, a whole number, got {quoted(value, 60)}")
 
 
 def printable(value: object, limit: int = 200) -> str:
@@ -155,6 +156,11 @@ def printable(value: object, limit: int = 200) -> str:
     head = text[: limit + 1]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in head)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """As `printable`, with quotes around text."""
+    return printable(_Spelling(limit).inside(value, 0), limit)
 
 
 class _Spelling:
@@ -171,10 +177,10 @@ class _Spelling:
     def spell(self, value: object) -> str:
         if isinstance(value, BaseException) and len(value.args) == 1:
             # A KeyError, for one, writes out whatever it was given.
-            return self._inside(value.args[0], 0) if type(value.args[0]) in self._BRACKETS else self._whole(value)
-        return self._inside(value, 0) if type(value) in (*self._BRACKETS, int, bytes, bytearray) else self._whole(value)
+            return self.inside(value.args[0], 0) if type(value.args[0]) in self._BRACKETS else self._whole(value)
+        return self.inside(value, 0) if type(value) in (*self._BRACKETS, int, bytes, bytearray) else self._whole(value)
 
-    def _inside(self, value: Any, depth: int) -> str:
+    def inside(self, value: Any, depth: int) -> str:
         kind = type(value)
         if kind in self._BRACKETS:
             text = self._group(value, depth)
@@ -197,8 +203,8 @@ class _Spelling:
             if self._left <= 0 or depth == self._MAX_DEPTH:
                 parts.append("...")
                 break
-            part = self._inside(item, depth + 1)
-            parts.append(f"{part}: {self._inside(value[item], depth + 1)}" if type(value) is dict else part)
+            part = self.inside(item, depth + 1)
+            parts.append(f"{part}: {self.inside(value[item], depth + 1)}" if type(value) is dict else part)
         return first + ", ".join(parts) + ("," if len(parts) == 1 and first == "(" else "") + last
 
     def _whole(self, value: object) -> str:

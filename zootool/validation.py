@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from zootool.errors import FormatError, ZooError, did_you_mean, printable
+from zootool.errors import FormatError, ZooError, did_you_mean, printable, quoted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,7 +64,7 @@ def _describe(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{place}: is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}, got {printable(repr(problem['input']), 80)}"
+    return f"{place}: {message}, got {quoted(problem['input'], 80)}"
 
 
 def _known_keys(model: type[BaseModel], steps: Iterable[int | str]) -> list[str]:

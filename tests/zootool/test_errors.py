@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from zootool.errors import printable
+from zootool.errors import UsageError, checked_count, printable, quoted
 
 
 def laughs(depth: int) -> tuple[Any, ...]:
@@ -78,3 +78,12 @@ def test_deep_and_endless_values_are_cut() -> None:
         nested = [nested]
     assert printable(nested) == "[" * 9 + "..." + "]" * 9
     assert printable([10**4000]) == f"[an integer of {(10**4000).bit_length()} bits]"
+
+
+def test_texts_are_quoted_and_endless_values_cut() -> None:
+    assert [quoted(value) for value in ("a'b", 3, None, ["x"], 10**5000)] == [
+        '"a\'b"', "3", "None", "['x']", "an integer of 16610 bits",
+    ]  # fmt: skip
+    assert len(quoted("x" * 10_000_000)) == 60
+    with pytest.raises(UsageError, match="an integer of 16610 bits"):
+        checked_count("epochs", -(10**5000))

@@ -4,7 +4,7 @@ import ast
 import warnings
 from typing import Any
 
-from zootool.errors import FormatError, printable
+from zootool.errors import FormatError, quoted
 
 _MAX_CHARS = 10_000
 _MAX_DEPTH = 32
@@ -28,4 +28,4 @@ def parse_literal(text: str, where: str, *, max_chars: int = _MAX_CHARS) -> Any:
             warnings.simplefilter("ignore")
             return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise FormatError(f"{where} is {printable(repr(text), 80)}, which is no plain value") from error
+        raise FormatError(f"{where} is {quoted(text, 80)}, which is no plain value") from error

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zootool.catalog import load_catalog
 from zootool.collect.column_values import decoded, is_missing, is_text
-from zootool.errors import UsageError, printable
+from zootool.errors import UsageError, printable, quoted
 from zootool.store.reader import Store
 
 
@@ -22,7 +22,7 @@ def target_columns(store: Store, names: Sequence[str] | str | None, rows: np.nda
         names = ("label",) if "label" in store.nets.column_names else ()
     names = (names,) if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"targets are names of columns, got {printable(repr(names), 60)}", hint='targets=["label"]')
+        raise UsageError(f"targets are names of columns, got {quoted(names, 60)}", hint='targets=["label"]')
     return {name: torch.from_numpy(numbers_of(store, name, rows)) for name in names}
 
 
@@ -32,7 +32,7 @@ def numbers_of(store: Store, name: str, rows: np.ndarray, with_classes: bool = T
     Raises UsageError for values that are no numbers and no classes, and for gaps at these rows.
     """
     if not isinstance(name, str):
-        raise UsageError(f"a column is named by a text, got {printable(repr(name), 60)}")
+        raise UsageError(f"a column is named by a text, got {quoted(name, 60)}")
     column = decoded(store.nets.read([name])[name])
     kind = column.type
     is_class = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or (with_classes and is_text(kind))

@@ -152,7 +152,11 @@ def _terms(summary: Summary) -> Iterator[str]:
         size, digest = " x ".join(map(str, source.shape)), markdown(source.digest or "unknown")
         yield f"- image set {markdown(source.name)}: {size}, SHA-256 of its pixels {digest}"
     for key, value in sorted(info.provenance.items()):
-        yield f"- {markdown(key, 80)}: {markdown(_plain(value), 1000)}"
+        # Notes and files that were left out stand one a line.
+        each = value if isinstance(value, list) and all(isinstance(item, str) for item in value) else [value]
+        yield from (f"- {markdown(key, 80)}: {markdown(_plain(item), 1000)}" for item in each[:_MAX_ROWS])
+        if (more := len(each) - _MAX_ROWS) > 0:
+            yield f"- {markdown(key, 80)}: {more:,} more in zoo.json"
     yield from _citation(summary)
 
 

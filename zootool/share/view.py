@@ -18,6 +18,7 @@ from zootool.share.sample import is_number, sample_networks
 from zootool.share.steps import steps_of
 from zootool.share.summary import METRICS, Summary, describe, histogram, num_parameters, summarise
 from zootool.share.terms import SOURCE_TERMS
+from zootool.store.schema import assumed_lines
 from zootool.zoo.zoo import Zoo
 
 MAX_PAGE_BYTES = 3_000_000
@@ -87,6 +88,7 @@ def _facts(summary: Summary) -> list[list[str]]:
     if summary.splits:
         rows.append(["splits", ", ".join(f"{name} {count:,}" for name, count in summary.splits.items())])
     rows += [["note", str(text)] for text in info.provenance.get("notes", [])[:_MAX_NOTES]]
+    rows += [["assumed", text] for text in assumed_lines(info.assumptions)]
     if summary.omega_0:
         rows.append(["omega_0", ", ".join(f"{value:g}" for value in summary.omega_0)])
     rows.append(["output offset", ", ".join(f"{value:g}" for value in summary.output_offsets)])

@@ -120,6 +120,8 @@ class NetsFile:
                 raise FormatError(f"{self.name} isn't a Parquet file ({printable(error, 120)})") from error
             try:
                 yield parquet
+            except pa.ArrowMemoryError:
+                raise
             except (pa.ArrowException, OSError) as error:
                 raise IntegrityError(
                     f"{self.name} can't be read ({printable(error, 120)})",

@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from zootool.architecture import ARRAYS
+from zootool.collect.known_columns import KNOWN
 from zootool.errors import BadDataError, IntegrityError, printable
 from zootool.files import sha256_file
 from zootool.progress import Reporter, silent
 from zootool.store.dtypes import narrow, widen
+from zootool.store.image_keys import image_keys
 from zootool.store.pack import Packed
+from zootool.store.prepare import IS_FINITE
 from zootool.store.reader import SegmentSpan, Store
+from zootool.store.rows import checked_columns
 from zootool.store.schema import DERIVED_FILES, MANIFEST_JSON, OFFSET_COLUMNS
 from zootool.store.storage import LocalStorage, Storage
+from zootool.store.stored_images import stored_images
 
 _ROWS = 1 << 14
 _READ_BYTES = 1 << 20
@@ -51,10 +56,12 @@ def check_names(store: Store, result: Verification) -> None:
 
 
 def check_contents(store: Store, result: Verification, report: Reporter = silent) -> None:
-    """Deep: every file's digest, every chunk's checksum, the offsets, and every network's digest."""
+    """Deep: every file's digest, every chunk's checksum, the offsets, the known columns, the images' number, and
+    every network's digest."""
     _run(result, "file digests", lambda: _wrong_digests(store, report))
     _run(result, "chunk checksums", lambda: _damaged_shards(store, report))
     _run(result, "offsets", lambda: _wrong_offsets(store))
+    _run(result, "columns", lambda: _wrong_columns(store))
     if result.passed:
         _run(result, "network digests", lambda: _wrong_networks(store, report))
 
@@ -133,8 +140,18 @@ def _wrong_offsets(store: Store) -> Iterator[str]:
         yield f"nets.parquet: {len(store) - len(net_ids.unique())} networks share their net_id with another"
 
 
+def _wrong_columns(store: Store) -> Iterator[str]:
+    """Columns that don't hold what the format says; their values would be left out or refused where they are used."""
+    known = [name for name in store.nets.column_names if name in KNOWN]
+    table, notes = checked_columns(store, store.nets.read(known))
+    yield from (f"nets.parquet isn't in the format's form: {note}" for note in notes)
+    image_keys(table)
+    stored_images(store)
+
+
 def _wrong_networks(store: Store, report: Reporter) -> Iterator[str]:
     digests = store.nets.read(["digest"])["digest"]
+    is_finite = store.nets.read([IS_FINITE])[IS_FINITE] if IS_FINITE in store.nets.column_names else None
     for span in store.spans:
         for start in range(0, span.count, _ROWS):
             rows = span.first_row + np.arange(start, min(start + _ROWS, span.count))
@@ -145,6 +162,11 @@ def _wrong_networks(store: Store, report: Reporter) -> Iterator[str]:
             for row, digest, wanted in zip(rows.tolist(), found, recorded, strict=True):
                 if digest.tobytes() != wanted:
                     yield f"network {row} differs from its digest in nets.parquet"
+            if is_finite is not None:
+                said = is_finite.slice(int(rows[0]), len(rows)).to_pylist()
+                for row, was_said, finite in zip(rows.tolist(), said, packed.finite().tolist(), strict=True):
+                    if was_said is not None and was_said != finite:
+                        yield f"network {row} has is_finite = {was_said} in nets.parquet, its weights say {finite}"
             yield from _unlike_their_dtype(span, packed, int(rows[0]))
     report("checking networks", len(store), len(store))
 

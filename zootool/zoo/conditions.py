@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from zootool.collect.column_values import decoded, is_bytes, is_missing, is_text, plain_values
 from zootool.collect.split_rules import SPLITS
-from zootool.errors import UsageError, did_you_mean, printable
+from zootool.errors import UsageError, did_you_mean, printable, quoted
 
 if TYPE_CHECKING:
     from zootool.zoo.zoo import Zoo
@@ -47,6 +47,10 @@ class Conditions:
     def kind(self, name: str) -> pa.DataType:
         """The type of a column's values. Raises UsageError for a column that isn't there."""
         return self._column(name).type
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """What a column's numbers stand for."""
+        return self._zoo.classes(name)
 
     def missing(self, name: str) -> pa.Array:
         """Where a column has no value."""
@@ -109,7 +113,8 @@ class Conditions:
 
     def wanted(self, name: str, wanted: Any) -> pa.Array:
         """What a keyword of `Zoo.select` asks for: a value, any of several, or None. Raises UsageError."""
-        if wanted is None:
+        wanted = _unwrapped(wanted)
+        if is_nothing(wanted) and not isinstance(wanted, float):
             return self.missing(name)
         if (
             isinstance(wanted, Mapping | slice)
@@ -117,7 +122,7 @@ class Conditions:
             or (isinstance(wanted, Iterable) and not isinstance(wanted, Collection | str | bytes))
         ):
             raise UsageError(
-                f"{name}={printable(repr(wanted), 60)} is no value of a column",
+                f"{name}={quoted(wanted, 60)} is no value of a column",
                 hint=f"give a value, a list of values or None; for comparisons: select(where='{name} > 3')",
             )
         several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes)
@@ -128,19 +133,19 @@ class Conditions:
 
     def _fitting(self, name: str, kind: pa.DataType, value: Any) -> pa.Scalar:
         """The value as the column would hold it. Raises UsageError."""
-        value = value.item() if isinstance(value, np.generic) else value
-        classes = self._zoo.classes(name) if isinstance(value, str) and pa.types.is_integer(kind) else ()
+        value = _unwrapped(value)
+        classes = self.classes(name) if isinstance(value, str) and pa.types.is_integer(kind) else ()
         if value in classes:
             value = classes.index(value)
         try:
-            if value is not None and _fits(kind, value):
+            if not is_nothing(value) and _fits(kind, value):
                 return _scalar(kind, value)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             pass
         hint = _hint(name, kind, value)
         if classes:
             hint = f"a class by its name or number: {did_you_mean(printable(value, 60), classes)}"
-        shown = printable(repr(value), 60)
+        shown = quoted(value, 60)
         raise UsageError(f"the column {name!r} holds {kind}, can't compare it with {shown}", hint=hint)
 
     def _remark(self, name: str, values: list[pa.Scalar]) -> None:
@@ -151,11 +156,30 @@ class Conditions:
         for value in absent.to_pylist():
             if name == "split" and value in SPLITS:
                 continue
-            message = f"no network has {name} {printable(repr(value), 60)}"
+            message = f"no network has {name} {quoted(value, 60)}"
             hint = _near(value, there)
             if self._is_strict and isinstance(value, str):
                 raise UsageError(message, hint=hint)
             self.remarks.append(f"{message} ({hint})" if hint else message)
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether it is None, NaN, or another library's word for no value."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return True
+
+
+def _unwrapped(value: Any) -> Any:
+    """Scalars and arrays of numpy, torch, pandas and Arrow as Python's own values."""
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return value.to_pylist()
+    if isinstance(value, np.datetime64):
+        return value.astype("datetime64[us]" if value.dtype != "datetime64[D]" else value.dtype).item()
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def both(first: pa.Array, second: pa.Array) -> pa.Array:
@@ -220,7 +244,7 @@ def _scalar(kind: pa.DataType, value: Any) -> pa.Scalar:
 
 
 def _hint(name: str, kind: pa.DataType, value: Any) -> str:
-    if value is None or value != value:
+    if is_nothing(value):
         return f"write {name} is null, or is not null"
     if pa.types.is_boolean(kind):
         return "it is true or false"

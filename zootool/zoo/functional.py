@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from zootool.errors import FormatError, IntegrityError, MissingError, UsageError, printable
+from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.loader.images import MAX_IMAGES, SOURCE_INDEX, ImageJoin, image_keys
 from zootool.nets.rendering import GRIDS, Indexing, indexing_of, psnr, render
 from zootool.progress import Reporter
@@ -19,9 +19,6 @@ PSNR_TOLERANCE = 0.01
 
 UPRIGHT_DECIBELS = 1.0
 """How much better a sample has to fit its images transposed before the recorded grid is called wrong."""
-
-
-_NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
 
 
 def check_metrics(store: Store, result: Verification, sample: int, seed: int, report: Reporter) -> None:
@@ -60,8 +57,6 @@ def _sample(store: Store, metric: str, also: list[str], size: int, seed: int) ->
     if not {metric, *also} <= set(store.nets.column_names):
         raise MissingError("the table records no PSNR of a source image, and no accuracy")
     column = store.nets.read([metric])[metric]
-    if not any(is_kind(column.type) for is_kind in _NUMBERS):
-        raise IntegrityError(f"the column {metric} holds {printable(column.type, 60)}, no numbers")
     recorded = column.cast(pa.float64(), safe=False).to_numpy()
     known = np.flatnonzero(np.isfinite(recorded))
     if len(known) == 0:

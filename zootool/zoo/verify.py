@@ -16,8 +16,9 @@ def verify(
     """Check the store at `path`; the result lists the problems.
 
     quick: manifest, names and sizes of the files, digests of the small ones. deep: also the digest of every file,
-    every chunk's checksum, offsets and the networks' own digests. functional: also runs every architecture
-    once on random weights, rebuilds `sample` networks and compares what they compute with the recorded metrics.
+    every chunk's checksum, offsets, the columns that the format knows and the networks' own digests. functional:
+    also runs every architecture once on random weights, rebuilds `sample` networks and compares what they compute with
+    the recorded metrics.
 
     Raises what `open_zoo` raises for a store that can't be opened at all.
     """

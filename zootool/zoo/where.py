@@ -39,7 +39,9 @@ _SIGNS: dict[type[ast.cmpop], str] = {
 _FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _EXAMPLE = "write it like psnr > 40 and split == 'test', or short: split=test,label=3|5"
 _ALIKE = ((r"&&?", "and"), (r"\|\|?", "or"), (r"\bAND\b", "and"), (r"\bOR\b", "or"), (r"\bNOT\b", "not"),
-          (r"<>", "!="), (r"!(?!=)", "not"), (r"\bIS\b", "is"), (r"\bIN\b", "in"))  # fmt: skip
+          (r"<>|≠|=!", "!="), (r"!(?!=)", "not"), (r"\bIS\b", "is"), (r"\bIN\b", "in"), (r"≥|=>", ">="),
+          (r"≤|=<", "<="), (r"===", "=="), ("[\u2018\u2019\u201c\u201d]", "'"),
+          (r"(?<![=<>!])=(?![=<>!])", "=="))  # fmt: skip
 
 
 def where(zoo: "Zoo", text: str) -> tuple[pa.Array, bool, list[str]]:
@@ -79,6 +81,9 @@ def _read_short(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool
                 read = [_short_value(conditions, name, value) for value in values.split("|")]
                 found[name] = conditions.member(name, read)
         except UsageError as error:
+            if re.fullmatch(r"'[^']*'|\"[^\"]*\"", values):
+                hint = f"with a single `=` values stand without quotes: {name}={printable(values[1:-1], 60)}"
+                raise UsageError(error.message, hint=hint) from error
             if _LONG_SIGNS.search(values):
                 hint = "with `=` the condition ends at the comma; for more, compare by == and quote texts: " + _EXAMPLE
                 raise UsageError(error.message, hint=hint) from error
@@ -99,7 +104,7 @@ def _short_value(conditions: Conditions, name: str, text: str) -> Any:
         if is_bytes(kind):
             return bytes.fromhex(text)
     except (ValueError, KeyError) as error:
-        if not pa.types.is_integer(kind):
+        if not (pa.types.is_integer(kind) and conditions.classes(name)):
             raise UsageError(
                 f"{printable(text, 60)!r} is no value of the column {name!r}, which holds {kind}",
                 hint=f"give one of its type, or {name}= for those without a value",
@@ -117,9 +122,9 @@ def _read_long(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool]
         names[stand_in] = match[1]
         return stand_in
 
-    root = _parsed(_QUOTED.sub(plain, text), text)
-    parts = list(_joined(root))
-    walk = _Walk(conditions, names)
+    source = _QUOTED.sub(plain, text).strip()
+    parts = list(_joined(_parsed(source, text, _in_backticks(conditions, text))))
+    walk = _Walk(conditions, names, source)
     rest = [part for part in parts if not walk.is_last(part)]
     return [walk.truth(part) for part in rest], len(rest) < len(parts)
 
@@ -140,26 +145,37 @@ def narrowed(column: str, value: str, text: str | None) -> str:
     return f"{column}={value},{text}" if _SHORT.match(text) else f"{column} == {value!r} and ({text})"
 
 
-def _parsed(text: str, original: str) -> ast.expr:
+def _in_backticks(conditions: Conditions, text: str) -> str | None:
+    """What to write where a column whose name is no plain word stands in a text as it is."""
+    bare = _QUOTED.sub(lambda match: "" if match[1] else match[0], text).replace(" ", "")
+    odd = [name for name in conditions.names if not name.isidentifier() and name.replace(" ", "") in bare]
+    longest = max(odd, key=len, default=None)
+    return (
+        None if longest is None or longest.isdecimal() else f"write its name in backticks: `{printable(longest, 60)}`"
+    )
+
+
+def _parsed(text: str, original: str, hint: str | None) -> ast.expr:
     if text.count("(") + text.count("[") > _MAX_CHARACTERS // 20:
         raise UsageError("the condition has too many brackets", hint="say it in several steps")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text.strip(), mode="eval").body
+            return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         bare = _QUOTED.sub("''", original)
         wrong = next(((found[0], right) for sign, right in _ALIKE if (found := re.search(sign, bare))), None)
-        hint = f"write `{wrong[1]}` instead of `{wrong[0]}`" if wrong else _EXAMPLE
+        hint = f"write `{wrong[1]}` instead of `{wrong[0]}`" if wrong else _dates(bare) or hint or _EXAMPLE
         raise UsageError(f"can't read the condition {printable(original, 120)!r}", hint=hint) from error
 
 
 class _Walk:
     """From a parsed condition to which networks meet it, over a list of what may occur."""
 
-    def __init__(self, conditions: Conditions, names: dict[str, str]) -> None:
+    def __init__(self, conditions: Conditions, names: dict[str, str], source: str) -> None:
         self._conditions = conditions
         self._names = names
+        self._source = source
 
     def is_last(self, node: ast.expr) -> bool:
         """Whether it is the word `last`, where no column has that name."""
@@ -188,7 +204,7 @@ class _Walk:
         if isinstance(sign, ast.Is | ast.IsNot):
             if not (isinstance(left, ast.Name) and self._is_null(right)):
                 raise UsageError(
-                    "`is` asks for null alone", hint="write label is null, label is not null or label == 3"
+                    "`is` asks for null alone", hint="write label is null, label is not null, label == 3 or label != 3"
                 )
             found = self._conditions.missing(self._column(left))
             return found if isinstance(sign, ast.Is) else negated(found)
@@ -202,7 +218,7 @@ class _Walk:
         operator = _SIGNS[type(sign)]
         if not self._is_column(left):
             if not self._is_column(right):
-                raise self._refusal(left if not isinstance(left, ast.Constant) else right)
+                raise self._no_side(left, right)
             left, right, operator = right, left, _FLIPPED[operator]
         name = self._column(left)
         if self._is_column(right):
@@ -246,8 +262,32 @@ class _Walk:
             return _no_column(self._conditions, self._names.get(node.id, node.id))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
             return UsageError("`&` and `|` don't join conditions", hint="write `and`, `or`")
-        shown = printable(ast.unparse(node) if isinstance(node, ast.Constant) else type(node).__name__, 60)
-        return UsageError(f"a condition can't hold {shown!r}", hint=_EXAMPLE)
+        shown = self._text(node)
+        hint = "join conditions by `and`; lists stand in brackets" if isinstance(node, ast.Tuple) else None
+        hint = hint or _dates(shown) or _in_backticks(self._conditions, shown) or _EXAMPLE
+        return UsageError(f"a condition can't hold {printable(shown, 60)!r}", hint=hint)
+
+    def _no_side(self, left: ast.expr, right: ast.expr) -> UsageError:
+        """Of a comparison, neither of whose sides is a column."""
+        odd = next((side for side in (left, right) if not isinstance(side, ast.Constant)), None)
+        if odd is not None:
+            return self._refusal(odd)
+        sides = " nor ".join(printable(self._text(side), 60) for side in (left, right))
+        return UsageError(
+            f"neither {sides} is a column", hint="columns stand without quotes: psnr > 40, `two words` > 40"
+        )
+
+    def _text(self, node: ast.expr) -> str:
+        """The node as it was written."""
+        text = ast.get_source_segment(self._source, node) or type(node).__name__
+        for stand_in, name in self._names.items():
+            text = text.replace(stand_in, f"`{name}`")
+        return text
+
+
+def _dates(text: str) -> str | None:
+    found = re.search(r"\b\d{4}-\d\d?(-\d\d?)?\b", text)
+    return None if found is None else f"write dates in quotes: '{found[0]}'"
 
 
 def _known(conditions: Conditions, name: str) -> str:

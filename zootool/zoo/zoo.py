@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from zootool.architecture import ARRAYS, Architecture
-from zootool.errors import UsageError, checked_flag, printable
+from zootool.errors import UsageError, checked_flag, printable, quoted
 from zootool.store.nets import NetsTable
 from zootool.store.pack import unpack
 from zootool.store.reader import Store, open_store
@@ -102,7 +102,7 @@ class Zoo:
             return Zoo(self.store, self.rows[:0])
         wanted = f"numbers from 0 to {len(self) - 1}, or {len(self)} true and false"
         if chosen.ndim != 1 or chosen.dtype.kind not in "iub" or (chosen.dtype == bool and len(chosen) != len(self)):
-            raise UsageError(f"take needs {wanted}, got {printable(repr(positions), 60)}", hint="or use select(...)")
+            raise UsageError(f"take needs {wanted}, got {quoted(positions, 60)}", hint="or use select(...)")
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         if len(chosen) and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
             raise UsageError(f"take needs {wanted}, got {chosen.min()} to {chosen.max()}")
@@ -201,10 +201,11 @@ class Zoo:
 
     def _row(self, index: int) -> np.ndarray:
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise UsageError(f"a network is counted by a whole number, got {printable(repr(index), 60)}")
+            raise UsageError(f"a network is counted by a whole number, got {quoted(index, 60)}")
         if not -len(self) <= index < len(self):
             raise UsageError(f"there is no network {index}: the selection has {len(self)}", hint=self.why_empty or None)
-        return self.rows[[index]]
+        # Of a whole zoo the rows are counted only when many are asked for.
+        return np.array([range(len(self))[index]]) if self._rows is None else self._rows[[index]]
 
     def tensors(self, index: int) -> tuple[Architecture, dict[str, np.ndarray]]:
         """Network `index` as its architecture and numpy arrays (1, *shape); bfloat16 as the uint16 of its bytes."""

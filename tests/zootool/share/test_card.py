@@ -14,9 +14,11 @@ from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, uncheck
 from zootool.nets.siren import siren_architecture
 from zootool.share.card import derived_files
 from zootool.share.publish import publish
+from zootool.share.view import view_page
 from zootool.store import open_store, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
 from zootool.store.schema import ImageSource
+from zootool.zoo import open_zoo
 
 EVIL = "---\nlicense: mit\n---\n# [x](javascript:1) <script>alert(1)</script> | `a` \x1b[2J"
 
@@ -140,3 +142,17 @@ def test_equal_stores_have_equal_cards(tmp_path: Path) -> None:
         block = random_block(siren_architecture(2, (3,), 1), 4)
         write_store(tmp_path / name, MemorySource(SourceInfo("same"), (block,)), SMALL_CHUNKS)
     assert derived_files(open_store(tmp_path / "a")) == derived_files(open_store(tmp_path / "b"))
+
+
+def test_notes_files_left_out_and_assumptions_stand_one_a_line(tmp_path: Path) -> None:
+    block = random_block(siren_architecture(2, (3,), 1), 4)
+    said = {"notes": ["a grid is assumed", *map(str, range(30))], "left_out": ["a.pth", "b.pth"]}
+    assumed: dict[str, tuple[str, ...]] = {block.architecture.signature: ("the order is assumed",)}
+    info = SourceInfo("x", provenance=said, assumptions=assumed)
+    write_store(tmp_path / "x.zoo", MemorySource(info, [block]))
+    lines = card_of(tmp_path / "x.zoo")[1].splitlines()
+    wanted = ("- notes: a grid is assumed", "- left\\_out: b.pth", "- notes: 11 more in zoo.json",
+              "- assumed, since no tensor says it: the order is assumed")  # fmt: skip
+    for line in wanted:
+        assert line in lines
+    assert "the order is assumed" in view_page(open_zoo(tmp_path / "x.zoo")).decode()

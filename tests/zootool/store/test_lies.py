@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -267,11 +268,36 @@ def test_arrays_that_are_transformed_are_refused(tmp_path: Path) -> None:
         open_zoo(store)
 
 
-def test_a_metric_of_text_is_a_problem(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("split", ["Valid"] * 4, "isn't in the format's form: the column 'split' is read with 'Valid' as validation"),
+        ("split", ["holdout"] * 4, "'holdout', which is no split"),
+        ("source", [0, 0, 0, 9], "holds 9, and there are 0 image sets"),
+        ("source_index", [2**50] * 4, "images or image sets that can't be"),
+        (
+            "is_finite",
+            [True, True, False, True],
+            "network 2 has is_finite = False in nets.parquet, its weights say True",
+        ),
+        ("psnr", ["x"] * 4, "the column 'psnr' holds 'x', a number is needed"),
+        ("test_accuracy", [91.2, 0.5, 0.5, 0.5], "test_accuracy"),
+    ],
+)
+def test_known_columns_hold_what_the_format_says(tmp_path: Path, column: str, values: Any, message: str) -> None:
     store = tmp_path / "x.zoo"
     write_small_store(store, random_block(FAMILIES["siren"], 4))
     table = pq.read_table(store / "nets.parquet")
-    place = table.column_names.index("psnr")
-    pq.write_table(table.set_column(place, "psnr", pa.array(["x"] * 4)), store / "nets.parquet")
+    table = table.drop_columns([column] if column in table.column_names else [])
+    pq.write_table(table.append_column(column, pa.array(values)), store / "nets.parquet")
     reseal(store, "nets.parquet")
-    assert "the column psnr holds string, no numbers" in verify(store, "functional").problems
+    assert message in "\n".join(verify(store, "deep").problems)
+
+
+def test_images_are_as_many_as_the_networks_have(tmp_path: Path) -> None:
+    write_store(
+        tmp_path / "x.zoo",
+        MemorySource(SourceInfo("x"), [random_block(FAMILIES["siren"], 4)]),
+        images=lambda keys: np.zeros((len(keys) - 1, 2, 2, 1), np.uint8),
+    )
+    assert "x has 3 images for 4 source images" in verify(tmp_path / "x.zoo", "deep").problems

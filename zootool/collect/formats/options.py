@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zootool.collect.split_rules import SPLITS
-from zootool.errors import UsageError, did_you_mean, printable
+from zootool.errors import UsageError, did_you_mean, printable, quoted
 from zootool.nets.rendering import Indexing
 
 
@@ -40,9 +40,7 @@ class ReadOptions:
     def __post_init__(self) -> None:
         # Text is a sequence too: of letters.
         if not isinstance(self.steps, tuple | list) or not all(type(step) is int for step in self.steps):
-            raise UsageError(
-                f"steps must be whole numbers, got {printable(repr(self.steps), 60)}", hint="steps=(20, 40)"
-            )
+            raise UsageError(f"steps must be whole numbers, got {quoted(self.steps, 60)}", hint="steps=(20, 40)")
         for name in self.split_names.values():
             if name not in SPLITS:
                 raise UsageError(f"there is no split {printable(name, 60)!r}", hint=did_you_mean(str(name), SPLITS))
