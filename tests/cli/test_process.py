@@ -1,4 +1,7 @@
-"""The command as a process: closed pipes, terminals without UTF-8, full disks, and Ctrl-C at any moment."""
+"""The command as a process: closed pipes, terminals without UTF-8, full disks, and Ctrl-C at any moment.
+
+What went wrong without UTF-8 stands in tests/cases/ascii_terminal.
+"""
 
 import os
 import signal

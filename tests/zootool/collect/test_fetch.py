@@ -1,6 +1,8 @@
 import hashlib
+import io
 import multiprocessing
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from tests.zootool.servers import ServedFile as Served
 from tests.zootool.servers import serving
+from zootool import web
 from zootool.catalog import PublishedFile
 from zootool.collect.fetch import FetchPolicy, fetch
 from zootool.errors import IntegrityError, MissingError
@@ -240,6 +243,22 @@ def test_redirects_are_followed_within_http_alone(tmp_path: Path) -> None:
             pytest.raises(MissingError, match=r"not (followed|allowed)"),
         ):
             fetch(a_file(served.url), tmp_path / "b", policy=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent_to", "is_followed"),
+    [("https", "http", False), ("https", "https", True), ("http", "https", True), ("http", "http", True)],
+)
+def test_a_redirect_never_leaves_encryption(asked: str, sent_to: str, is_followed: bool) -> None:
+    policy, request = web._Redirects(), urllib.request.Request(f"{asked}://a.invalid/x")
+    arguments = (request, io.BytesIO(), 302, "", {}, f"{sent_to}://b.invalid/x")
+    if is_followed:
+        followed = policy.redirect_request(*arguments)
+        assert followed is not None
+        assert followed.full_url == f"{sent_to}://b.invalid/x"
+    else:
+        with pytest.raises(MissingError, match="is not followed"):
+            policy.redirect_request(*arguments)
 
 
 def test_file_addresses_are_copied_and_resumed(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What `zoo export` writes, converted again: the same networks, columns, architectures and orders."""
+"""What `zoo export` writes, converted again: the same networks, columns, architectures and orders.
+
+What went wrong with it stands in tests/cases/export_index.
+"""
 
 from pathlib import Path
 from typing import Literal
