@@ -37,6 +37,11 @@ anything: Any = "x"
         (lambda: ParameterSlot("w", "edges", 0, (2**40, 2**40)), "beyond what an array can hold"),
         (lambda: Architecture(1, (), family="x"), "at least one timestamp"),
         (lambda: Architecture(True, (Timestamp("linear", 1, 1),)), "num_inputs"),
+        (lambda: Architecture(2, (Timestamp("linear", 3, 2), Timestamp("linear", 1, 4))), "4 sources, but 3 nodes"),
+        (
+            lambda: Architecture(4, (Timestamp("linear", 6, 4),), tokens=Tokens(2, positions="sincos_2d")),
+            "tokens of 6 nodes have no sincos_2d positions",
+        ),
         (lambda: Architecture(1, (Timestamp("linear", 1, 1),), output_offset=1e300), "output_offset"),
         (lambda: Architecture(1, (Timestamp("linear", 1, 1),), family="x" * 1001), "characters"),
     ],
