@@ -1,7 +1,7 @@
 """`zoo convert`: from anything that holds networks to a store."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,22 +70,13 @@ def convert(
     )
     if append and (name or with_images):
         raise UsageError("--append keeps the store's name and adds no images", hint="leave out --name, --with-images")
+    known = 0
     with progress_bars() as report:
+        given: dict[str, Any] = {"format": format, "reading": reading, "options": options, "report": report}
         if append:
-            found = append_networks(source, destination, format=format, reading=reading, options=options, report=report)
-            known = found.num_known
+            known = append_networks(source, destination, **given).num_known
         else:
-            known = 0
-            convert_networks(
-                source,
-                destination,
-                name=name,
-                with_images=with_images,
-                format=format,
-                reading=reading,
-                options=options,
-                report=report,
-            )
+            convert_networks(source, destination, name=name, with_images=with_images, **given)
     _show(destination, known, as_json)
 
 
