@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from benchmarks.contenders import amounting_to, compare
-from dng.baselines.baseline import Baseline
-from dng.baselines.methods import METHODS, build_method
-from dng.flops import count_flops
-from dng.graph import DynamicGraph
-from dng.heads import count_parameters
-from dng.seed import seeded
+from dng.bench.flops import count_flops
+from dng.encoder.graph import DynamicGraph
+from dng.methods.baseline import Baseline
+from dng.methods.methods import METHODS, build_method
+from dng.models.heads import count_parameters
+from dng.training.seed import seeded
 from zootool.architecture import Architecture
 from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from benchmarks.contenders import Run, compare
-from zootool.collect.safe_load import load_checkpoint
-from zootool.collect.state_dicts import find_state_dict, read_tensors
+from zootool.untrusted.safe_load import load_checkpoint
+from zootool.untrusted.state_dicts import find_state_dict, read_tensors
 
 NUM_FILES = int(os.environ.get("ZOO_BENCH_FILES", "20000"))
 THREADS = len(os.sched_getaffinity(0))

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from benchmarks.contenders import Run, compare, rate
-from tests.zootool.collect.formats.small_cnns_here import LAYOUT, metric_rows, write_layout, write_metrics
-from zootool.collect.collection import Collection
-from zootool.collect.formats import nfn, small_cnn_zoo
-from zootool.collect.formats.options import ReadOptions
-from zootool.conversion import convert
+from tests.zootool.formats.small_cnns_here import LAYOUT, metric_rows, write_layout, write_metrics
+from zootool.conversion.convert import convert
+from zootool.formats import nfn, small_cnn_zoo
+from zootool.formats.collection import Collection
+from zootool.formats.options import ReadOptions
 from zootool.store import WriteOptions
 from zootool.store.pack import pack
 from zootool.zoo import open_zoo

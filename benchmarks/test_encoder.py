@@ -15,12 +15,12 @@ from torch import Tensor
 
 from benchmarks.contenders import ROUNDS, amounting_to, compare, median_ratio
 from dng.bench.efficiency.cases import generate_as_written
-from dng.config import EncoderConfig
-from dng.flops import count_flops
-from dng.graph import DynamicGraph
-from dng.inr2jls import INR2JLS, INR2JLSConfig
-from dng.seed import seeded
-from dng.tensor_bytes import peak_tensor_bytes
+from dng.bench.flops import count_flops
+from dng.bench.tensor_bytes import peak_tensor_bytes
+from dng.encoder.config import EncoderConfig
+from dng.encoder.graph import DynamicGraph
+from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+from dng.training.seed import seeded
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (32, 32), 1)

@@ -24,7 +24,7 @@ import zarr
 from benchmarks.contenders import Run, compare
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.architecture import Architecture, ParameterSlot, Timestamp
-from zootool.conversion import convert
+from zootool.conversion.convert import convert
 from zootool.nets.siren import siren_architecture
 from zootool.store import WriteOptions
 from zootool.store.builder import StoreBuilder

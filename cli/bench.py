@@ -79,7 +79,7 @@ def inr_classification(
     from dng.bench.inr_classification import run_inr_classification
     from dng.bench.presets import two_stage_preset
     from dng.bench.training import Place
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     settings = two_stage_preset(model, preset).with_seed(seed).with_ablation(ablation)
@@ -96,8 +96,8 @@ def inr_classification(
 
 def _check_compared(zoo: str, names: list[str]) -> None:
     """Raise UsageError for unknown methods, and for those whose training can't be made equal to the others'."""
-    from dng.baselines.methods import METHODS
     from dng.bench.presets import TWO_STAGE
+    from dng.methods.methods import METHODS
     from zootool.errors import UsageError, did_you_mean
 
     for name in names:

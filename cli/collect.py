@@ -10,7 +10,7 @@ from cli.console import JsonOption, errors, print_json, progress_bars, say, show
 
 if TYPE_CHECKING:
     from zootool.catalog import PublishedZoo
-    from zootool.collect.published_zoo import CollectPlan
+    from zootool.formats.published_zoo import CollectPlan
 
 _BIG_BYTES = 1 << 30
 
@@ -28,9 +28,9 @@ def collect(
     Example: zoo collect cnn-wild-park --plan
     """
     from zootool.catalog import load_catalog
-    from zootool.collect.published_zoo import collect_by_hand, collect_zoo, plan_collection
     from zootool.data_dir import data_folders
     from zootool.errors import UsageError
+    from zootool.formats.published_zoo import collect_by_hand, collect_zoo, plan_collection
 
     if name is None:
         _list(as_json)

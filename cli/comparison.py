@@ -24,7 +24,7 @@ def compare(
     from dng.bench.comparison.classification import compare_classifiers, comparison_table
     from dng.bench.comparison.settings import classification_budget
     from dng.bench.training import Place
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     budget = classification_budget(preset)

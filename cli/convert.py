@@ -59,8 +59,8 @@ def convert(
 
     Example: zoo convert runs/digits digits.zoo
     """
-    from zootool.conversion import append as append_networks
-    from zootool.conversion import convert as convert_networks
+    from zootool.conversion.convert import append as append_networks
+    from zootool.conversion.convert import convert as convert_networks
     from zootool.errors import UsageError
     from zootool.store import WriteOptions
 

@@ -42,7 +42,7 @@ def demo(
 def _build_and_convert(out: Path, seed: int, report: "Reporter", tell: Callable[[str], None]) -> "Zoo":
     from zootool import open_zoo
     from zootool.build import build_sirens, load_recipe
-    from zootool.conversion import convert
+    from zootool.conversion.convert import convert
     from zootool.images import load_images
 
     recipe = load_recipe("inr-nfn", "digits", DEMO_RECIPE | {"seed": seed})

@@ -34,7 +34,7 @@ def editing(
     from dng.bench.editing.report import results_tables, write_report
     from dng.bench.editing.run import run_editing
     from dng.bench.training import Place
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     opened, place = open_zoo(zoo), Place(local_device(device))

@@ -25,7 +25,7 @@ def embed(
     from dataclasses import asdict
 
     from dng.bench.apply import embed as write_codes
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     zoo = open_zoo(store)

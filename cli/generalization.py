@@ -43,7 +43,7 @@ def generalization(
     from dng.bench.generalization.report import results_table, write_report
     from dng.bench.generalization.run import run_generalization
     from dng.bench.training import Place
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     place = Place(local_device(device))
@@ -91,7 +91,7 @@ def _digits_cnns(folder: Path, report: "Reporter", tell: Any) -> "Zoo":
     from zootool.build.classifiers import build_classifiers
     from zootool.build.cnn_recipe import CnnRecipe
     from zootool.build.recipe import load_recipe_of
-    from zootool.conversion import convert
+    from zootool.conversion.convert import convert
     from zootool.images import load_images
 
     store = folder / "digits-cnn-300.zoo"

@@ -30,7 +30,7 @@ def info(
 
 def summarise(zoo: "Zoo") -> dict[str, Any]:
     """The store as plain JSON values."""
-    from zootool.collect.column_values import counted
+    from zootool.columns.values import counted
 
     size = sum(entry.size for entry in zoo.store.manifest.files.values())
     return zoo.info.to_dict() | {

@@ -133,7 +133,7 @@ def _digits_zoos(chosen: set[int], report: "Reporter", tell: Any) -> "list[Zoo]"
 
 def _converted(folder: Path, build: Any, report: "Reporter", tell: Any) -> "Zoo":
     from zootool import open_zoo
-    from zootool.conversion import convert
+    from zootool.conversion.convert import convert
 
     store = folder.with_name(f"{folder.name}.zoo")
     if not store.exists():

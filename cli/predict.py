@@ -22,7 +22,7 @@ def predict(
     """
     from dng.bench.apply import check_table_path
     from dng.bench.apply import predict as predict_networks
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     check_table_path(out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from zootool.collect.formats.options import ReadOptions
+    from zootool.formats.options import ReadOptions
 
 
 class GridName(StrEnum):
@@ -66,8 +66,8 @@ def read_options(
     check: str | None = None,
 ) -> "ReadOptions":
     """The options as readers take them. Raises UsageError and MissingError."""
-    from zootool.collect.formats.options import ReadOptions
     from zootool.errors import MissingError, UsageError, printable
+    from zootool.formats.options import ReadOptions
 
     for path in (splits, labels, architecture):
         if path is not None and not path.is_file():

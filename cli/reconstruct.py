@@ -25,7 +25,7 @@ def reconstruct(
 
     from dng.bench.pictures import SHEET
     from dng.bench.pictures import reconstruct as write_images
-    from dng.distributed import local_device
+    from dng.training.distributed import local_device
     from zootool import open_zoo
 
     zoo = open_zoo(store)

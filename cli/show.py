@@ -25,7 +25,7 @@ from cli.reading import (
 )
 
 if TYPE_CHECKING:
-    from zootool.collect.preview import Preview
+    from zootool.formats.preview import Preview
 
 _MAX_LINES = 8
 _MAX_LEFT_OUT = 20
@@ -54,9 +54,9 @@ def show(
     Example: zoo show siren_mnist_wts
     """
     from zootool.build.units import is_unit_folder
-    from zootool.collect.preview import preview
-    from zootool.conversion import collect
+    from zootool.conversion.convert import collect
     from zootool.errors import UsageError
+    from zootool.formats.preview import preview
     from zootool.store.schema import MANIFEST_JSON
 
     if (source / MANIFEST_JSON).is_file():

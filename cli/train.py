@@ -12,7 +12,7 @@ from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, sh
 
 if TYPE_CHECKING:
     from dng.bench.training import Place
-    from dng.train import TrainResult
+    from dng.training.train import TrainResult
     from zootool.progress import Reporter
 
 _TAU = "Kendall's tau"
@@ -114,7 +114,7 @@ def _run(
     run: "Callable[[Place, Reporter], TrainResult]", folder: Path, score_name: str, device_name: str, as_json: bool
 ) -> None:
     from dng.bench.training import Place
-    from dng.distributed import joined_ranks, local_device
+    from dng.training.distributed import joined_ranks, local_device
     from zootool.progress import silent
 
     device = local_device(device_name)

@@ -4,19 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dng.config import EncoderConfig
-    from dng.encoder import DNGEncoder
-    from dng.graph import DynamicGraph
-    from dng.inr2jls import INR2JLS, INR2JLSConfig
-    from dng.runs import load
+    from dng.encoder.config import EncoderConfig
+    from dng.encoder.dng_encoder import DNGEncoder
+    from dng.encoder.graph import DynamicGraph
+    from dng.methods.runs import load
+    from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 
 _HOMES = {
-    "DNGEncoder": "dng.encoder",
-    "DynamicGraph": "dng.graph",
-    "EncoderConfig": "dng.config",
-    "INR2JLS": "dng.inr2jls",
-    "INR2JLSConfig": "dng.inr2jls",
-    "load": "dng.runs",
+    "DNGEncoder": "dng.encoder.dng_encoder",
+    "DynamicGraph": "dng.encoder.graph",
+    "EncoderConfig": "dng.encoder.config",
+    "INR2JLS": "dng.models.inr2jls",
+    "INR2JLSConfig": "dng.models.inr2jls",
+    "load": "dng.methods.runs",
 }
 
 __all__ = ["INR2JLS", "DNGEncoder", "DynamicGraph", "EncoderConfig", "INR2JLSConfig", "load"]

@@ -13,13 +13,15 @@ ROOT = Path(__file__).parents[1]
 # zootool's stations in the order in which data flows: a file imports from its own station and from those before it.
 ZOOTOOL_ORDER = (
     ("errors", "progress"),
-    ("files", "records", "validation", "data_dir", "named_object", "web"),
+    ("files", "records", "validation", "data_dir", "named_object"),
     ("engines",),
     ("architecture",),
-    ("catalog", "checksums"),
+    ("catalog", "columns"),
     ("nets",),
-    ("collect",),
+    ("fetch",),
+    ("untrusted",),
     ("images",),
+    ("formats",),
     ("build",),
     ("store",),
     ("conversion",),

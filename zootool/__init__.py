@@ -7,14 +7,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from zootool.architecture import Architecture
-    from zootool.conversion import convert
+    from zootool.conversion.convert import convert
     from zootool.images import load_images
     from zootool.zoo import Zoo, open_zoo, verify
 
 _HOMES = {
     "Architecture": "zootool.architecture",
     "Zoo": "zootool.zoo",
-    "convert": "zootool.conversion",
+    "convert": "zootool.conversion.convert",
     "load_images": "zootool.images",
     "open_zoo": "zootool.zoo",
     "verify": "zootool.zoo",

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dng.bench.data import LabelledGraphs, Loader, to_graphs
 from dng.bench.tasks import describe_rows
-from dng.predictors import PredictsAccuracy
-from dng.symmetries import Symmetries, vary
+from dng.models.predictors import PredictsAccuracy
+from dng.training.symmetries import Symmetries, vary
 
 
 class AccuracyPrediction:

@@ -17,10 +17,10 @@ from torch import Tensor
 from dng.bench.code_classifiers import load_code_classifier
 from dng.bench.data import LabelledGraphs, Zoo, to_graphs
 from dng.bench.training import CPU
-from dng.graph import DynamicGraph
-from dng.model import Model, Representation
-from dng.predictors import AccuracyPredictor, NetworkClassifier
-from dng.runs import load, model_dir
+from dng.encoder.graph import DynamicGraph
+from dng.methods.runs import load, model_dir
+from dng.models.model import Model, Representation
+from dng.models.predictors import AccuracyPredictor, NetworkClassifier
 from zootool.errors import BadDataError, UsageError
 from zootool.files import folder_atomic, refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from dng.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
-from dng.baselines.inr2array import INR2Array, LatentTransformer
-from dng.baselines.methods import RefusedError
 from dng.bench.inr2array_presets import INR2ArrayPreset
 from dng.bench.presets import NOISE, ClassificationPreset, TwoStagePreset
-from dng.heads import CodeClassifier, LatentClassifier
-from dng.inr2jls import INR2JLS, INR2JLSConfig
-from dng.model import Representation
-from dng.predictors import NetworkClassifier, PredictorConfig
-from dng.views import NUM_VIEWS
+from dng.methods.inr2array import INR2Array, LatentTransformer
+from dng.methods.methods import RefusedError
+from dng.models.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
+from dng.models.heads import CodeClassifier, LatentClassifier
+from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+from dng.models.model import Representation
+from dng.models.predictors import NetworkClassifier, PredictorConfig
+from dng.models.views import NUM_VIEWS
 from zootool.architecture import Architecture
 
 ClassifierOfCodes = LatentClassifier | CodeClassifier | LatentTransformer

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.graph import DynamicGraph, ResidualEdges
+from dng.encoder.graph import DynamicGraph, ResidualEdges
 from zootool.errors import ZooError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader

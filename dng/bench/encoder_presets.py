@@ -3,17 +3,17 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from dng.baselines.methods import zoo_kind
 from dng.bench.presets import classification_preset
-from dng.config import (
+from dng.encoder.config import (
     HETEROGENEOUS_CNN_ENCODER,
     PUBLISHED_SMALL_CNN_ENCODER,
     SMALL_CNN_ENCODER,
     VIT_ENCODER,
     EncoderConfig,
 )
-from dng.symmetries import Symmetries
-from dng.train import TrainConfig
+from dng.methods.methods import zoo_kind
+from dng.training.symmetries import Symmetries
+from dng.training.train import TrainConfig
 from zootool.architecture import Architecture
 
 _DEMO_DIM = 32

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dng.baselines.inr2array import INR2Array, INR2ArrayConfig, LatentTransformerConfig
-from dng.train import TrainConfig
+from dng.methods.inr2array import INR2Array, INR2ArrayConfig, LatentTransformerConfig
+from dng.training.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
 
 

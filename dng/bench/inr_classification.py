@@ -33,12 +33,12 @@ from dng.bench.training import (
     require_splits,
     training_loaders,
 )
-from dng.claim import read_json
-from dng.heads import count_parameters
-from dng.model import Representation
-from dng.runs import write_model_spec
-from dng.seed import derived_seed, seeded
-from dng.train import train
+from dng.methods.runs import write_model_spec
+from dng.models.heads import count_parameters
+from dng.models.model import Representation
+from dng.training.claim import read_json
+from dng.training.seed import derived_seed, seeded
+from dng.training.train import train
 from zootool.errors import BadDataError, UsageError, printable
 from zootool.files import write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent

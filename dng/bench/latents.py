@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dng.batches import TensorBatches, num_batches
 from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, to_graphs
-from dng.model import Representation
-from dng.train import Batches
+from dng.models.model import Representation
+from dng.training.batches import TensorBatches, num_batches
+from dng.training.train import Batches
 
 CACHE_BYTES = 2 << 30
 

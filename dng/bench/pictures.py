@@ -16,9 +16,9 @@ from torch import Tensor
 from dng.bench.apply import batches_of, finite_networks, refuse_existing
 from dng.bench.data import Convention, Zoo, conventions
 from dng.bench.training import CPU
-from dng.graph import DynamicGraph
-from dng.model import LearnsFromRenderings, Model, Representation
-from dng.runs import load
+from dng.encoder.graph import DynamicGraph
+from dng.methods.runs import load
+from dng.models.model import LearnsFromRenderings, Model, Representation
 from zootool.errors import UsageError
 from zootool.files import folder_atomic
 from zootool.progress import Reporter, silent

@@ -1,6 +1,6 @@
 """The paper's numbers: measured by its authors on whole zoos and GPUs, with their budgets.
 
-Accuracies are in percent, tau as it is. Methods have the names of `dng.baselines.methods`; `inr2jls` is INR2JLS, and
+Accuracies are in percent, tau as it is. Methods have the names of `dng.methods.methods`; `inr2jls` is INR2JLS, and
 `inr2array` is INR2ARRAY with its classifier, the row NFT of Table 1. A number stands beside one of ours only where the
 zoo is the published one, or was fitted exactly as that was, and where both score the same networks.
 """

@@ -14,9 +14,9 @@ from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Page, Section, report_figure
 from dng.bench.pictures import decoded_images
 from dng.bench.training import first_batch
-from dng.model import Model, Representation
-from dng.runs import load, model_dir
-from dng.train import read_metrics
+from dng.methods.runs import load, model_dir
+from dng.models.model import Model, Representation
+from dng.training.train import read_metrics
 from zootool.errors import MissingError, UsageError
 
 _GALLERY_COLUMNS = 10

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from dng.train import TrainConfig
+from dng.training.train import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 from dng.bench.builders import ClassifierOfCodes
 from dng.bench.data import LabelledGraphs, Loader, to_graphs
 from dng.bench.latents import Latents
-from dng.model import LearnsFromRenderings, Representation
-from dng.predictors import Classifies
-from dng.views import to_unit_range
+from dng.models.model import LearnsFromRenderings, Representation
+from dng.models.predictors import Classifies
+from dng.models.views import to_unit_range
 from zootool.errors import BadDataError
 
 

@@ -1,7 +1,7 @@
 """Training a model on a zoo: `zoo train`, and the trainings inside benchmarks.
 
-What a run of `zoo train` leaves besides what `dng.train` does: run.json with the zoo, the target and all settings,
-and model.json, from which `dng.load` builds the model.
+What a run of `zoo train` leaves besides what `dng.training.train` does: run.json with the zoo, the target and all
+settings, and model.json, from which `dng.load` builds the model.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from dng.bench.encoder_presets import EncoderPreset
 from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.bench.targets import Target
 from dng.bench.tasks import NetworkClassification, Reconstruction
-from dng.claim import claim
-from dng.distributed import ALONE, Ranks, Shard
-from dng.model import Representation
-from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
-from dng.runs import write_model_spec
-from dng.seed import seeded
-from dng.symmetries import Symmetries
-from dng.train import Batches, Task, TrainConfig, TrainResult, finished, train
+from dng.methods.runs import write_model_spec
+from dng.models.model import Representation
+from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
+from dng.training.claim import claim
+from dng.training.distributed import ALONE, Ranks, Shard
+from dng.training.seed import seeded
+from dng.training.symmetries import Symmetries
+from dng.training.train import Batches, Task, TrainConfig, TrainResult, finished, train
 from zootool.errors import BadDataError, UsageError
 from zootool.progress import Reporter, silent
 

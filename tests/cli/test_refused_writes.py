@@ -17,9 +17,9 @@ from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo
 from tests.dng.bench.zoos import build_digits_zoo
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.build import build_sirens, load_recipe
-from zootool.collect.published_zoo import unpack_members
 from zootool.errors import refusal_of
 from zootool.files import folder_atomic, write_bytes_atomic
+from zootool.formats.published_zoo import unpack_members
 from zootool.images import load_images
 from zootool.zoo import open_zoo
 

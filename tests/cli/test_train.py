@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.metrics import read_metrics
+from dng.training.metrics import read_metrics
 from tests.dng.bench.zoos import build_digits_zoo
 from tests.zootool.store.small_stores import reseal
 

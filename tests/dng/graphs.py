@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dng.graph import DynamicGraph, residuals_of
+from dng.encoder.graph import DynamicGraph, residuals_of
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Timestamp, Tokens
 from zootool.nets.vit_architecture import SimpleVitConfig
 

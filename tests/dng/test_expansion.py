@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from dng.config import EncoderConfig
-from dng.encoder import DNGEncoder
-from dng.features import FourierFeatures
-from dng.message import ScaledSum
-from dng.seed import seeded
+from dng.encoder.config import EncoderConfig
+from dng.encoder.dng_encoder import DNGEncoder
+from dng.encoder.features import FourierFeatures
+from dng.encoder.message import ScaledSum
+from dng.training.seed import seeded
 from tests.dng.graphs import random_graph, small_cnn
 from zootool.nets.siren import siren_architecture
 
@@ -122,7 +122,7 @@ def test_scaled_sum_does_not_depend_on_its_chunks(monkeypatch: pytest.MonkeyPatc
     with seeded(0):
         arguments = [torch.randn(5, 7, 3, 4), torch.randn(6, 5), torch.randn(7, 4, 6)]
     whole = ScaledSum.apply(*arguments)
-    monkeypatch.setattr("dng.message._CHUNK_NUMBERS", 1)
+    monkeypatch.setattr("dng.encoder.message._CHUNK_NUMBERS", 1)
     torch.testing.assert_close(ScaledSum.apply(*arguments), whole)
 
 

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from dng.features import FourierFeatures
-from dng.memory import GRUUpdate
-from dng.seed import seeded
+from dng.encoder.features import FourierFeatures
+from dng.encoder.memory import GRUUpdate
+from dng.training.seed import seeded
 
 
 def test_fourier_features_are_sines_then_cosines() -> None:

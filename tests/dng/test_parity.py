@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dng.bench.data import to_graphs
-from dng.graph import DynamicGraph
+from dng.encoder.graph import DynamicGraph
 from zootool.architecture import ARRAYS, Architecture, ArrayName
 from zootool.loader.assemble import Group, assemble
 

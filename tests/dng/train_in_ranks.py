@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dng.distributed import Ranks, Shard, joined_ranks
-from dng.seed import seeded
-from dng.train import TrainConfig, train
+from dng.training.distributed import Ranks, Shard, joined_ranks
+from dng.training.seed import seeded
+from dng.training.train import TrainConfig, train
 from zootool.errors import NumericalError
 
 CONFIG = TrainConfig(

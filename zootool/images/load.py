@@ -89,7 +89,7 @@ def _found(
 def _downloaded(
     form: PublishedForm, into: Path, report: Reporter
 ) -> tuple[DataFolder, PublishedForm, dict[str, Located]]:
-    from zootool.collect.fetch import fetch
+    from zootool.fetch.fetch import fetch
 
     for file in form.files:
         fetch(file, into, report=report)

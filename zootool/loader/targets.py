@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zootool.catalog import load_catalog
-from zootool.collect.column_values import decoded, is_missing, is_text
+from zootool.columns.values import decoded, is_missing, is_text
 from zootool.errors import UsageError, printable, quoted
 from zootool.store.reader import Store
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from zootool.architecture import ARRAYS
 from zootool.catalog import load_catalog
-from zootool.collect.column_values import codes, numbers, plain_values
+from zootool.columns.values import codes, numbers, plain_values
 from zootool.nets.rendering import indexing_of, render
 from zootool.share.summary import METRICS, describe, histogram
 from zootool.store.schema import ImageSource

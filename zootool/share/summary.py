@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from zootool.architecture import ARRAYS, Architecture
 from zootool.catalog import load_catalog
-from zootool.collect.column_values import codes, counted, numbers
+from zootool.columns.values import codes, counted, numbers
 from zootool.errors import printable
 from zootool.store.reader import Store
 from zootool.store.schema import ZooInfo

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zootool.collect.column_values import numbers
+from zootool.columns.values import numbers
 from zootool.errors import UsageError, printable
 from zootool.share.sample import is_number, sample_networks
 from zootool.share.steps import steps_of

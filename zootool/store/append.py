@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.collect.known_columns import KNOWN
+from zootool.columns.known import KNOWN
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError, printable
 from zootool.files import folder_replacement
 from zootool.progress import Reporter, silent

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.collect.known_columns import require_checked
+from zootool.columns.known import require_checked
 from zootool.store.pack import Packed, pack
 from zootool.store.schema import ImageSource
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from zootool.collect.lazy_tensor import NUMPY_DTYPES
+from zootool.untrusted.lazy_tensor import NUMPY_DTYPES
 
 _F32_EXPONENT = np.uint32(0x7F800000)
 _F16_EXPONENT = np.uint16(0x7C00)

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import numpy as np
 
 from zootool.errors import IntegrityError
+from zootool.fetch.web import open_url
 from zootool.store.patience import Patience, patiently
 from zootool.store.range_file import range_file
 from zootool.store.storage_base import Bytes, Storage
-from zootool.web import open_url
 
 _THREADS = 4
 _MAX_WHOLE_BYTES = 1 << 31

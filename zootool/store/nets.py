@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zootool.collect.column_values import decoded
+from zootool.columns.values import decoded
 from zootool.errors import FormatError, IntegrityError, UsageError, did_you_mean, printable
 from zootool.store.schema import NETS_PARQUET, STORE_COLUMNS
 from zootool.store.storage import Storage

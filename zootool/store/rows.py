@@ -10,7 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from zootool.architecture import ARRAYS
-from zootool.collect.known_columns import ColumnRules, check_columns
+from zootool.columns.known import ColumnRules, check_columns
 from zootool.errors import FormatError, printable
 from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
 from zootool.store.pack import Packed

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zootool.collect.byte_source import MemorySource
-from zootool.collect.safetensors import read_header
 from zootool.errors import FormatError
 from zootool.store.dtypes import raw_dtype
+from zootool.untrusted.byte_source import MemorySource
+from zootool.untrusted.safetensors import read_header
 
 _MAX_HEADER_BYTES = 100 << 20
 

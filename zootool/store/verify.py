@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zootool.architecture import ARRAYS
-from zootool.collect.known_columns import KNOWN
+from zootool.columns.known import KNOWN
 from zootool.errors import BadDataError, IntegrityError, printable
 from zootool.files import sha256_file
 from zootool.progress import Reporter, silent

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zootool.collect.column_values import decoded, is_bytes, is_missing, is_text, plain_values
-from zootool.collect.split_rules import SPLITS
+from zootool.columns.splits import SPLITS
+from zootool.columns.values import decoded, is_bytes, is_missing, is_text, plain_values
 from zootool.errors import UsageError, did_you_mean, printable, quoted
 
 if TYPE_CHECKING:

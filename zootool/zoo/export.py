@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from zootool.collect.formats.exported import (
+from zootool.errors import MissingError, UsageError, printable
+from zootool.files import canonical_json, folder_atomic, write_atomic
+from zootool.formats.exported import (
     ARCHITECTURES_KEY,
     FILE_COLUMN,
     INFO_KEY,
@@ -19,11 +21,9 @@ from zootool.collect.formats.exported import (
     KEPT_INFO,
     index_path,
 )
-from zootool.collect.safetensors import ORDER_KEY
-from zootool.errors import MissingError, UsageError, printable
-from zootool.files import canonical_json, folder_atomic, write_atomic
 from zootool.progress import Reporter, silent
 from zootool.store.schema import STORE_COLUMNS
+from zootool.untrusted.safetensors import ORDER_KEY
 from zootool.zoo.zoo import Zoo
 
 Layout = Literal["safetensors", "torch", "nfn"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from zootool.collect.column_values import is_bytes
+from zootool.columns.values import is_bytes
 from zootool.errors import UsageError, did_you_mean, printable
 from zootool.zoo.conditions import Conditions, both, either, negated
 

@@ -4,7 +4,7 @@ Unlike INR2JLS no method here sees an image: labels and weights alone. What a co
 
     settings.json            the zoo and the budget, written first
     trials/METHOD/           short trainings, one per learning rate, where there are several
-    seed-S/METHOD/           the training (see `dng.train`), and answer.json behind it: what it scored on test
+    seed-S/METHOD/           the training (see `dng.training.train`), and answer.json behind it: what it scored on test
     results.json table.md    everything that was measured, written last
 """
 
@@ -16,7 +16,6 @@ from statistics import fmean
 
 import torch
 
-from dng.baselines.methods import METHODS, build_method, method
 from dng.bench.certainty import accuracy_interval, largest_share, too_few
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import check_revision, train_method
@@ -25,9 +24,10 @@ from dng.bench.table import Table, spread
 from dng.bench.targets import Target, read_target
 from dng.bench.tasks import NetworkClassification
 from dng.bench.training import HERE, Place, require_splits
-from dng.claim import claim, read_json
-from dng.heads import count_parameters
-from dng.predictors import Classifies
+from dng.methods.methods import METHODS, build_method, method
+from dng.models.heads import count_parameters
+from dng.models.predictors import Classifies
+from dng.training.claim import claim, read_json
 from zootool.files import write_bytes_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
 from zootool.records import from_plain

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from dng.train import TrainConfig
+from dng.training.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dng.baselines.methods import REVISIONS, build_method
 from dng.bench.accuracy import AccuracyPrediction
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
 from dng.bench.targets import Target
 from dng.bench.tasks import NetworkClassification
 from dng.bench.training import HERE, Place, training_loaders
-from dng.claim import claim, read_json
-from dng.graph import DynamicGraph
-from dng.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
-from dng.symmetries import Symmetries
-from dng.train import Task, TrainConfig, TrainResult, train
+from dng.encoder.graph import DynamicGraph
+from dng.methods.methods import REVISIONS, build_method
+from dng.models.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
+from dng.training.claim import claim, read_json
+from dng.training.symmetries import Symmetries
+from dng.training.train import Task, TrainConfig, TrainResult, train
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
 

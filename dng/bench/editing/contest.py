@@ -19,11 +19,11 @@ from dng.bench.editing.settings import MethodSettings
 from dng.bench.pictures import to_pictures
 from dng.bench.tasks import describe_rows, mean_over, source_images
 from dng.bench.training import training_loaders
-from dng.graph import DynamicGraph
-from dng.heads import count_parameters
-from dng.seed import seeded
-from dng.train import train
-from dng.views import to_unit_range
+from dng.encoder.graph import DynamicGraph
+from dng.models.heads import count_parameters
+from dng.models.views import to_unit_range
+from dng.training.seed import seeded
+from dng.training.train import train
 from zootool.errors import NumericalError
 from zootool.progress import Reporter, silent
 

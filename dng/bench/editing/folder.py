@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dng.bench.editing.results import Answer, References
-from dng.claim import read_json
+from dng.training.claim import read_json
 from zootool.records import from_plain
 
 Record = TypeVar("Record", Answer, References)

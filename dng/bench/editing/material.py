@@ -9,8 +9,8 @@ from torch import Tensor
 from dng.bench.data import Indexing, LabelledGraphs, Loader, Zoo, indexing_of
 from dng.bench.tasks import source_images
 from dng.bench.training import HERE, Place, first_batch, require_splits
-from dng.graph import DynamicGraph
-from dng.siren_rendering import render_graph
+from dng.encoder.graph import DynamicGraph
+from dng.models.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError
 

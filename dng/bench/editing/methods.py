@@ -5,14 +5,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.baselines.baseline import Editor
-from dng.baselines.nfn_editor import NFNEditor, NFNEditorConfig
-from dng.baselines.ng_editor import NGGNNEditor, NGTEditor
-from dng.baselines.ng_gnn import NGGNNConfig
-from dng.baselines.ng_t import NGTConfig
 from dng.bench.editing.material import Canvas, Material
-from dng.graph import DynamicGraph
-from dng.inr2jls import INR2JLS, INR2JLSConfig
+from dng.encoder.graph import DynamicGraph
+from dng.methods.baseline import Editor
+from dng.methods.nfn_editor import NFNEditor, NFNEditorConfig
+from dng.methods.ng_editor import NGGNNEditor, NGTEditor
+from dng.methods.ng_gnn import NGGNNConfig
+from dng.methods.ng_t import NGTConfig
+from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 
 MethodConfig = NFNEditorConfig | NGGNNConfig | NGTConfig | INR2JLSConfig
 

@@ -4,7 +4,7 @@ What a run leaves in its folder:
 
     settings.json METHOD.settings.json   what the run was asked for, written first
     EDIT/references.json                 what edits are compared with
-    EDIT/seed-SEED/METHOD/               a training (see `dng.train`), and METHOD.json beside it: what it answered
+    EDIT/seed-SEED/METHOD/               a training (see `dng.training.train`); METHOD.json beside it: its answer
     results.json                         everything that was measured, written last
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dng.baselines.methods import REVISIONS
 from dng.bench.data import Zoo
 from dng.bench.editing.contest import Contest, learn, measure_references
 from dng.bench.editing.edits import check_channels
@@ -22,7 +21,8 @@ from dng.bench.editing.results import EditingResult, EditResult, MethodResult
 from dng.bench.editing.settings import MethodSettings, check_names, method_settings
 from dng.bench.table import updates_of
 from dng.bench.training import HERE, Place
-from dng.claim import claim
+from dng.methods.methods import REVISIONS
+from dng.training.claim import claim
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
 

@@ -10,15 +10,15 @@ minute each, two for NG-T.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dng.baselines.nfn_editor import NFNEditor
-from dng.baselines.ng_editor import NGGNNEditor, NGTEditor
 from dng.bench.editing.edits import EDITS
 from dng.bench.editing.material import Material
 from dng.bench.editing.methods import LABELS, PREDICTORS, MethodConfig
 from dng.bench.presets import DEMO, PAPER
 from dng.bench.training import batches_per_epoch
-from dng.inr2jls import INR2JLSConfig
-from dng.train import TrainConfig
+from dng.methods.nfn_editor import NFNEditor
+from dng.methods.ng_editor import NGGNNEditor, NGTEditor
+from dng.models.inr2jls import INR2JLSConfig
+from dng.training.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean, printable
 
 PRESETS = ("quick", "paper")

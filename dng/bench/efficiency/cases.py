@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
-from dng.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
-from dng.graph import DynamicGraph, residuals_of
-from dng.heads import LatentClassifier
-from dng.inr2jls import INR2JLS, INR2JLSConfig
-from dng.latent_generator import LatentGenerator
-from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
-from dng.seed import derived_seed
+from dng.encoder.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.encoder.graph import DynamicGraph, residuals_of
+from dng.models.heads import LatentClassifier
+from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+from dng.models.latent_generator import LatentGenerator
+from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
+from dng.training.seed import derived_seed
 from zootool.architecture import Architecture
 
 Form = Literal["as written", "as computed", "as written and computed"]

@@ -8,8 +8,8 @@ from statistics import median
 import torch
 from torch import nn
 
-from dng.graph import DynamicGraph
-from dng.tensor_bytes import peak_tensor_bytes
+from dng.bench.tensor_bytes import peak_tensor_bytes
+from dng.encoder.graph import DynamicGraph
 
 _NUM_WARMUPS = 3
 _MIN_RUNS = 5
@@ -41,7 +41,7 @@ def latency(model: nn.Module, graph: DynamicGraph, num_runs: int) -> Latency:
 def peak_bytes(model: nn.Module, graph: DynamicGraph) -> int:
     """The peak of one forward pass: weights, inputs and everything else that is alive at the same time.
 
-    On the CPU the tensors alive (see `dng.tensor_bytes`); on CUDA torch's own `max_memory_allocated`, which sees
+    On the CPU the tensors alive (see `dng.bench.tensor_bytes`); on CUDA torch's own `max_memory_allocated`, which sees
     scratch space inside operations too, less what had been allocated before for other things.
     """
     with torch.inference_mode():

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from dng.baselines.baseline import Baseline
-from dng.baselines.inr2array import INR2Array, LatentTransformer
-from dng.baselines.nfn import NFN
-from dng.baselines.ng_gnn import NGGNN
-from dng.baselines.ng_t import NGT
 from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.bench.efficiency.cases import NUM_CLASSES, Case
-from dng.graph import DynamicGraph
+from dng.encoder.graph import DynamicGraph
+from dng.methods.baseline import Baseline
+from dng.methods.inr2array import INR2Array, LatentTransformer
+from dng.methods.nfn import NFN
+from dng.methods.ng_gnn import NGGNN
+from dng.methods.ng_t import NGT
 from zootool.architecture import Architecture
 
 

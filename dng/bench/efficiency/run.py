@@ -8,10 +8,10 @@ from torch import nn
 from dng.bench.efficiency.cases import AS_WRITTEN, Case, Form
 from dng.bench.efficiency.measure import latency, peak_bytes
 from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
-from dng.flops import count_flops
-from dng.graph import DynamicGraph
-from dng.heads import count_parameters
-from dng.seed import seeded
+from dng.bench.flops import count_flops
+from dng.encoder.graph import DynamicGraph
+from dng.models.heads import count_parameters
+from dng.training.seed import seeded
 from zootool.errors import MissingError, UsageError
 from zootool.progress import Reporter, silent
 

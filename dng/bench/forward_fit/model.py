@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.baselines.message_passing import DynamicMessagePassing, StaticMessagePassing
 from dng.bench.forward_fit.samples import MLPSamples
 from dng.bench.forward_fit.settings import ForwardFitSettings
-from dng.heads import count_parameters
+from dng.methods.message_passing import DynamicMessagePassing, StaticMessagePassing
+from dng.models.heads import count_parameters
 from zootool.errors import UsageError
 
 Kind = Literal["dynamic", "static-each-round", "static-last-round", "static-equal-width"]

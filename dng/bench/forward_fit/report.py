@@ -9,7 +9,7 @@ from dng.bench.figures import plain, png_bytes
 from dng.bench.forward_fit.model import KINDS, Kind
 from dng.bench.forward_fit.results import ForwardFitResult
 from dng.bench.page import Page, Section, report_figure
-from dng.train import read_metrics
+from dng.training.train import read_metrics
 from zootool.files import write_bytes_atomic
 
 _COLOURS: dict[Kind, str] = {

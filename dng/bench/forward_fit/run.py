@@ -3,7 +3,7 @@
 What a run leaves in its folder:
 
     settings.json                 the settings, written first
-    KIND-SEED/                    a training (see `dng.train`), and fit.json behind it: what it measured
+    KIND-SEED/                    a training (see `dng.training.train`), and fit.json behind it: what it measured
     table.md mse.png report.html  the table, the plot, and both on one page
     results.json                  everything that was measured, written last
 """
@@ -15,16 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dng.batches import TensorBatches
 from dng.bench.forward_fit.model import KINDS, ForwardFitModel, Kind, build_model
 from dng.bench.forward_fit.report import write_report
 from dng.bench.forward_fit.results import RESULTS, Fit, ForwardFitResult, read_result
 from dng.bench.forward_fit.samples import MLPSamples, sample_mlps
 from dng.bench.forward_fit.settings import ForwardFitSettings
-from dng.claim import claim
-from dng.heads import count_parameters
-from dng.seed import derived_seed, seeded
-from dng.train import train
+from dng.models.heads import count_parameters
+from dng.training.batches import TensorBatches
+from dng.training.claim import claim
+from dng.training.seed import derived_seed, seeded
+from dng.training.train import train
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent
 from zootool.records import from_plain, parse_json

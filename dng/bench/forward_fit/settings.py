@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from dng.batches import num_batches
-from dng.train import TrainConfig
+from dng.training.batches import num_batches
+from dng.training.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
 
 

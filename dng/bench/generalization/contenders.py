@@ -13,9 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dng.baselines.flat_mlp import FlatMLP, flat_weights
-from dng.baselines.methods import METHODS
-from dng.baselines.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
 from dng.bench.accuracy import tau_to_pick_by
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
@@ -24,11 +21,14 @@ from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.targets import Target
 from dng.bench.training import HERE, Place, train_encoder, training_loaders
-from dng.heads import count_parameters
-from dng.predictors import AccuracyPredictor, PredictsAccuracy
-from dng.runs import load
-from dng.seed import seeded
-from dng.train import TrainResult, train
+from dng.methods.flat_mlp import FlatMLP, flat_weights
+from dng.methods.methods import METHODS
+from dng.methods.runs import load
+from dng.methods.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
+from dng.models.heads import count_parameters
+from dng.models.predictors import AccuracyPredictor, PredictsAccuracy
+from dng.training.seed import seeded
+from dng.training.train import TrainResult, train
 from zootool.progress import Reporter
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dng.baselines.methods import build_method
 from dng.bench.certainty import too_few
 from dng.bench.comparison.training import check_revision
 from dng.bench.data import Zoo
@@ -19,7 +18,8 @@ from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs,
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
 from dng.bench.table import updates_of
 from dng.bench.training import HERE, Place, batches_per_epoch
-from dng.claim import claim, read_json
+from dng.methods.methods import build_method
+from dng.training.claim import claim, read_json
 from zootool.errors import UsageError, did_you_mean
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent

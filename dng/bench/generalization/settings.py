@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from dng.bench.encoder_presets import EncoderPreset, encoder_preset
-from dng.config import EncoderConfig
-from dng.heads import count_parameters
-from dng.predictors import AccuracyPredictor, PredictorConfig
-from dng.symmetries import Symmetries
-from dng.train import TrainConfig
+from dng.encoder.config import EncoderConfig
+from dng.models.heads import count_parameters
+from dng.models.predictors import AccuracyPredictor, PredictorConfig
+from dng.training.symmetries import Symmetries
+from dng.training.train import TrainConfig
 from zootool.architecture import Architecture
 from zootool.errors import UsageError, did_you_mean
 

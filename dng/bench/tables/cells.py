@@ -8,7 +8,6 @@ from statistics import fmean
 
 import torch
 
-from dng.baselines.methods import RefusedError
 from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.comparison.classification import compare_classifiers
 from dng.bench.data import Zoo
@@ -19,8 +18,9 @@ from dng.bench.published import LAST, Scored
 from dng.bench.table import spread, updates_of
 from dng.bench.tables.scales import Scale
 from dng.bench.training import Place
-from dng.claim import read_json
-from dng.distributed import local_device
+from dng.methods.methods import RefusedError
+from dng.training.claim import read_json
+from dng.training.distributed import local_device
 from zootool.engines.claims import Claims
 from zootool.engines.job import Advance, Job, Outcome
 from zootool.files import write_json_atomic

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dng.baselines.methods import METHODS
 from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
 from dng.bench.generalization.contenders import NAMES
 from dng.bench.page import Page, Section
 from dng.bench.published import ALL, LAST, PUBLISHED, SCORED, TITLES, Scored, published
 from dng.bench.table import Table
 from dng.bench.tables.cells import Cell
+from dng.methods.methods import METHODS
 from zootool.files import write_bytes_atomic
 
 _TWO_STAGE_TITLES = {"inr2jls": "INR2JLS", "inr2array": "NFT (INR2ARRAY and classifier)"}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from dng.baselines.methods import METHODS, zoo_kind
 from dng.bench.comparison.training import check_revision
 from dng.bench.data import Zoo
 from dng.bench.efficiency import Case, run_efficiency
@@ -23,7 +22,8 @@ from dng.bench.tables.cells import RUNS, CellJob
 from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.scales import Scale, scale
 from dng.bench.training import batches_per_epoch
-from dng.claim import claim, read_json
+from dng.methods.methods import METHODS, zoo_kind
+from dng.training.claim import claim, read_json
 from zootool.engines.engine import Engine, run_here
 from zootool.errors import UsageError, printable
 from zootool.files import write_json_atomic

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dng.baselines.nfn_editor import NFNEditorConfig
 from dng.bench.editing.material import Material
 from dng.bench.editing.settings import MethodSettings, method_settings
-from dng.config import EncoderConfig
-from dng.inr2jls import INR2JLSConfig
+from dng.encoder.config import EncoderConfig
+from dng.methods.nfn_editor import NFNEditorConfig
+from dng.models.inr2jls import INR2JLSConfig
 from tests.zootool.store.small_stores import random_block
 from zootool import open_zoo
 from zootool.architecture import Architecture

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from dng.baselines.inr2array import INR2ArrayConfig, LatentTransformerConfig
 from dng.bench.inr2array_presets import INR2ArrayPreset
-from dng.train import TrainConfig
+from dng.methods.inr2array import INR2ArrayConfig, LatentTransformerConfig
+from dng.training.train import TrainConfig
 from tests.dng.bench.editing_zoos import SIREN, sirens, write_sirens
 from zootool.architecture import Architecture
 from zootool.store.blocks import Block

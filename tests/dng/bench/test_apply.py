@@ -14,12 +14,12 @@ import dng
 from dng.bench.apply import embed, predict
 from dng.bench.data import to_graphs
 from dng.bench.pictures import contact_sheet, reconstruct, to_pictures
-from dng.checkpoint import save_tensors
-from dng.config import EncoderConfig
-from dng.model import Representation
-from dng.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
-from dng.runs import write_model_spec
-from dng.seed import seeded
+from dng.encoder.config import EncoderConfig
+from dng.methods.runs import write_model_spec
+from dng.models.model import Representation
+from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
+from dng.training.checkpoint import save_tensors
+from dng.training.seed import seeded
 from tests.dng.bench.cnn_zoos import NARROW, NARROW_TOO, WIDE, write_cnn_zoo
 from tests.zootool.store.small_stores import random_block
 from zootool import open_zoo

@@ -10,15 +10,15 @@ import torch
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.baselines.methods import METHODS
 from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison import training as module
 from dng.bench.comparison.classification import Comparison, compare_classifiers, comparison_table, percent
 from dng.bench.comparison.settings import EqualBudget, classification_budget
 from dng.bench.comparison.training import train_method
 from dng.bench.targets import Target, read_target
-from dng.predictors import MethodPredictor
-from dng.train import TrainConfig, TrainResult
+from dng.methods.methods import METHODS
+from dng.models.predictors import MethodPredictor
+from dng.training.train import TrainConfig, TrainResult
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool import open_zoo
 from zootool.errors import BadDataError, UsageError

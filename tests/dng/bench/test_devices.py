@@ -12,8 +12,8 @@ from dng.bench.generalization.run import GeneralizationResult, run_generalizatio
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.inr_classification import run_inr_classification
 from dng.bench.training import HERE, Place
-from dng.symmetries import Symmetries
-from dng.train import TrainConfig
+from dng.training.symmetries import Symmetries
+from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo
 from tests.dng.bench.elsewhere import DEVICE, Elsewhere
 from tests.dng.bench.test_generalization import TINY as TINY_PREDICTION

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from dng.baselines.ng_gnn import NGGNNConfig
 from dng.bench.data import to_graphs
 from dng.bench.editing import run as run_module
 from dng.bench.editing.edits import dilate
@@ -19,9 +18,10 @@ from dng.bench.editing.report import _number, examples_figure, results_tables, w
 from dng.bench.editing.results import EditingResult, EditResult, MethodResult, Pictures
 from dng.bench.editing.run import run_editing
 from dng.bench.editing.settings import PRESETS, MethodSettings, method_settings
-from dng.checkpoint import load_tensors
-from dng.train import read_metrics
-from dng.views import to_unit_range
+from dng.methods.ng_gnn import NGGNNConfig
+from dng.models.views import to_unit_range
+from dng.training.checkpoint import load_tensors
+from dng.training.train import read_metrics
 from tests.dng.bench.editing_zoos import EDITORS, METHODS, sirens, tiny_settings, write_sirens
 from zootool.errors import FormatError, UsageError
 from zootool.zoo import Zoo

@@ -11,7 +11,7 @@ from dng.bench.editing.contest import Editing, edited_images, measure, target_im
 from dng.bench.editing.edits import EDITS, dilate
 from dng.bench.editing.material import read_material
 from dng.bench.editing.methods import build_method
-from dng.views import to_unit_range
+from dng.models.views import to_unit_range
 from tests.dng.bench.editing_zoos import METHODS, sirens, tiny_settings, write_sirens
 from zootool.errors import NumericalError
 

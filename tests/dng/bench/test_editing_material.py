@@ -10,7 +10,7 @@ import torch
 from dng.bench.editing.material import Canvas, read_material
 from dng.bench.editing.methods import build_method
 from dng.bench.editing.settings import check_names, method_settings
-from dng.inr2jls import INR2JLSConfig
+from dng.models.inr2jls import INR2JLSConfig
 from tests.dng.bench.cnn_zoos import NARROW
 from tests.dng.bench.editing_zoos import DIGITS, EDITORS, METHODS, SIREN, sirens, write_sirens
 from tests.dng.graphs import random_graph

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 import dng.bench.efficiency
 from cli.main import app
-from dng.baselines.inr2array import LatentTransformer
 from dng.bench.data import siren_architecture
 from dng.bench.efficiency import PUBLISHED, Case, efficiency_cases, rival_cases, run_efficiency
 from dng.bench.efficiency.cases import INREncoding
@@ -17,11 +16,12 @@ from dng.bench.efficiency.measure import Latency, latency, peak_bytes
 from dng.bench.efficiency.published import PUBLISHED_GFLOP
 from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
 from dng.bench.efficiency.run import flops_per_network_and_once
-from dng.config import EncoderConfig
-from dng.flops import count_flops
-from dng.heads import count_parameters
-from dng.inr2jls import INR2JLS, INR2JLSConfig
-from dng.seed import seeded
+from dng.bench.flops import count_flops
+from dng.encoder.config import EncoderConfig
+from dng.methods.inr2array import LatentTransformer
+from dng.models.heads import count_parameters
+from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+from dng.training.seed import seeded
 from zootool.errors import MissingError, UsageError
 
 CASES = {case.name: case for case in efficiency_cases()}

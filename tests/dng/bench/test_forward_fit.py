@@ -15,10 +15,10 @@ from dng.bench.forward_fit.model import KINDS, Kind, build_model, matching_width
 from dng.bench.forward_fit.run import layer_mse
 from dng.bench.forward_fit.samples import MLPSamples, sample_mlps
 from dng.bench.forward_fit.settings import FORWARD_FIT_PRESETS
-from dng.checkpoint import load_tensors
-from dng.heads import count_parameters
-from dng.seed import derived_seed
-from dng.train import read_metrics
+from dng.models.heads import count_parameters
+from dng.training.checkpoint import load_tensors
+from dng.training.seed import derived_seed
+from dng.training.train import read_metrics
 from zootool.errors import FormatError, UsageError
 
 TINY = ForwardFitSettings(

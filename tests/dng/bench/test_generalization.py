@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.baselines import weight_statistics
 from dng.bench.certainty import MIN_TESTED
 from dng.bench.data import EndlessBatches, GraphBatch
 from dng.bench.encoder_presets import EncoderPreset
@@ -27,11 +26,12 @@ from dng.bench.generalization.run import (
 from dng.bench.generalization.scores import Scores, bootstrap_tau, chance_interval, last_of_runs, score
 from dng.bench.generalization.settings import PRESETS, GeneralizationSettings, generalization_settings
 from dng.bench.published import published_column, published_taus
-from dng.config import HETEROGENEOUS_CNN_ENCODER
-from dng.heads import count_parameters
-from dng.predictors import AccuracyPredictor, PredictorConfig
-from dng.symmetries import Symmetries
-from dng.train import TrainConfig
+from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER
+from dng.methods import weight_statistics
+from dng.models.heads import count_parameters
+from dng.models.predictors import AccuracyPredictor, PredictorConfig
+from dng.training.symmetries import Symmetries
+from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError, NumericalError, UsageError

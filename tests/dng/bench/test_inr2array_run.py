@@ -13,8 +13,6 @@ import zarr
 from PIL import Image
 
 import dng
-from dng.baselines.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
-from dng.baselines.methods import RefusedError
 from dng.bench.apply import embed, predict
 from dng.bench.code_classifiers import load_code_classifier
 from dng.bench.data import Zoo, to_graphs
@@ -26,11 +24,13 @@ from dng.bench.presets import CLASSIFICATION_PRESETS, two_stage_preset
 from dng.bench.report import write_classification_report
 from dng.bench.tasks import CodeClassification, Reconstruction
 from dng.bench.training import fit_representation, image_shape, prepare_representation
-from dng.checkpoint import load_tensors, save_tensors
-from dng.heads import count_parameters
-from dng.metrics import read_metrics
-from dng.siren_rendering import render_graph
-from dng.train import train
+from dng.methods.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
+from dng.methods.methods import RefusedError
+from dng.models.heads import count_parameters
+from dng.models.siren_rendering import render_graph
+from dng.training.checkpoint import load_tensors, save_tensors
+from dng.training.metrics import read_metrics
+from dng.training.train import train
 from tests.dng.bench.cnn_zoos import NARROW, write_cnn_zoo
 from tests.dng.bench.editing_zoos import DIGITS, write_sirens
 from tests.dng.bench.smooth_sirens import NOWHERE, TINY, smooth_sirens, smooth_zoo

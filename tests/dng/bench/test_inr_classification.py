@@ -17,9 +17,9 @@ from dng.bench.inr_classification import read_result, run_inr_classification
 from dng.bench.latents import Latents
 from dng.bench.presets import PAPER, Ablation
 from dng.bench.report import write_classification_report
-from dng.heads import CodeClassifier
-from dng.model import Representation
-from dng.runs import load
+from dng.methods.runs import load
+from dng.models.heads import CodeClassifier
+from dng.models.model import Representation
 from tests.dng.bench.zoos import TINY
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo

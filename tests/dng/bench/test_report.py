@@ -16,7 +16,7 @@ from dng.bench.data import to_graphs
 from dng.bench.inr_classification import read_result
 from dng.bench.page import Page
 from dng.bench.report import write_classification_report
-from dng.model import Representation
+from dng.models.model import Representation
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo
 from zootool.errors import MissingError, UsageError

@@ -12,8 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.baselines import weight_statistics
-from dng.baselines.methods import METHODS
 from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.data import siren_architecture
@@ -24,7 +22,9 @@ from dng.bench.tables import measure_costs, put_together, run_tables, scale, sca
 from dng.bench.tables import run as module
 from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
-from dng.train import TrainConfig
+from dng.methods import weight_statistics
+from dng.methods.methods import METHODS
+from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import dng
-from dng.batches import TensorBatches, num_batches
 from dng.bench.accuracy import kendall_tau, tau_to_pick_by
 from dng.bench.data import EndlessBatches
 from dng.bench.encoder_presets import ENCODER_PARTS, EncoderPreset, encoder_preset
@@ -22,10 +21,11 @@ from dng.bench.training import (
     train_inr2jls,
     training_loaders,
 )
-from dng.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
-from dng.distributed import Ranks, Shard
-from dng.predictors import AccuracyPredictor, NetworkClassifier
-from dng.train import TrainConfig
+from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.models.predictors import AccuracyPredictor, NetworkClassifier
+from dng.training.batches import TensorBatches, num_batches
+from dng.training.distributed import Ranks, Shard
+from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, NARROW_TOO, WIDE, write_cnn_zoo
 from tests.dng.bench.zoos import TINY
 from tests.dng.graphs import simple_vit

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from dng.bench.presets import ClassificationPreset, EncoderOnly
-from dng.config import EncoderConfig
-from dng.train import TrainConfig
+from dng.encoder.config import EncoderConfig
+from dng.training.train import TrainConfig
 from zootool import open_zoo
 from zootool.build import build_sirens, load_recipe
-from zootool.conversion import convert
+from zootool.conversion.convert import convert
 from zootool.images import load_images
 from zootool.zoo import Zoo
 

@@ -19,7 +19,7 @@ from zootool.build.classifier_plan import plan_classifiers
 from zootool.build.classifier_work import levels_of
 from zootool.build.classifiers import material_of
 from zootool.build.plan import status_of
-from zootool.conversion import append, convert
+from zootool.conversion.convert import append, convert
 from zootool.engines.processes import ProcessEngine
 from zootool.errors import FormatError, MissingError, NumericalError, UsageError
 from zootool.images import Images, load_images

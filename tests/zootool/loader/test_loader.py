@@ -10,7 +10,7 @@ import torch
 
 from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, unchecked_block, write_small_store
 from tests.zootool.store.unit_folders import write_unit_folder
-from zootool.conversion import convert
+from zootool.conversion.convert import convert
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader, shuffle_quality

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from tests.zootool.store.small_stores import random_block, unchecked_block, write_small_store
-from zootool.collect.column_values import codes, counted, numbers, plain_values
-from zootool.conversion import convert
+from zootool.columns.values import codes, counted, numbers, plain_values
+from zootool.conversion.convert import convert
 from zootool.nets.siren import siren_architecture
 from zootool.share.card import derived_files
 from zootool.share.summary import histogram

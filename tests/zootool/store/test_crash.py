@@ -6,7 +6,7 @@ import pytest
 
 from tests.zootool.store.small_stores import SMALL_CHUNKS, write_small_store
 from tests.zootool.store.unit_folders import write_unit_folder
-from zootool.conversion import convert
+from zootool.conversion.convert import convert
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from zootool.build.classifiers import build_classifiers
 from zootool.build.cnn_recipe import CnnRecipe
 from zootool.build.recipe import SirenRecipe, load_recipe_of
 from zootool.build.sirens import build_sirens
-from zootool.conversion import convert
+from zootool.conversion.convert import convert
 from zootool.images import load_images
 from zootool.zoo import verify
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.zootool.store.small_stores import SMALL_CHUNKS, random_block, write_small_store
 from tests.zootool.store.unit_folders import write_unit_folder
-from zootool.conversion import convert, images_of
+from zootool.conversion.convert import convert, images_of
 from zootool.errors import MissingError, UsageError
 from zootool.images import load_images
 from zootool.nets.cnn import CnnConfig, cnn_architecture

@@ -1,0 +1,127 @@
+"""What every weight-space method is tested by: permutations of neurons, finite differences, batches."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dng.encoder.graph import DynamicGraph
+from tests.dng.graphs import permute_nodes
+
+Output = Tensor | DynamicGraph
+IN_BOTH_PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+
+
+def permute_inputs(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+    """The networks with their inputs in another order."""
+    return permute_nodes(graph, _orders(graph, lambda t, last: t == 0, seed))
+
+
+def permute_outputs(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+    """The networks with their outputs in another order."""
+    return permute_nodes(graph, _orders(graph, lambda t, last: t == last, seed))
+
+
+def permute_uncoupled(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+    """Other networks: the neurons of hidden layers change places, but the next layer's edges stay where they were."""
+    orders = _orders(graph, lambda t, last: 0 < t < last, seed)
+    edges = tuple(edge[:, orders[i + 1]] for i, edge in enumerate(graph.edges))
+    nodes = tuple(node[:, orders[i + 1]] for i, node in enumerate(graph.nodes))
+    return replace(graph, edges=edges, nodes=nodes)
+
+
+def shuffle_within_tensors(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+    """Other networks: the numbers of every weight and every bias tensor in any order."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def shuffled(tensor: Tensor) -> Tensor:
+        order = torch.randperm(tensor[0].numel(), generator=generator)
+        return tensor.flatten(1)[:, order].view(tensor.shape)
+
+    return graph.map(shuffled)
+
+
+def assert_tells_apart(function: Callable[[DynamicGraph], Tensor], graph: DynamicGraph, difference: float) -> None:
+    """Networks with inputs, outputs or uncoupled neurons in another order give outputs that differ by more than that.
+
+    Where residual connections or attention tie what is moved uncoupled, that is a change as well.
+    """
+    outputs = function(graph)
+    permutations = [permute_uncoupled, permute_outputs] + [permute_inputs] * (graph.architecture.num_inputs > 1)
+    for permute in permutations:
+        assert (function(permute(graph)) - outputs).abs().max() > difference, permute.__name__
+
+
+def assert_every_parameter_learns(module: nn.Module, loss: Tensor) -> None:
+    """All parameters have gradients of the loss, none of which is zero everywhere."""
+    loss.backward()
+    without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def assert_gradients(module: nn.Module, graph: DynamicGraph, directions: int = 3, step: float = 1e-5) -> None:
+    """A scalar of the output grows along random directions of all parameters as its gradient says (float64)."""
+    module.double().eval()
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    generator = torch.Generator().manual_seed(0)
+    outputs = _flat(module(graph))
+    weights = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    gradients = torch.autograd.grad((outputs * weights).sum(), parameters, materialize_grads=True)
+    for _ in range(directions):
+        direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+        expected = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
+        values = []
+        for sign in (1, -1):
+            _move(parameters, direction, sign * step)
+            with torch.no_grad():
+                values.append(float((_flat(module(graph)) * weights).sum()))
+            _move(parameters, direction, -sign * step)
+        measured = (values[0] - values[1]) / (2 * step)
+        assert abs(measured - expected) <= 1e-5 * max(1.0, abs(expected)), f"{measured} by differences, not {expected}"
+
+
+def assert_batch_independent(module: nn.Module, graph: DynamicGraph, tolerance: float = 1e-10) -> None:
+    """A network's output is the same alone and among others (float64, in evaluation mode)."""
+    module.double().eval()
+    with torch.no_grad():
+        together = _rows(module(graph))
+        for index in range(graph.batch_size):
+            alone = _rows(module(graph.map(lambda tensor, i=index: tensor[i : i + 1])))
+            torch.testing.assert_close(alone[0], together[index], rtol=0, atol=tolerance)
+
+
+def assert_equal_graphs(left: DynamicGraph, right: DynamicGraph, tolerance: float = 1e-9) -> None:
+    """All weights and biases agree."""
+    for a, b in zip((*left.edges, *left.nodes), (*right.edges, *right.nodes), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def _orders(graph: DynamicGraph, chosen: Callable[[int, int], bool], seed: int) -> list[Tensor]:
+    # Rolled by one: an order drawn at random may be the one that was there, and test nothing.
+    counts, generator = graph.architecture.node_counts, torch.Generator().manual_seed(seed)
+    orders = []
+    for t, count in enumerate(counts):
+        order = torch.arange(count)
+        if chosen(t, len(counts) - 1) and count > 1:
+            order = torch.randperm(count, generator=generator)
+            order = order.roll(1) if bool((order == torch.arange(count)).all()) else order
+        orders.append(order)
+    return orders
+
+
+def _move(parameters: list[nn.Parameter], direction: list[Tensor], step: float) -> None:
+    with torch.no_grad():
+        for parameter, change in zip(parameters, direction, strict=True):
+            parameter.add_(change, alpha=step)
+
+
+def _rows(output: Output) -> Tensor:
+    if isinstance(output, Tensor):
+        return output.flatten(1)
+    return torch.cat([tensor.flatten(1) for tensor in (*output.edges, *output.nodes)], dim=1)
+
+
+def _flat(output: Output) -> Tensor:
+    return _rows(output).flatten()

@@ -1,0 +1,334 @@
+"""The columns whose meaning docs/format.md fixes: checked, and brought into their form, on every way into a zoo.
+
+One table says what each column holds. What is certain is mended and said in a note (`Valid` is validation, 91.2 is
+0.912); what isn't is refused.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zootool.columns.splits import SPLITS
+from zootool.columns.values import decoded, is_bytes, is_missing, is_text, numbers, plain_values
+from zootool.errors import FormatError, printable
+
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "dev": "validation", "development": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+_NO_VALUE = {"", "-", "--", "?", "na", "n/a", "nan", "none", "null"}
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf(?:inity)?)\s*(%|db)?", re.IGNORECASE)
+_STEP = re.compile(r"(\D*)(\d{1,18})(\D*)")
+# Above 1 by less than this, a fraction was rounded; up to the second, nobody can say whether it is percent.
+_ROUNDING, _SURELY_PERCENT = 1 + 1e-6, 1.5
+
+
+@dataclass(frozen=True)
+class ColumnRules:
+    """`split_names` are words for splits beside the usual ones; `num_sources` counts the image sets, if it is known."""
+
+    split_names: Mapping[str, str] = field(default_factory=dict)
+    num_sources: int | None = None
+
+
+class Unfit(Exception):
+    """Values that a column can't hold, and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "correct them, or give the column another name") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+_FILLED_HERE = ("is_finite", "origin")
+"""Columns that writing and merging stores fill: a file can't know them."""
+
+Found = tuple[pa.ChunkedArray, str | None]
+
+
+def check_columns(table: pa.Table, rules: ColumnRules | None = None) -> tuple[pa.Table, tuple[str, ...]]:
+    """The table with its known columns in their form, and what was done to them, in words.
+
+    A table that was checked stays as it is. Raises FormatError for values that a column can't hold.
+    """
+    return _checked(table, rules or ColumnRules(), aside=None)
+
+
+def check_own_columns(table: pa.Table, prefix: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """As `check_columns`, but columns that don't hold what their names stand for here are renamed by the prefix.
+
+    For what files say of themselves: their `split` may well be the name of a data set.
+    """
+    return _checked(table, ColumnRules(num_sources=0), aside=prefix)
+
+
+def require_checked(table: pa.Table) -> None:
+    """Raise FormatError for a table whose known columns aren't in their form already."""
+    known = [name for name in table.column_names if name in KNOWN]
+    _, notes = check_columns(table.select(known))
+    if notes:
+        raise FormatError(
+            f"the networks' table isn't in the format's form ({notes[0]})",
+            hint="pass it through `zootool.columns.known.check_columns` first",
+        )
+
+
+def _checked(table: pa.Table, rules: ColumnRules, aside: str | None) -> tuple[pa.Table, tuple[str, ...]]:
+    table, notes = _known_names(table)
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column, kept, note = decoded(table[name]), name, None
+        try:
+            if aside is not None and name in _FILLED_HERE:
+                raise Unfit("what files say of themselves")
+            if name in KNOWN:
+                column, note = KNOWN[name](column, rules)
+        except Unfit as unfit:
+            if aside is None:
+                raise FormatError(f"the column {name!r} holds {unfit.message}", hint=unfit.hint) from unfit
+            kept = aside + name
+            note = f"holds {unfit.message}: it is the column {kept!r}"
+        columns[kept] = column
+        notes += [] if note is None else [f"the column {name!r} {note}"]
+    return pa.table(columns), tuple(notes)
+
+
+def _known_names(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    names, notes = list(table.column_names), []
+    for place, name in enumerate(names):
+        plain = name.strip().casefold()
+        if plain != name and plain in KNOWN and plain not in names:
+            names[place] = plain
+            notes.append(f"the column {printable(name, 60)!r} is taken for {plain!r}")
+    return (table.rename_columns(names) if notes else table), notes
+
+
+def _splits(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    known = _SPLIT_WORDS | {name.strip().casefold(): split for name, split in rules.split_names.items()}
+    changed: dict[str, str] = {}
+
+    def read(text: str) -> str | None:
+        word = text.strip().casefold()
+        if word in _NO_VALUE - set(known):
+            return None
+        if word not in known:
+            raise Unfit(
+                f"{printable(text, 60)!r}, which is no split",
+                f"say which it is, like --split-names {printable(word, 30)}=test; a zoo has {', '.join(SPLITS)}",
+            )
+        if known[word] != text:
+            changed[text] = known[word]
+        return known[word]
+
+    found = _read_texts(_texts(column, whole=True), read, pa.string())
+    words = ", ".join(f"{printable(name, 30)!r} as {split}" for name, split in sorted(changed.items()))
+    return found, f"is read with {words}" if changed else None
+
+
+def _whole(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    return _integers(column, lambda text: int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else None)
+
+
+def _sources(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    found, note = _whole(column, rules)
+    highest = max(found.drop_null().to_pylist(), default=0) if len(found) else 0
+    if rules.num_sources is not None and highest >= max(rules.num_sources, 1):
+        raise Unfit(f"{highest}, and there are {rules.num_sources} image sets to count through")
+    return found, note
+
+
+def _steps(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    forms: dict[tuple[str, str], str] = {}
+
+    def read(text: str) -> int | None:
+        if re.fullmatch(r"[+-]?\d{1,18}", text):
+            forms["", ""] = text
+            return int(text)
+        match = _STEP.fullmatch(text)
+        if match is None:
+            return None
+        forms[match[1].casefold(), match[3].casefold()] = text
+        if len(forms) > 1:
+            one, other = list(forms.values())[:2]
+            raise Unfit(f"steps in two forms, {printable(one, 30)!r} and {printable(other, 30)!r}")
+        return int(match[2])
+
+    if pa.types.is_floating(column.type) and not _all_whole(column):
+        return column, None  # Parts of an epoch are in order as they are.
+    return _integers(column, read)
+
+
+def _integers(column: pa.ChunkedArray, read: Callable[[str], int | None]) -> Found:
+    """Whole numbers from 0 on; `read` makes them of texts."""
+    note = None
+    if is_text(column.type) or is_bytes(column.type):
+        example: list[str] = []
+
+        def checked(text: str) -> int | None:
+            if text.strip().casefold() in _NO_VALUE:
+                return None
+            value = read(text.strip())
+            if value is None:
+                raise Unfit(f"{printable(text, 60)!r}, whole numbers are needed")
+            example.append(f"{printable(text, 30)!r} as {value}")
+            return value
+
+        column = _read_texts(_texts(column), checked, pa.int64())
+        note = f"is read as whole numbers, {example[-1]}" if example else "is read as whole numbers"
+    elif pa.types.is_floating(column.type) and _all_whole(column):
+        column, note = _without_nan(column).cast(pa.int64()), "is read as whole numbers"
+    elif pa.types.is_null(column.type):
+        column = column.cast(pa.int64())
+    elif not pa.types.is_integer(column.type):
+        raise Unfit(f"{_example(column)}, whole numbers are needed")
+    values = column.drop_null()
+    if len(values) and (lowest := min(values.to_numpy().tolist())) < 0:
+        raise Unfit(f"{lowest}, numbers from 0 on are needed")
+    return column, note
+
+
+def _number(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    found, units, note = _read_numbers(column)
+    if units - {None}:
+        raise Unfit(f"numbers with the unit {(units - {None}).pop()!r}")
+    return found, note
+
+
+def _decibels(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    found, units, note = _read_numbers(column)
+    if "%" in units:
+        raise Unfit("numbers with the unit '%', decibels are needed")
+    return found, note
+
+
+def _fractions(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    found, units, note = _read_numbers(column)
+    if "db" in units or len(units) > 1:
+        raise Unfit("numbers of several units, fractions or percent are needed")
+    values = numbers(found)
+    assert values is not None
+    values = values[~np.isnan(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    if low < 0 or high > 100:
+        raise Unfit(f"{low if low < 0 else high:g}, an accuracy is from 0 to 1, or to 100 in percent")
+    if "%" not in units and high <= 1:
+        return found, note
+    if "%" not in units and high <= _ROUNDING:
+        return pa.chunked_array([np.minimum(_with_gaps(found), 1.0)]), "is cut to 1 where rounding went above it"
+    if "%" not in units and high <= _SURELY_PERCENT:
+        raise Unfit(f"numbers up to {high:g}, which could be fractions or percent", "divide percent by 100")
+    fractions = pa.chunked_array([pa.array(_with_gaps(found) / 100, mask=is_missing(found))])
+    return fractions, f"is read as percent, {low:g} to {high:g} as {low / 100:g} to {high / 100:g}"
+
+
+def _read_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, set[str | None], str | None]:
+    """The column as numbers, the units behind its texts, and what was read as what."""
+    if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+        return column.cast(pa.float64()), {None}, None
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column, {None}, None
+    units: set[str | None] = set()
+    example: list[str] = []
+
+    def read(text: str) -> float | None:
+        match = _NUMBER.fullmatch(text.strip())
+        if match is None:
+            if text.strip().casefold() not in _NO_VALUE:
+                raise Unfit(f"{printable(text, 60)!r}, a number is needed")
+            example.append(f"{printable(text, 30)!r} as missing")
+            return None
+        units.add(match[2] and match[2].lower())
+        example.append(f"{printable(text, 30)!r} as {float(match[1]):g}")
+        return float(match[1])
+
+    found = _read_texts(_texts(column), read, pa.float64())
+    missing = [words for words in example if words.endswith("missing")]
+    return found, units or {None}, f"is read as numbers, {', '.join([*example[:1], *missing[:1]])}" if example else None
+
+
+def _ids(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    if pa.types.is_floating(column.type) and _all_whole(column):
+        return _without_nan(column).cast(pa.int64()), "is read as whole numbers"
+    if is_bytes(column.type):
+        return _texts(column), "is read as text"
+    kind = column.type
+    if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise Unfit(f"{_example(column)}, texts or whole numbers are needed")
+    return column, None
+
+
+def _flags(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    if not pa.types.is_boolean(column.type) and not pa.types.is_null(column.type):
+        raise Unfit(f"{_example(column)}, true or false is needed")
+    return column, None
+
+
+def _words(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    return (column if pa.types.is_null(column.type) else _texts(column)), None
+
+
+def _anything(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+    return column, None
+
+
+KNOWN: dict[str, Callable[[pa.ChunkedArray, ColumnRules], Found]] = {
+    "source_index": _whole,
+    "source": _sources,
+    "label": _anything,
+    "split": _splits,
+    "copy": _whole,
+    "run_id": _ids,
+    "training_step": _steps,
+    "loss": _number,
+    "psnr": _decibels,
+    "train_accuracy": _fractions,
+    "test_accuracy": _fractions,
+    "is_finite": _flags,
+    "origin": _words,
+}
+"""What each column holds: a function that gives it in its form, or raises Unfit."""
+
+
+def _texts(column: pa.ChunkedArray, whole: bool = False) -> pa.ChunkedArray:
+    """The column as text; with `whole`, whole numbers too, which may be names. Raises Unfit."""
+    kind = column.type
+    if is_text(kind) or pa.types.is_null(kind) or (whole and pa.types.is_integer(kind)):
+        return column.cast(pa.string())
+    if is_bytes(kind):
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowException as error:
+            raise Unfit(f"{_example(column)}, which isn't UTF-8") from error
+    raise Unfit(f"{_example(column)}, text is needed")
+
+
+def _read_texts(column: pa.ChunkedArray, read: Callable[[str], Any], kind: pa.DataType) -> pa.ChunkedArray:
+    """Every text as `read` has it, each different one read once."""
+    encoded = column.combine_chunks().dictionary_encode()
+    values = pa.array([read(text) for text in encoded.dictionary.to_pylist()], kind)
+    return pa.chunked_array([values.take(encoded.indices)])
+
+
+def _all_whole(column: pa.ChunkedArray) -> bool:
+    values = _with_gaps(column)
+    values = values[~np.isnan(values)]
+    return bool(np.isfinite(values).all() and (np.abs(values) < 1 << 53).all() and (values == np.rint(values)).all())
+
+
+def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(_with_gaps(column), mask=is_missing(column))])
+
+
+def _with_gaps(column: pa.ChunkedArray) -> np.ndarray:
+    found = numbers(column)
+    assert found is not None, "asked of numbers alone"
+    return found
+
+
+def _example(column: pa.ChunkedArray) -> str:
+    first = next((value for value in plain_values(column[:100], 60) if value is not None), None)
+    return f"{column.type}" if first is None else f"{column.type} such as {first!r}"

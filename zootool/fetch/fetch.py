@@ -1,0 +1,156 @@
+"""Downloading a published file: resumed, bounded, checked, and from the first mirror that delivers it."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from zootool.catalog import PublishedFile
+from zootool.errors import IntegrityError, MissingError
+from zootool.fetch.checksums import check_file
+from zootool.fetch.part_file import Origin, PartFile, open_part
+from zootool.fetch.sources import Answer, Resume, SourceError, open_source
+from zootool.fetch.web import Pace
+from zootool.progress import Reporter, silent
+
+_BLOCK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class FetchPolicy:
+    """How patient a download is. `attempts` counts those in a row that brought nothing, per mirror.
+
+    `pace` is asked of the server, by default what the environment says.
+    """
+
+    attempts: int = 3
+    backoff_seconds: float = 1.0
+    pace: Pace | None = None
+    max_bytes: int = 1 << 40
+
+
+def fetch(file: PublishedFile, folder: Path, *, report: Reporter = silent, policy: FetchPolicy | None = None) -> Path:
+    """Download `file` to its place below `folder`, unless it is there, and return that place.
+
+    The bytes go to a `.part` file beside it, which a later call goes on with. The file gets its name when its size
+    and checksum are what its publisher states.
+
+    Raises MissingError where no mirror delivers (offline, for one) or the disk is too small, IntegrityError where
+    what comes, or what is there already, is another file.
+    """
+    target = folder / file.path
+    if target.is_file():
+        check_file(target, file)
+        return target
+    if not file.urls:
+        raise MissingError(f"{file.path} has no address to fetch it from", hint=f"put it at {target} by hand")
+    with open_part(target, "sha256" if file.sha256 or not file.md5 else "md5") as part:
+        # Another process may have finished while this one waited for the lock.
+        if target.is_file():
+            part.discard()
+            return target
+        _from_mirrors(file, part, report, policy or FetchPolicy())
+    return target
+
+
+def _from_mirrors(file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+    problems: list[str] = []
+    is_wrong = False
+    for url in file.urls:
+        try:
+            _from_mirror(url, file, part, report, policy)
+            return
+        except SourceError as error:
+            problems.append(f"{url}: {error}")
+        except IntegrityError as error:
+            problems.append(f"{url}: {error.message}")
+            is_wrong = True
+            part.restart()
+    if part.size == 0:
+        part.discard()
+    kind = IntegrityError if is_wrong else MissingError
+    raise kind(
+        "\n  ".join([f"{file.path} could not be fetched ({file.checksum})", *problems]),
+        hint=f"try again with a connection, or fetch it elsewhere and put it at {part.target}",
+    )
+
+
+def _from_mirror(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+    """All of `file` from one mirror, checked and in place. Raises SourceError and IntegrityError."""
+    was_resumed = part.size > 0
+    _transfer_patiently(url, file, part, report, policy)
+    try:
+        _check(file, part)
+    except IntegrityError:
+        if not was_resumed:
+            raise
+        # What was there from an earlier run may have been wrong: once more, from nothing.
+        part.restart()
+        _transfer_patiently(url, file, part, report, policy)
+        _check(file, part)
+    part.finish()
+
+
+def _transfer_patiently(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+    failures = 0
+    while part.size == 0 or part.size != file.size:
+        before = part.size
+        try:
+            _transfer(url, file, part, report, policy)
+            return
+        except SourceError as error:
+            failures = 1 if part.size > before else failures + 1
+            if not error.is_passing or failures >= policy.attempts:
+                raise
+            time.sleep(policy.backoff_seconds * 2 ** (failures - 1))
+
+
+def _transfer(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+    """Bring the part to the file's end. Raises SourceError where the source ends early."""
+    with open_source(url, _resume(url, file, part), policy.pace) as answer:
+        _check_size(file, part, answer, policy)
+        if answer.start != part.size:
+            part.restart()
+        part.note_origin(Origin(url, answer.validator, answer.total))
+        limit = file.size or answer.total or policy.max_bytes
+        stage = f"downloading {part.target.name}"
+        while block := answer.read(_BLOCK_BYTES):
+            if part.size + len(block) > limit:
+                raise IntegrityError(f"more than the {limit} bytes that were announced")
+            part.append(block)
+            report(stage, part.size, answer.total or part.size)
+    if answer.total is not None and part.size < answer.total:
+        raise SourceError(f"the connection ended after {part.size} of {answer.total} bytes", is_passing=True)
+
+
+def _resume(url: str, file: PublishedFile, part: PartFile) -> Resume:
+    """From where to go on: only where the version can be compared, or a checksum will tell in the end."""
+    origin = part.origin
+    is_same = origin is not None and origin.url == url and origin.validator is not None
+    if is_same and origin is not None:
+        return Resume(part.size, origin.validator, origin.total)
+    return Resume(part.size if file.sha256 or file.md5 else 0, total=file.size)
+
+
+def _check_size(file: PublishedFile, part: PartFile, answer: Answer, policy: FetchPolicy) -> None:
+    """Refuse before the first byte what is too large, or not the size that was published."""
+    if answer.total is None:
+        return
+    if file.size is not None and answer.total != file.size:
+        raise IntegrityError(f"the server offers {answer.total} bytes, the published file has {file.size}")
+    if answer.total > policy.max_bytes:
+        raise IntegrityError(f"the server offers {answer.total} bytes, more than the {policy.max_bytes} allowed")
+    free = shutil.disk_usage(part.target.parent).free
+    if answer.total - answer.start > free:
+        raise MissingError(
+            f"{part.target.name} needs {answer.total - answer.start} bytes, the disk has {free}",
+            hint=f"make room in {part.target.parent} or choose another folder",
+        )
+
+
+def _check(file: PublishedFile, part: PartFile) -> None:
+    wanted = file.sha256 or file.md5
+    if file.size is not None and part.size != file.size:
+        raise IntegrityError(f"{part.size} bytes came, the published file has {file.size}")
+    if wanted is not None and part.hexdigest != wanted:
+        raise IntegrityError(f"what came has the checksum {part.hexdigest}, the published file has {wanted}")

@@ -1,0 +1,140 @@
+"""What a reader finds in a source: many checkpoints, by columns, whose weights are read when they are asked for."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
+
+from zootool.architecture import Architecture
+from zootool.columns.known import ColumnRules, check_columns
+
+RESERVED_COLUMNS = ("architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest")
+"""What the store fills itself, beside the networks' net_id."""
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """The name of a column of a source that can't be called `name`."""
+    made = f"file_{name}"
+    while made in taken:
+        made += "_"
+    return made
+
+
+@dataclass(frozen=True)
+class CollectedImages:
+    """An image set that networks were fitted to or trained on; the fields are those of the store's `ImageSource`.
+
+    `assumed` names what the source doesn't say: "grid", "source_index".
+    """
+
+    name: str
+    shape: tuple[int, ...] = ()
+    num_classes: int | None = None
+    grid: str | None = None
+    target: tuple[float, float] | None = None
+    assumed: tuple[str, ...] = ()
+    digest: str | None = None
+    num_images: int | None = None
+    is_partial: bool = False
+    terms: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or network of a source that isn't in its collection, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One network: its row of the table, its architecture, and its tensors by key."""
+
+    net_id: str
+    row: Mapping[str, Any]
+    architecture: Architecture
+    tensors: Mapping[str, np.ndarray]
+
+
+Load = Callable[[Int64[np.ndarray, " rows"]], dict[str, np.ndarray]]
+"""Reads the networks at rows of one architecture: state_dict key -> (rows, *shape), bfloat16 as uint16."""
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """The checkpoints of a source.
+
+    `table` has a row per network with `net_id` first, then declared columns such as label, split, run_id and
+    training_step. `architecture_index` says which of `architectures` each is of. `load` may be called from several
+    threads. `conventions` are what makes the weights readable and isn't in the architecture; `notes` are what a user
+    should know about the source, such as leaks between splits; `assumptions` are what was taken for granted about each
+    of `architectures`, empty where nothing was about any. `left_out` is what else lay there and why it isn't here.
+    `fingerprint` changes when the source does. Columns whose meaning the format fixes are brought into their form, and
+    the notes say so. Raises FormatError where that can't be.
+    """
+
+    format: str
+    kind: str
+    table: pa.Table
+    architectures: tuple[Architecture, ...]
+    architecture_index: Int64[np.ndarray, " networks"]
+    load: Load
+    fingerprint: str
+    image_sets: tuple[CollectedImages, ...] = ()
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    assumptions: tuple[tuple[str, ...], ...] = ()
+    licence: str | None = None
+    citation: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.table.column_names[:1] == ["net_id"], "readers name their networks"
+        assert len(self.table) == len(self.architecture_index), "readers give every network an architecture"
+        assert len(self.assumptions) in (0, len(self.architectures)), "readers assume something of each architecture"
+        table, notes = check_columns(self.table, ColumnRules(num_sources=len(self.image_sets)))
+        object.__setattr__(self, "table", table)
+        object.__setattr__(self, "notes", (*self.notes, *notes))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def with_free_names(self) -> "Collection":
+        """The same without columns that have the names of the store's own: they are called file_{name}, with a note."""
+        names, notes = list(self.table.column_names), list(self.notes)
+        for place, name in enumerate(names):
+            if name in RESERVED_COLUMNS:
+                names[place] = free_name(name, names)
+                notes.append(f"the column {name} became {names[place]}: every store has a column {name} of its own")
+        return replace(self, table=self.table.rename_columns(names), notes=tuple(notes))
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """The networks one after another, in the order of the table."""
+        for number, index in enumerate(self.architecture_index.tolist()):
+            tensors = {key: stacked[0] for key, stacked in self.load(np.array([number])).items()}
+            row = {name: self.table[name][number].as_py() for name in self.table.column_names}
+            yield Checkpoint(str(row["net_id"]), row, self.architectures[index], tensors)
+
+    def take(self, rows: Int64[np.ndarray, " rows"]) -> "Collection":
+        """The networks at these rows alone."""
+        load = self.load
+        return Collection(
+            **{name: getattr(self, name) for name in self.__dataclass_fields__}
+            | {
+                "table": self.table.take(pa.array(rows)),
+                "architecture_index": self.architecture_index[rows],
+                "load": lambda chosen: load(rows[chosen]),
+                "fingerprint": f"{self.fingerprint} {len(rows)} {hash_rows(rows)}",
+            }
+        )
+
+
+def hash_rows(rows: Int64[np.ndarray, " rows"]) -> str:
+    """A short digest of row numbers."""
+    from hashlib import sha256
+
+    return sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()[:16]

@@ -1,0 +1,125 @@
+"""JSON, JSON lines and YAML from elsewhere: bounded in size, depth and what aliases expand to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zootool.errors import FormatError, UntrustedError, printable
+from zootool.untrusted.byte_source import FileSource
+from zootool.validation import read_yaml, yaml_problem
+
+_MAX_JSON_BYTES = 64 << 20
+_MAX_JSON_GROUPS = 500_000
+_MAX_LINE_BYTES = 1 << 20
+_MAX_YAML_BYTES = 1 << 16
+_MAX_YAML_VALUES = 10_000
+_MAX_DEPTH = 64
+
+
+def parse_json(content: bytes, where: str, *, max_bytes: int = _MAX_JSON_BYTES) -> Any:
+    """The value of a JSON text in UTF-8. Raises FormatError for one that is broken, too large or too deep."""
+    if len(content) > max_bytes:
+        raise FormatError(f"{where} has {len(content)} bytes, at most {max_bytes} are read")
+    # Empty lists take most memory for their bytes. Brackets and commas within texts count too, which does no harm.
+    if content.count(b"[") + content.count(b"{") > _MAX_JSON_GROUPS or content.count(b",") > 4 * _MAX_JSON_GROUPS:
+        raise FormatError(f"{where} holds too many values")
+    try:
+        value = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is no readable JSON: {printable(error)}", hint="get it again") from error
+    _check_depth(value, where)
+    return value
+
+
+def read_json(path: Path, *, max_bytes: int = _MAX_JSON_BYTES) -> Any:
+    """The value of a JSON file. Raises MissingError and FormatError."""
+    source = FileSource(path)
+    if source.size > max_bytes:
+        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
+    return parse_json(bytes(source.read(0, source.size)), source.shown, max_bytes=max_bytes)
+
+
+def read_json_lines(path: Path, *, max_line_bytes: int = _MAX_LINE_BYTES) -> Iterator[Any]:
+    """The value of each line of a file, empty ones left out. Raises MissingError and FormatError."""
+    shown = FileSource(path).shown
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(max_line_bytes + 1):
+            number += 1
+            if line.strip() or len(line) > max_line_bytes:
+                yield parse_json(line, f"{shown} line {number}", max_bytes=max_line_bytes)
+
+
+def read_untrusted_yaml(path: Path) -> Any:
+    """The plain values of a YAML file from elsewhere, as `read_yaml` gives them.
+
+    Raises UntrustedError for tags, which name types to make, and FormatError for a broken file, one that is too
+    large, and one whose aliases expand to too much.
+    """
+    source = FileSource(path)
+    if source.size > _MAX_YAML_BYTES:
+        raise FormatError(f"{source.shown} has {source.size} bytes, at most {_MAX_YAML_BYTES} are read")
+    content = bytes(source.read(0, source.size))
+    try:
+        text = content.decode("utf-8")
+        _check_brackets(text, source.shown)
+        for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+            if number > 2 * _MAX_YAML_VALUES:
+                raise FormatError(f"{source.shown} expands to more than {_MAX_YAML_VALUES} values")
+            if getattr(event, "tag", None) is not None:
+                tag = printable(event.tag, 80)
+                raise UntrustedError(f"{source.shown} has the tag {tag}", hint="write plain values")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _count_values(root, {}, source.shown, 0)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"{source.shown} is not readable YAML: {yaml_problem(error)}", hint="correct it") from error
+    return read_yaml(path)
+
+
+def _check_brackets(text: str, shown: str) -> None:
+    """Refuse deep brackets before the scanner meets them: it takes quadratic time over them."""
+    depth = 0
+    for character in text:
+        if character in "[{":
+            depth += 1
+        elif character in "]}":
+            depth = max(depth - 1, 0)
+        if depth > _MAX_DEPTH:
+            raise FormatError(f"{shown} is nested more than {_MAX_DEPTH} deep")
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int | None], shown: str, depth: int) -> int:
+    """How many values `node` is when every alias is written out."""
+    if id(node) in counts:
+        known = counts[id(node)]
+        if known is None:
+            raise FormatError(f"{shown} has a value that holds itself")
+        return known
+    if depth > _MAX_DEPTH:
+        raise FormatError(f"{shown} is nested more than {_MAX_DEPTH} deep")
+    counts[id(node)] = None
+    children = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+    inner = children if isinstance(node, yaml.CollectionNode) else []
+    total = 1 + sum(_count_values(child, counts, shown, depth + 1) for child in inner)
+    if total > _MAX_YAML_VALUES:
+        raise FormatError(f"{shown} expands to more than {_MAX_YAML_VALUES} values")
+    counts[id(node)] = total
+    return total
+
+
+def _check_depth(value: Any, where: str) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [item for outer in level for item in _inner(outer)]
+        if not level:
+            return
+    raise FormatError(f"{where} is nested more than {_MAX_DEPTH} deep")
+
+
+def _inner(value: Any) -> list[Any]:
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [item for item in inner if isinstance(item, dict | list)]
