@@ -13,12 +13,12 @@ from torch import nn
 
 from benchmarks.contenders import amounting_to, compare
 from dng.bench.flops import count_flops
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.methods import METHODS, build_method
 from dng.models.heads import count_parameters
 from dng.training.seed import seeded
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
@@ -56,24 +56,24 @@ def contenders(kind: str) -> dict[str, Baseline]:
     return {name: build_method(name, [NETWORKS[kind]], 10, BUDGET).eval() for name in names}
 
 
-def networks(architecture: Architecture) -> DynamicGraph:
+def networks(architecture: Architecture) -> GraphBatch:
     with seeded(1):
         edges = tuple(
             (torch.rand(BATCH, t.num_nodes, t.num_sources, t.edges_per_pair) - 0.5) for t in architecture.timestamps
         )
         nodes = tuple(torch.rand(BATCH, t.num_nodes, 1) - 0.5 for t in architecture.timestamps)
-    return DynamicGraph((architecture,), edges, nodes)
+    return GraphBatch((architecture,), edges, nodes)
 
 
-def assert_equal_work(models: dict[str, Baseline], graph: DynamicGraph) -> None:
+def assert_equal_work(models: dict[str, Baseline], graph: GraphBatch) -> None:
     """All have the same size and read each network by itself, so that none gains from its batch."""
-    alone = graph.map(lambda tensor: tensor[:1])
+    alone = graph.map_weights(lambda tensor: tensor[:1])
     for name, model in models.items():
         assert abs(count_parameters(model) - BUDGET) <= BUDGET / 20, name
         with torch.no_grad():
             torch.testing.assert_close(model(graph)[:1], model(alone), rtol=1e-3, atol=1e-4)
 
 
-def train(model: nn.Module, graph: DynamicGraph) -> None:
+def train(model: nn.Module, graph: GraphBatch) -> None:
     model.zero_grad()
     model(graph).square().mean().backward()

@@ -18,9 +18,9 @@ from dng.bench.efficiency.cases import generate_as_written
 from dng.bench.flops import count_flops
 from dng.bench.tensor_bytes import peak_tensor_bytes
 from dng.encoder.config import EncoderConfig
-from dng.encoder.graph import DynamicGraph
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.training.seed import seeded
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (32, 32), 1)
@@ -31,10 +31,10 @@ THREADS = len(os.sched_getaffinity(0))
 class AsWritten(INR2JLS):
     """The same model without short cuts."""
 
-    def encode(self, graph: DynamicGraph) -> Tensor:
+    def encode(self, graph: GraphBatch) -> Tensor:
         return generate_as_written(self.generator, self.encoder(graph).flatten(1))
 
-    def loss(self, graph: DynamicGraph, images: Tensor) -> Tensor:
+    def loss(self, graph: GraphBatch, images: Tensor) -> Tensor:
         return (self(graph) - self.target_views(images)).square().mean()
 
 
@@ -84,11 +84,11 @@ def models() -> tuple[INR2JLS, INR2JLS]:
     return fast, written
 
 
-def networks() -> DynamicGraph:
+def networks() -> GraphBatch:
     with seeded(1):
         edges = tuple(torch.rand(BATCH, t.num_nodes, t.num_sources, 1) - 0.5 for t in SIREN.timestamps)
         nodes = tuple(torch.rand(BATCH, t.num_nodes, 1) - 0.5 for t in SIREN.timestamps)
-    return DynamicGraph((SIREN,), edges, nodes)
+    return GraphBatch((SIREN,), edges, nodes)
 
 
 def compare_two(benchmark: Any, name: str, fast: Callable[[], object], written: Callable[[], object]) -> None:

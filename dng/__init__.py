@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dng.encoder.config import EncoderConfig
     from dng.encoder.dng_encoder import DNGEncoder
-    from dng.encoder.graph import DynamicGraph
     from dng.methods.runs import load
     from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+    from zootool.graph import GraphBatch
 
 _HOMES = {
     "DNGEncoder": "dng.encoder.dng_encoder",
-    "DynamicGraph": "dng.encoder.graph",
+    "GraphBatch": "zootool.graph",
     "EncoderConfig": "dng.encoder.config",
     "INR2JLS": "dng.models.inr2jls",
     "INR2JLSConfig": "dng.models.inr2jls",
     "load": "dng.methods.runs",
 }
 
-__all__ = ["INR2JLS", "DNGEncoder", "DynamicGraph", "EncoderConfig", "INR2JLSConfig", "load"]
+__all__ = ["INR2JLS", "DNGEncoder", "EncoderConfig", "GraphBatch", "INR2JLSConfig", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ ZOOTOOL_ORDER = (
     ("files", "records", "validation", "data_dir", "named_object"),
     ("engines",),
     ("architecture",),
+    ("graph",),
     ("catalog", "columns"),
     ("nets",),
     ("fetch",),
@@ -31,7 +32,7 @@ ZOOTOOL_ORDER = (
 # What models and benchmarks share with zootool: the architecture, the errors that they raise, how files are written,
 # and the engines that spread work over processes.
 # Stores and loaders reach the benchmarks through dng/bench/data.py alone.
-MODELS_MAY_IMPORT = {"architecture", "engines", "errors", "files", "records", "progress"}
+MODELS_MAY_IMPORT = {"architecture", "engines", "errors", "files", "graph", "records", "progress"}
 
 
 def files(package: str) -> list[Path]:

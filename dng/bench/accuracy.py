@@ -8,10 +8,11 @@ from jaxtyping import Float
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from dng.bench.data import LabelledGraphs, Loader, to_graphs
+from dng.bench.data import Loader
 from dng.bench.tasks import describe_rows
 from dng.models.predictors import PredictsAccuracy
 from dng.training.symmetries import Symmetries, vary
+from zootool.graph import GraphBatch
 
 
 class AccuracyPrediction:
@@ -24,7 +25,7 @@ class AccuracyPrediction:
         self,
         model: PredictsAccuracy,
         validation: Loader,
-        accuracy: Callable[[LabelledGraphs], Tensor],
+        accuracy: Callable[[GraphBatch], Tensor],
         symmetries: Symmetries | None = None,
     ) -> None:
         self.model = model
@@ -32,19 +33,19 @@ class AccuracyPrediction:
         self.accuracy = accuracy
         self.symmetries = symmetries
 
-    def loss(self, batch: LabelledGraphs) -> Tensor:
+    def loss(self, batch: GraphBatch) -> Tensor:
         """Binary cross-entropy of a batch of networks."""
-        graph = batch.graph if self.symmetries is None else vary(batch.graph, self.symmetries)
+        graph = batch if self.symmetries is None else vary(batch, self.symmetries)
         return self.model.loss(graph, self.accuracy(batch))
 
     @torch.no_grad()
     def validate(self) -> float:
         """Kendall's tau on the validation split."""
-        batches = [to_graphs(batch) for batch in self.validation]
-        predicted = torch.cat([self.model.predict(batch.graph) for batch in batches])
+        batches = [batch for batch in self.validation]
+        predicted = torch.cat([self.model.predict(batch) for batch in batches])
         return tau_to_pick_by(predicted, torch.cat([self.accuracy(batch) for batch in batches]))
 
-    def describe(self, batch: LabelledGraphs) -> str:
+    def describe(self, batch: GraphBatch) -> str:
         """The rows of the batch in the zoo's table."""
         return describe_rows(batch)
 

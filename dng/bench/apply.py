@@ -15,14 +15,14 @@ from pyarrow import csv
 from torch import Tensor
 
 from dng.bench.code_classifiers import load_code_classifier
-from dng.bench.data import LabelledGraphs, Zoo, to_graphs
+from dng.bench.data import Zoo
 from dng.bench.training import CPU
-from dng.encoder.graph import DynamicGraph
 from dng.methods.runs import load, model_dir
 from dng.models.model import Model, Representation
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier
 from zootool.errors import BadDataError, UsageError
 from zootool.files import folder_atomic, refuse_inside, sha256_file, write_atomic, write_json_atomic
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 BATCH_SIZE = 128
@@ -101,27 +101,27 @@ def predict(zoo: Zoo, run_dir: str | Path, device: torch.device = CPU, report: R
     rows, values, finite = [], [], []
     for batch in batches_of(zoo, device, report, "predicting"):
         rows.append(batch.rows.cpu().numpy())
-        values.append(function(batch.graph).cpu().numpy())
-        finite.append(finite_networks(batch.graph).cpu().numpy())
+        values.append(function(batch).cpu().numpy())
+        finite.append(finite_networks(batch).cpu().numpy())
     order = np.argsort(np.concatenate(rows))
     column = pa.array(np.concatenate(values)[order], mask=~np.concatenate(finite)[order])
     table = pa.table({"net_id": zoo.nets.to_arrow(["net_id"])["net_id"], "prediction": column})
     return Predictions(zoo.id, sha256_file(model_dir(run_dir) / "best.safetensors"), kind, table)
 
 
-def batches_of(zoo: Zoo, device: torch.device, report: Reporter, stage: str) -> Iterator[LabelledGraphs]:
+def batches_of(zoo: Zoo, device: torch.device, report: Reporter, stage: str) -> Iterator[GraphBatch]:
     """Every network once, without gradients. Raises BadDataError for an empty zoo."""
     if len(zoo) == 0:
         raise BadDataError(f"{zoo.info.name} has no networks", hint="look at it with `zoo info`")
     done = 0
     with torch.inference_mode():
         for batch in zoo.loader(BATCH_SIZE, device=device, targets=()):
-            yield to_graphs(batch)
+            yield batch
             done += len(batch)
             report(stage, done, len(zoo))
 
 
-def finite_networks(graph: DynamicGraph) -> Bool[Tensor, " batch"]:
+def finite_networks(graph: GraphBatch) -> Bool[Tensor, " batch"]:
     """Which networks of a batch have finite weights throughout."""
     return torch.stack([torch.isfinite(x).flatten(1).all(dim=1) for x in (*graph.edges, *graph.nodes)]).all(dim=0)
 
@@ -140,7 +140,7 @@ def refuse_existing(path: Path) -> None:
         raise UsageError(f"{path} exists", hint="choose another --out, or remove it first")
 
 
-def _codes_of(model: Model, graph: DynamicGraph) -> Float[Tensor, "batch ..."]:
+def _codes_of(model: Model, graph: GraphBatch) -> Float[Tensor, "batch ..."]:
     return model.encode(graph) if isinstance(model, Representation) else model.encoder(graph)
 
 
@@ -152,7 +152,7 @@ def _write_codes(
     rows: list[np.ndarray] = []
     done = num_non_finite = 0
     for batch in batches_of(zoo, device, report, "encoding"):
-        codes = _codes_of(model, batch.graph).float().cpu().numpy()
+        codes = _codes_of(model, batch).float().cpu().numpy()
         if array is None:
             shape, chunks = (len(zoo), *codes.shape[1:]), (min(BATCH_SIZE, len(zoo)), *codes.shape[1:])
             array = zarr.create_array(folder / CODES, shape=shape, chunks=chunks, dtype="float32", zarr_format=3)
@@ -165,7 +165,7 @@ def _write_codes(
 
 def _predictor(
     model: Model, run_dir: Path, device: torch.device
-) -> tuple[Literal["class", "accuracy"], Callable[[DynamicGraph], Tensor]]:
+) -> tuple[Literal["class", "accuracy"], Callable[[GraphBatch], Tensor]]:
     if isinstance(model, NetworkClassifier):
         return "class", model.predict
     if isinstance(model, AccuracyPredictor):

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph, ResidualEdges
 from zootool.errors import ZooError
+from zootool.graph import GraphBatch
 from zootool.images import load_images
-from zootool.loader import GraphBatch, Loader
+from zootool.loader import Loader
 from zootool.loader.targets import numbers_of
 from zootool.nets.rendering import Indexing, indexing_of, render
 from zootool.nets.siren import siren_architecture
@@ -21,9 +20,7 @@ from zootool.zoo import Zoo
 __all__ = [
     "Convention",
     "EndlessBatches",
-    "GraphBatch",
     "Indexing",
-    "LabelledGraphs",
     "Loader",
     "SimpleVitConfig",
     "Zoo",
@@ -34,38 +31,13 @@ __all__ = [
     "render_network",
     "simple_vit_architecture",
     "siren_architecture",
-    "to_graphs",
 ]
-
-
-@dataclass(frozen=True)
-class LabelledGraphs:
-    """A batch of networks with their rows in the zoo's table, labels (int64, B) and source images (uint8, B H W C)."""
-
-    graph: DynamicGraph
-    rows: Tensor
-    labels: Tensor | None = None
-    images: Tensor | None = None
-
-
-def to_graphs(batch: GraphBatch) -> LabelledGraphs:
-    """A loader's batch as the models take it; no weight is copied."""
-    graph = DynamicGraph(
-        batch.architectures,
-        batch.edges,
-        batch.nodes,
-        batch.edge_masks,
-        batch.node_names,
-        batch.architecture_index,
-        tuple(ResidualEdges(r.target, r.residual, r.networks) for r in batch.residuals),
-    )
-    return LabelledGraphs(graph, batch.rows, batch.targets.get("label"), batch.images)
 
 
 class EndlessBatches:
     """A loader's epochs one after another, each batch turned by `convert`; continues from a small state."""
 
-    def __init__(self, loader: Loader, convert: Callable[[GraphBatch], Any] = to_graphs) -> None:
+    def __init__(self, loader: Loader, convert: Callable[[GraphBatch], Any] = lambda batch: batch) -> None:
         self.loader = loader
         self.convert = convert
 

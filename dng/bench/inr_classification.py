@@ -218,7 +218,7 @@ def _run_directly(
 ) -> _Outcome:
     config = preset.encoder_only.training
     loaders = training_loaders(zoo, config, place, images=False)
-    architecture = first_batch(loaders["validation"]).graph.architecture
+    architecture = first_batch(loaders["validation"]).architecture
     with seeded(config.seed, "encoder-only"):
         model = build_network_classifier(architecture, preset, _num_classes(labels))
     run_dir = out / model.kind

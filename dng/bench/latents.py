@@ -6,17 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, to_graphs
+from dng.bench.data import EndlessBatches, Loader
 from dng.models.model import Representation
 from dng.training.batches import TensorBatches, num_batches
 from dng.training.train import Batches
+from zootool.graph import GraphBatch
 
 CACHE_BYTES = 2 << 30
 
 LoaderFactory = Callable[[int, bool, int], Loader]
 """(batch_size, shuffle, seed) -> a loader over one split."""
 
-LabelLookup = Callable[[LabelledGraphs], Tensor]
+LabelLookup = Callable[[GraphBatch], Tensor]
 
 
 class Latents:
@@ -73,5 +74,4 @@ class Latents:
 
     @torch.no_grad()
     def _encode(self, batch: Any) -> tuple[Tensor, Tensor]:
-        labelled = to_graphs(batch)
-        return self.model.encode(labelled.graph), self.label(labelled)
+        return self.model.encode(batch), self.label(batch)

@@ -16,11 +16,11 @@ from torch import Tensor
 from dng.bench.apply import batches_of, finite_networks, refuse_existing
 from dng.bench.data import Convention, Zoo, conventions
 from dng.bench.training import CPU
-from dng.encoder.graph import DynamicGraph
 from dng.methods.runs import load
 from dng.models.model import LearnsFromRenderings, Model, Representation
 from zootool.errors import UsageError
 from zootool.files import folder_atomic
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 SHEET, INDEX, IMAGES = "contact-sheet.png", "index.parquet", "images"
@@ -64,8 +64,8 @@ def reconstruct(
     with folder_atomic(destination) as folder:
         (folder / IMAGES).mkdir()
         for batch in batches_of(selected, device, report, "reconstructing"):
-            finite = finite_networks(batch.graph).tolist()
-            pictures = to_pictures(decoded_images(model, batch.graph, [shown_in[row] for row in batch.rows.tolist()]))
+            finite = finite_networks(batch).tolist()
+            pictures = to_pictures(decoded_images(model, batch, [shown_in[row] for row in batch.rows.tolist()]))
             for row, picture, is_finite in zip(batch.rows.tolist(), pictures, finite, strict=True):
                 if is_finite:
                     written.append((net_ids[row], _save(picture, folder, net_ids[row], row)))
@@ -78,7 +78,7 @@ def reconstruct(
 
 
 def decoded_images(
-    model: Representation, graph: DynamicGraph, shown_in: Sequence[Convention]
+    model: Representation, graph: GraphBatch, shown_in: Sequence[Convention]
 ) -> Float[Tensor, "batch channels height width"]:
     """The images that a model decodes, upright and in [-1, 1], for networks of these conventions.
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dng.bench import figures
 from dng.bench.certainty import accuracy_interval, too_few
-from dng.bench.data import LabelledGraphs, Zoo, class_names, conventions, render_network
+from dng.bench.data import Zoo, class_names, conventions, render_network
 from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Page, Section, report_figure
 from dng.bench.pictures import decoded_images
@@ -18,6 +18,7 @@ from dng.methods.runs import load, model_dir
 from dng.models.model import Model, Representation
 from dng.training.train import read_metrics
 from zootool.errors import MissingError, UsageError
+from zootool.graph import GraphBatch
 
 _GALLERY_COLUMNS = 10
 
@@ -112,7 +113,7 @@ def _examples(
     text = "Test networks: the image, and what the SIREN renders."
     if isinstance(model, Representation):
         pairs = zip(batches, shown_in, strict=True)
-        decoded = [decoded_images(model, batch.graph, [found])[0].numpy() for batch, found in pairs]
+        decoded = [decoded_images(model, batch, [found])[0].numpy() for batch, found in pairs]
         pictures["decoded"] = [figures.to_picture(image) for image in decoded]
         text = "Test networks: the image, what the SIREN renders, and what was decoded from the SIREN's weights alone."
     if any(None in (found.indexing, found.target) for found in shown_in):
@@ -123,12 +124,12 @@ def _examples(
     return pictures, captions, text
 
 
-def _graph_of(zoo: Zoo, position: int) -> LabelledGraphs:
+def _graph_of(zoo: Zoo, position: int) -> GraphBatch:
     """One network alone: selections, and batches of several, have an order of their own."""
     return first_batch(zoo.take([position]).loader(1, images=True, targets=()))
 
 
-def _image_of(batch: LabelledGraphs) -> np.ndarray:
+def _image_of(batch: GraphBatch) -> np.ndarray:
     assert batch.images is not None, "the loader was asked for images"
     return batch.images[0].numpy()
 

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from dng.bench.builders import ClassifierOfCodes
-from dng.bench.data import LabelledGraphs, Loader, to_graphs
+from dng.bench.data import Loader
 from dng.bench.latents import Latents
 from dng.models.model import LearnsFromRenderings, Representation
 from dng.models.predictors import Classifies
 from dng.models.views import to_unit_range
 from zootool.errors import BadDataError
+from zootool.graph import GraphBatch
 
 
 class Reconstruction:
@@ -24,17 +25,17 @@ class Reconstruction:
         self.model = model
         self.validation = validation
 
-    def loss(self, batch: LabelledGraphs) -> Tensor:
+    def loss(self, batch: GraphBatch) -> Tensor:
         """The model's mean squared error on a batch."""
         if isinstance(self.model, LearnsFromRenderings):
-            return self.model.loss(batch.graph)
-        return self.model.loss(batch.graph, source_images(batch))
+            return self.model.loss(batch)
+        return self.model.loss(batch, source_images(batch))
 
     def validate(self) -> float:
         """The mean squared error on the validation split."""
-        return mean_over((to_graphs(batch) for batch in self.validation), self.loss)
+        return mean_over((batch for batch in self.validation), self.loss)
 
-    def describe(self, batch: LabelledGraphs) -> str:
+    def describe(self, batch: GraphBatch) -> str:
         """The rows of the batch in the zoo's table."""
         return describe_rows(batch)
 
@@ -64,14 +65,14 @@ class CodeClassification:
 class NetworkClassification:
     """Labels from weights, encoder and head trained together, by cross-entropy."""
 
-    def __init__(self, model: Classifies, validation: Loader, label: Callable[[LabelledGraphs], Tensor]) -> None:
+    def __init__(self, model: Classifies, validation: Loader, label: Callable[[GraphBatch], Tensor]) -> None:
         self.model = model
         self.validation = validation
         self.label = label
 
-    def loss(self, batch: LabelledGraphs) -> Tensor:
+    def loss(self, batch: GraphBatch) -> Tensor:
         """Cross-entropy of a batch of networks."""
-        return self.model.loss(batch.graph, self.label(batch))
+        return self.model.loss(batch, self.label(batch))
 
     def validate(self) -> float:
         """Accuracy on the validation split."""
@@ -82,11 +83,11 @@ class NetworkClassification:
     def predict(self, loader: Loader) -> tuple[Tensor, Tensor]:
         """Predicted classes and labels, both int64 (N,)."""
         self.model.eval()
-        batches = [to_graphs(batch) for batch in loader]
-        predictions = torch.cat([self.model.predict(batch.graph) for batch in batches])
+        batches = [batch for batch in loader]
+        predictions = torch.cat([self.model.predict(batch) for batch in batches])
         return predictions, torch.cat([self.label(batch) for batch in batches])
 
-    def describe(self, batch: LabelledGraphs) -> str:
+    def describe(self, batch: GraphBatch) -> str:
         """The rows of the batch in the zoo's table."""
         return describe_rows(batch)
 
@@ -100,22 +101,22 @@ def predict_codes(classifier: ClassifierOfCodes, latents: Latents, batch_size: i
     return torch.cat(predictions), torch.cat(labels)
 
 
-def source_images(batch: LabelledGraphs) -> Tensor:
+def source_images(batch: GraphBatch) -> Tensor:
     """The batch's images in [-1, 1], channels first. Raises BadDataError where the loader gave none."""
     if batch.images is None:
         raise BadDataError("the loader gave no source images", hint="put the zoo's image set where ZOO_DATA says")
     return to_unit_range(batch.images)
 
 
-def mean_over(batches: Iterable[LabelledGraphs], loss: Callable[[LabelledGraphs], Tensor]) -> float:
+def mean_over(batches: Iterable[GraphBatch], loss: Callable[[GraphBatch], Tensor]) -> float:
     """The mean of a loss over all networks of some batches."""
     total, count = 0.0, 0
     for batch in batches:
-        total += loss(batch).item() * batch.graph.batch_size
-        count += batch.graph.batch_size
+        total += loss(batch).item() * len(batch)
+        count += len(batch)
     return total / count
 
 
-def describe_rows(batch: LabelledGraphs) -> str:
+def describe_rows(batch: GraphBatch) -> str:
     """The rows of a batch in the zoo's table, for errors."""
     return f"the networks in rows {batch.rows.tolist()}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dng.bench.accuracy import AccuracyPrediction
 from dng.bench.builders import build_representation
-from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
+from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.encoder_presets import EncoderPreset
 from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.bench.targets import Target
@@ -29,6 +29,7 @@ from dng.training.seed import seeded
 from dng.training.symmetries import Symmetries
 from dng.training.train import Batches, Task, TrainConfig, TrainResult, finished, train
 from zootool.errors import BadDataError, UsageError
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 RUN = "run.json"
@@ -99,7 +100,7 @@ def prepare_representation(
     """The model of codes that `settings` describes, with its initial weights, and the loaders to train it on."""
     config = settings.reconstruction
     loaders = training_loaders(zoo, config, place, images=settings.sees_images)
-    architecture = first_batch(loaders["validation"]).graph.architecture
+    architecture = first_batch(loaders["validation"]).architecture
     side, _, channels = image_shape(zoo)
     with seeded(config.seed, "representation"):
         model = build_representation([architecture, *zoo.architectures.values()], settings, side, channels)
@@ -166,9 +167,9 @@ def require_splits(zoo: Zoo, names: tuple[str, ...]) -> None:
         )
 
 
-def first_batch(loader: Loader) -> LabelledGraphs:
+def first_batch(loader: Loader) -> GraphBatch:
     """The first batch of an epoch: what its networks look like."""
-    return to_graphs(next(iter(loader)))
+    return next(iter(loader))
 
 
 def sharded_batches(loader: Loader, ranks: Ranks) -> Batches:
@@ -181,7 +182,7 @@ def sharded_batches(loader: Loader, ranks: Ranks) -> Batches:
 
     def shard(batch: Any) -> Shard:
         mine = batch.map(lambda tensor: tensor[ranks.rank :: ranks.world_size])
-        return Shard(to_graphs(mine), len(mine) / len(batch))
+        return Shard(mine, len(mine) / len(batch))
 
     return EndlessBatches(loader, shard)
 
@@ -194,16 +195,16 @@ def _claim_run(
     return finished(run_dir)
 
 
-def _build(first: LabelledGraphs, settings: EncoderPreset, target: Target) -> NetworkClassifier | AccuracyPredictor:
+def _build(first: GraphBatch, settings: EncoderPreset, target: Target) -> NetworkClassifier | AccuracyPredictor:
     config = PredictorConfig(target.num_outputs, settings.encoder, settings.head_dim, settings.head_dropout)
     kind = NetworkClassifier if target.is_class else AccuracyPredictor
-    return kind(first.graph.architecture, config)
+    return kind(first.architecture, config)
 
 
 def _task(
     model: NetworkClassifier | AccuracyPredictor,
     validation: Loader,
-    lookup: Callable[[LabelledGraphs], Tensor],
+    lookup: Callable[[GraphBatch], Tensor],
     symmetries: Symmetries | None,
 ) -> Task:
     if isinstance(model, NetworkClassifier):

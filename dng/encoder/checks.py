@@ -1,10 +1,10 @@
 """What an encoder can't take, said before it fails somewhere deep."""
 
 from dng.encoder.config import EncoderConfig
-from dng.encoder.graph import DynamicGraph
 from dng.encoder.layer import is_transformer
 from zootool.architecture import Architecture
 from zootool.errors import UsageError, did_you_mean
+from zootool.graph import GraphBatch
 
 
 def check_settings(architecture: Architecture, config: EncoderConfig) -> None:
@@ -15,7 +15,7 @@ def check_settings(architecture: Architecture, config: EncoderConfig) -> None:
     _check_activations(architecture, config)
 
 
-def check_graph(built: Architecture, config: EncoderConfig, num_edges: int, graph: DynamicGraph) -> None:
+def check_graph(built: Architecture, config: EncoderConfig, num_edges: int, graph: GraphBatch) -> None:
     """Raise UsageError where a batch holds networks that the encoder wasn't built for."""
     for given in graph.architectures:
         if given is built:

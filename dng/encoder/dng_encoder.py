@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from dng.encoder.checks import check_graph, check_settings
 from dng.encoder.config import EncoderConfig
 from dng.encoder.features import FourierFeatures
-from dng.encoder.graph import DynamicGraph, ResidualEdges
 from dng.encoder.layer import Layer, LayerSettings, is_transformer, plain_layer, transformer_layer
 from dng.encoder.memory import GRUUpdate
 from dng.encoder.message import AttentionMessage
 from dng.models.model import Encoder
 from zootool.architecture import Architecture
+from zootool.graph import BatchResidual, GraphBatch
 
 KnownOfNodes = Sequence[Float[Tensor, "batch _targets node_dim"]] | None
 
@@ -56,24 +56,24 @@ class DNGEncoder(Encoder):
         """The width of a node's features, the Fourier features of all its scalars."""
         return self.features.out_dim * len(self.config.all_node_features)
 
-    def forward(self, graph: DynamicGraph, known: KnownOfNodes = None) -> Float[Tensor, "batch outputs dim"]:
+    def forward(self, graph: GraphBatch, known: KnownOfNodes = None) -> Float[Tensor, "batch outputs dim"]:
         return self.memories(graph, known)[-1]
 
-    def memories(self, graph: DynamicGraph, known: KnownOfNodes = None) -> list[Float[Tensor, "batch _nodes dim"]]:
+    def memories(self, graph: GraphBatch, known: KnownOfNodes = None) -> list[Float[Tensor, "batch _nodes dim"]]:
         """The memories of all nodes: of the inputs, then of each timestamp 1..L.
 
         `known` is what else is known of the nodes of timestamps 1..L, (B, n_t, node_dim) each: it is added to their
         features in the first walk.
         """
         self.check(graph)
-        inputs = self.inputs.expand(graph.batch_size, -1, -1)
+        inputs = self.inputs.expand(len(graph), -1, -1)
         memories: list[Tensor] | None = None
         for walk in self.walks:
             memories = walk(self.features, graph, inputs, memories, known)
         assert memories is not None, "a config has at least one walk"
         return memories
 
-    def check(self, graph: DynamicGraph) -> None:
+    def check(self, graph: GraphBatch) -> None:
         """Raise UsageError where `graph` holds networks that this encoder wasn't built for."""
         check_graph(self.architecture, self.config, self.num_edges, graph)
 
@@ -98,7 +98,7 @@ class Walk(nn.Module):
     def forward(
         self,
         features: FourierFeatures,
-        graph: DynamicGraph,
+        graph: GraphBatch,
         inputs: Tensor,
         before: list[Tensor] | None,
         known: KnownOfNodes = None,
@@ -115,7 +115,7 @@ class Walk(nn.Module):
         assert isinstance(found, Layer)
         return found
 
-    def embedding(self, graph: DynamicGraph, t: int) -> Tensor | None:
+    def embedding(self, graph: GraphBatch, t: int) -> Tensor | None:
         """What is added to the node features of timestamp `t`: (node_dim,), or (B, 1, node_dim) where it differs."""
         parts = []
         if self.activations is not None:
@@ -138,7 +138,7 @@ class Walk(nn.Module):
     def _step(
         self,
         features: FourierFeatures,
-        graph: DynamicGraph,
+        graph: GraphBatch,
         memories: list[Tensor],
         t: int,
         before: Tensor | None,
@@ -159,7 +159,7 @@ class Walk(nn.Module):
             memory = layer.node_input(self.update, features, scalars, embedding, messages)
         return self._add_residuals(layer.leave(memory), graph, memories, t)
 
-    def _messages(self, features: FourierFeatures, graph: DynamicGraph, memories: list[Tensor], t: int) -> Tensor:
+    def _messages(self, features: FourierFeatures, graph: GraphBatch, memories: list[Tensor], t: int) -> Tensor:
         layer = self.layer(t)
         message, sources = layer.message, layer.enter(memories[t - 1])
         if isinstance(message, AttentionMessage):
@@ -173,7 +173,7 @@ class Walk(nn.Module):
             messages = _add_shifted(messages, sent, edges)
         return messages
 
-    def _add_residuals(self, memory: Tensor, graph: DynamicGraph, memories: list[Tensor], t: int) -> Tensor:
+    def _add_residuals(self, memory: Tensor, graph: GraphBatch, memories: list[Tensor], t: int) -> Tensor:
         if self.residual_feature is not None:
             return memory
         for edges in graph.residuals_into(t):
@@ -191,9 +191,7 @@ def _layers(architecture: Architecture, settings: LayerSettings) -> list[Layer]:
     return [plain_layer(settings) for _ in timestamps]
 
 
-def _by_network(
-    graph: DynamicGraph, by_architecture: Float[Tensor, "architectures dim"]
-) -> Float[Tensor, "batch 1 dim"]:
+def _by_network(graph: GraphBatch, by_architecture: Float[Tensor, "architectures dim"]) -> Float[Tensor, "batch 1 dim"]:
     assert graph.architecture_index is not None, "a batch of several architectures says which is whose"
     return by_architecture[graph.architecture_index][:, None]
 
@@ -202,7 +200,7 @@ def _table(num_rows: int, dim: int) -> nn.Parameter | None:
     return nn.Parameter(torch.randn(num_rows, dim)) if num_rows else None
 
 
-def node_scalars(graph: DynamicGraph, t: int, wanted: tuple[str, ...]) -> Float[Tensor, "batch nodes scalars"]:
+def node_scalars(graph: GraphBatch, t: int, wanted: tuple[str, ...]) -> Float[Tensor, "batch nodes scalars"]:
     """The node features of timestamp `t` in the encoder's order; a scale or variance that is missing is 1, else 0."""
     names, nodes = graph.names(t), graph.nodes[t - 1]
     if names == wanted:
@@ -215,7 +213,7 @@ def node_scalars(graph: DynamicGraph, t: int, wanted: tuple[str, ...]) -> Float[
 
 
 def _add_shifted(
-    targets: Float[Tensor, "batch targets dim"], added: Float[Tensor, "batch sources dim"], edges: ResidualEdges
+    targets: Float[Tensor, "batch targets dim"], added: Float[Tensor, "batch sources dim"], edges: BatchResidual
 ) -> Float[Tensor, "batch targets dim"]:
     """`targets` with node i of `added` on node i + offset, in the networks that have the connection."""
     offset = edges.residual.offset

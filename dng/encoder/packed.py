@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dng.encoder.dng_encoder import DNGEncoder, Walk, node_scalars
-from dng.encoder.graph import DynamicGraph
 from dng.encoder.message import AttentionMessage
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class PackedGraph:
     `outputs` says where each network's output nodes lie: (timestamp, first node) per batch.
     """
 
-    batches: tuple[DynamicGraph, ...]
+    batches: tuple[GraphBatch, ...]
     events: tuple[PackedEvent, ...]
     outputs: tuple[tuple[int, int], ...]
 
 
-def pack(batches: Sequence[DynamicGraph]) -> PackedGraph:
+def pack(batches: Sequence[GraphBatch]) -> PackedGraph:
     """Put bucketed batches together. Raises UsageError for transformers, which have one architecture anyway."""
     depths = [batch.architecture.num_layers for batch in batches]
     for batch in batches:
@@ -66,7 +66,7 @@ def encode_packed(encoder: DNGEncoder, packed: PackedGraph) -> Float[Tensor, "ne
     """The memories of the output nodes of all networks, equal to those of the bucketed batches one by one."""
     for batch in packed.batches:
         encoder.check(batch)
-    num_networks = sum(batch.batch_size for batch in packed.batches)
+    num_networks = sum(len(batch) for batch in packed.batches)
     inputs = encoder.inputs.repeat(num_networks, 1)
     memories: list[Tensor] | None = None
     for walk in encoder.walks:
@@ -76,17 +76,17 @@ def encode_packed(encoder: DNGEncoder, packed: PackedGraph) -> Float[Tensor, "ne
     return _outputs(packed, memories)
 
 
-def _first_nodes(batches: Sequence[DynamicGraph], t: int) -> dict[int, int]:
+def _first_nodes(batches: Sequence[GraphBatch], t: int) -> dict[int, int]:
     """Where each batch's nodes of timestamp `t` begin, for the batches that have it."""
     starts, end = {}, 0
     for index, batch in enumerate(batches):
         if t <= batch.architecture.num_layers:
             starts[index] = end
-            end += batch.batch_size * batch.architecture.node_counts[t]
+            end += len(batch) * batch.architecture.node_counts[t]
     return starts
 
 
-def _event(batches: Sequence[DynamicGraph], starts: list[dict[int, int]], t: int) -> PackedEvent:
+def _event(batches: Sequence[GraphBatch], starts: list[dict[int, int]], t: int) -> PackedEvent:
     present = tuple(starts[t])
     num_edges = max(batches[index].edges[t - 1].shape[-1] for index in present)
     parts = [_pairs(batches[index], starts[t - 1][index], starts[t][index], t, num_edges) for index in present]
@@ -103,7 +103,7 @@ def _event(batches: Sequence[DynamicGraph], starts: list[dict[int, int]], t: int
 
 
 def _pairs(
-    batch: DynamicGraph, first_source: int, first_target: int, t: int, num_edges: int
+    batch: GraphBatch, first_source: int, first_target: int, t: int, num_edges: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     edges = batch.edges[t - 1]
     size, num_targets, num_sources, k = edges.shape
@@ -121,12 +121,12 @@ def _pairs(
     )
 
 
-def _residuals(batch: DynamicGraph, starts: list[dict[int, int]], index: int, t: int) -> list[PackedResidual]:
+def _residuals(batch: GraphBatch, starts: list[dict[int, int]], index: int, t: int) -> list[PackedResidual]:
     found, counts = [], batch.architecture.node_counts
     for edges in batch.residuals_into(t):
         source, offset = edges.residual.source, edges.residual.offset
         count = min(counts[source], counts[t] - offset, edges.residual.count or counts[source])
-        networks = torch.arange(batch.batch_size)
+        networks = torch.arange(len(batch))
         if edges.networks is not None:
             networks = networks[edges.networks]
         nodes = torch.arange(count)
@@ -172,7 +172,7 @@ def _messages(
     return messages
 
 
-def _embedding(walk: Walk, batches: list[DynamicGraph], t: int) -> Tensor | None:
+def _embedding(walk: Walk, batches: list[GraphBatch], t: int) -> Tensor | None:
     parts = []
     for batch in batches:
         embedding = walk.embedding(batch, t)
@@ -196,5 +196,5 @@ def _outputs(packed: PackedGraph, memories: list[Tensor]) -> Tensor:
     parts = []
     for batch, (depth, first) in zip(packed.batches, packed.outputs, strict=True):
         count = batch.architecture.node_counts[depth]
-        parts.append(memories[depth][first : first + batch.batch_size * count].unflatten(0, (-1, count)))
+        parts.append(memories[depth][first : first + len(batch) * count].unflatten(0, (-1, count)))
     return torch.cat(parts)

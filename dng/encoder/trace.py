@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.encoder.graph import DynamicGraph
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def events(architecture: Architecture) -> list[Event]:
 
 
 @torch.no_grad()
-def trace(encoder: DNGEncoder, graph: DynamicGraph) -> list[TracedEvent]:
+def trace(encoder: DNGEncoder, graph: GraphBatch) -> list[TracedEvent]:
     """The encoder's walk over `graph`, event by event; the last event's memory is the encoder's output."""
     memories = encoder.memories(graph)
     return [TracedEvent(event, memories[event.t]) for event in events(graph.architecture)]

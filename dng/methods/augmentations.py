@@ -17,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.neural_graph_config import NeuralGraphConfig
 from dng.methods.neural_graph_statistics import LayerStatistics
 from dng.methods.precision import full_precision
+from zootool.graph import GraphBatch
 
 
-def augmented(graph: DynamicGraph, config: NeuralGraphConfig, statistics: LayerStatistics) -> DynamicGraph:
+def augmented(graph: GraphBatch, config: NeuralGraphConfig, statistics: LayerStatistics) -> GraphBatch:
     """The networks with everything that `config` asks for: moves, then noise, then dropout."""
     if config.has_moves:
         graph = moved(graph, *draw_moves(graph, config))
@@ -33,8 +33,8 @@ def augmented(graph: DynamicGraph, config: NeuralGraphConfig, statistics: LayerS
 
 
 def moved(
-    graph: DynamicGraph, matrices: Float[Tensor, "batch inputs inputs"], shifts: Float[Tensor, "batch inputs"]
-) -> DynamicGraph:
+    graph: GraphBatch, matrices: Float[Tensor, "batch inputs inputs"], shifts: Float[Tensor, "batch inputs"]
+) -> GraphBatch:
     """The MLPs that compute f(A x + t) where those of `graph` compute f(x), with A and t of their own each."""
     weights, biases = graph.edges[0].squeeze(-1), graph.nodes[0][..., :1]
     with full_precision(weights.device):
@@ -44,10 +44,10 @@ def moved(
 
 
 def draw_moves(
-    graph: DynamicGraph, config: NeuralGraphConfig
+    graph: GraphBatch, config: NeuralGraphConfig
 ) -> tuple[Float[Tensor, "batch inputs inputs"], Float[Tensor, "batch inputs"]]:
     """For every network a matrix, a rotation times a scale, and a shift, all uniform up to what `config` says."""
-    batch, inputs, like = graph.batch_size, graph.architecture.num_inputs, graph.edges[0]
+    batch, inputs, like = len(graph), graph.architecture.num_inputs, graph.edges[0]
     scales = 1 + config.scaling * like.new_empty(batch, 1, 1).uniform_(-1, 1)
     matrices = scales * torch.eye(inputs, dtype=like.dtype, device=like.device)
     if config.rotation:
@@ -57,7 +57,7 @@ def draw_moves(
     return matrices, config.translation * like.new_empty(batch, inputs).uniform_(-1, 1)
 
 
-def drop_parameters(graph: DynamicGraph, share: float) -> DynamicGraph:
+def drop_parameters(graph: GraphBatch, share: float) -> GraphBatch:
     """The networks with about `share` of their weights and of their biases at zero, the others grown to make up."""
     nodes = tuple(torch.cat([functional.dropout(node[..., :1], share), node[..., 1:]], dim=-1) for node in graph.nodes)
     return replace(graph, edges=tuple(functional.dropout(edge, share) for edge in graph.edges), nodes=nodes)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 
 
 @runtime_checkable
@@ -38,12 +38,12 @@ class Baseline(nn.Module, ABC):
         """Why this method can't take a zoo of these architectures, as a clause such as "its networks differ in
         depth", or None where it can."""
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         """Measure what the method takes from its training networks, such as means and scales. Most take nothing."""
         del graphs
 
     @abstractmethod
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         """The logits of B networks."""
 
 
@@ -53,10 +53,10 @@ class Editor(nn.Module, ABC):
     name: ClassVar[str]
     config: Any
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         """As `Baseline.fit`."""
         del graphs
 
     @abstractmethod
-    def forward(self, graph: DynamicGraph) -> DynamicGraph:
+    def forward(self, graph: GraphBatch) -> GraphBatch:
         """The edited networks."""

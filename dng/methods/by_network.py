@@ -3,12 +3,10 @@
 from jaxtyping import Shaped
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph
+from zootool.graph import GraphBatch
 
 
-def by_network(
-    graph: DynamicGraph, by_architecture: Shaped[Tensor, "architectures ..."]
-) -> Shaped[Tensor, "#batch ..."]:
+def by_network(graph: GraphBatch, by_architecture: Shaped[Tensor, "architectures ..."]) -> Shaped[Tensor, "#batch ..."]:
     """Every network's row of a table with a row per architecture of the batch; one row where there is only one."""
     if len(graph.architectures) == 1:
         return by_architecture

@@ -19,12 +19,12 @@ from dng.encoder.config import (
     EncoderConfig,
 )
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.probes import ProbeFeatures
 from dng.models.heads import mlp_head
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class DynamicGraphModel(Baseline):
             return None
         return ProbeFeatures.refusal(architectures)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         known = None if self.probes is None else self.probes(graph)
         return self.head(self.encoder(graph, known).flatten(1))
 
@@ -94,6 +94,6 @@ class ProbeReading(nn.Module):
             nn.Sequential(nn.Linear(num_probes, node_dim), nn.LayerNorm(node_dim)) for _ in architecture.timestamps
         )
 
-    def forward(self, graph: DynamicGraph) -> list[Float[Tensor, "batch _nodes node_dim"]]:
+    def forward(self, graph: GraphBatch) -> list[Float[Tensor, "batch _nodes node_dim"]]:
         answers = self.features(graph)
         return [layer(answer) for layer, answer in zip(self.layers, answers[1:], strict=True)]

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
+from zootool.graph import GraphBatch
 
 
-def flat_weights(graph: DynamicGraph) -> Float[Tensor, "batch weights"]:
+def flat_weights(graph: GraphBatch) -> Float[Tensor, "batch weights"]:
     """All weights and biases of a batch's networks behind one another; edges that a network lacks are zero."""
     parts = []
     for t in range(1, graph.architecture.num_layers + 1):

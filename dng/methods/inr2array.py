@@ -17,7 +17,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from dng.encoder.features import FourierFeatures
-from dng.encoder.graph import DynamicGraph
 from dng.methods.inr2array_decoder import CellRenderer, JointDecoder, TensorwiseDecoder
 from dng.methods.nfn_layers import nfn_refusal
 from dng.methods.nft import LayerEmbeddings, raw_features
@@ -26,6 +25,7 @@ from dng.models.model import Encoder, LearnsFromRenderings
 from dng.models.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 _WHO_CAN = "the DNG-Encoder and the neural-graph methods (ng-gnn, ng-t) can"
 
@@ -91,22 +91,22 @@ class INR2Array(LearnsFromRenderings):
         """Why INR2ARRAY can't take a zoo of these architectures, or None where it can."""
         return nfn_refusal(architectures) or _not_sirens(architectures)
 
-    def encode(self, graph: DynamicGraph) -> Float[Tensor, "batch side side dim"]:
+    def encode(self, graph: GraphBatch) -> Float[Tensor, "batch side side dim"]:
         """The latent grids, rows first."""
         return self.encoder(graph)
 
-    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def reconstruct(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         """What the decoded SIRENs render, every one in its cell."""
         return self.renderer(*self.decoder(self.encode(graph).flatten(0, 2)))
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         return self.reconstruct(graph)
 
-    def rendered(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def rendered(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         """What the input SIRENs render: the targets."""
         return render_graph(graph, self.config.image_side)
 
-    def loss(self, graph: DynamicGraph, images: Tensor | None = None) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, images: Tensor | None = None) -> Float[Tensor, ""]:
         """The mean squared error against what the input SIRENs render. Source images aren't used."""
         del images
         return (self.reconstruct(graph) - self.rendered(graph)).square().mean()
@@ -126,14 +126,14 @@ class INR2ArrayEncoder(Encoder):
         )
         self.pool = LatentPool(config.dim, config.latent_side**2, config.ff_dim)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch side side dim"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch side side dim"]:
         self.check(graph)
         raw = raw_features(graph)
         features = raw.each([self._fourier] * (len(raw.weights) + len(raw.biases)))
         entries = self.blocks(self.embeddings(features)).entries()
         return self.pool(entries).unflatten(1, (self.latent_side, self.latent_side))
 
-    def check(self, graph: DynamicGraph) -> None:
+    def check(self, graph: GraphBatch) -> None:
         """Raise UsageError where `graph` holds networks that this encoder wasn't built for."""
         built = self.architecture
         for given in graph.architectures:

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.augmentations import augmented
 from dng.methods.by_network import by_network
 from dng.methods.neural_graph_config import NeuralGraphConfig, neural_graph_refusal, num_hidden
@@ -24,6 +23,7 @@ from dng.methods.precision import full_precision
 from dng.methods.probes import ProbeFeatures
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class NeuralGraphEmbedding(nn.Module):
         num_maps = self.hidden_layers + 2 if config.num_probes else 0
         self.probe_maps = nn.ModuleList(_probe_map(config.num_probes, node_dim) for _ in range(num_maps))
 
-    def forward(self, graph: DynamicGraph, merge_parallel: bool = False) -> NeuralGraph:
+    def forward(self, graph: GraphBatch, merge_parallel: bool = False) -> NeuralGraph:
         """The graphs of B networks; edges that a residual connection is parallel to take it in, or don't."""
         self.check(graph)
         if self.training:
@@ -84,7 +84,7 @@ class NeuralGraphEmbedding(nn.Module):
         zeros = self.layers.new_zeros(self.config.edge_dim * (3 if self.config.reverse else 1))
         return self.edge_projection(self.edge_encoder(zeros))
 
-    def check(self, graph: DynamicGraph) -> None:
+    def check(self, graph: GraphBatch) -> None:
         """Raise UsageError where a batch holds networks that this can't take."""
         reason = neural_graph_refusal(graph.architectures, replace(self.config, hidden_layers=self.hidden_layers))
         if reason:
@@ -102,7 +102,7 @@ class NeuralGraphEmbedding(nn.Module):
         assert encoder is not None, "only a config with a scalar encoder has scalar edges"
         return replace(block, features=self.edge_projection(encoder(block.features)))
 
-    def _nodes(self, seen: DynamicGraph, graph: DynamicGraph) -> Float[Tensor, "batch nodes dim"]:
+    def _nodes(self, seen: GraphBatch, graph: GraphBatch) -> Float[Tensor, "batch nodes dim"]:
         nodes = self.node_encoder(raw_nodes(seen, self.config))
         layers = node_layers(graph.architecture)
         if self.probes is not None:
@@ -129,7 +129,7 @@ class NeuralGraphEmbedding(nn.Module):
             return self.positions.new_zeros(layer.num_nodes, self.positions.shape[1])
         return self.positions[: layer.copies].repeat(layer.num_nodes // layer.copies, 1)
 
-    def _activations(self, graph: DynamicGraph, layers: Sequence[NodeLayer]) -> Float[Tensor, "#batch nodes dim"]:
+    def _activations(self, graph: GraphBatch, layers: Sequence[NodeLayer]) -> Float[Tensor, "#batch nodes dim"]:
         """The embedding of every hidden node's activation."""
         assert self.activations is not None, "only a config that names activations has their embeddings"
         table = torch.cat([self.activations, torch.zeros_like(self.activations[:1])])

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph, ResidualEdges, residuals_of
 from dng.methods.by_network import by_network
 from dng.methods.neural_graph_config import NeuralGraphConfig, kernel_of, num_positions
 from zootool.architecture import Architecture
+from zootool.graph import BatchResidual, GraphBatch, residuals_of
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def node_layers(architecture: Architecture) -> tuple[NodeLayer, ...]:
     return tuple(layers)
 
 
-def raw_nodes(graph: DynamicGraph, config: NeuralGraphConfig) -> Float[Tensor, "batch nodes f"]:
+def raw_nodes(graph: GraphBatch, config: NeuralGraphConfig) -> Float[Tensor, "batch nodes f"]:
     """The biases of all layers behind one another; the inputs', and those that a network lacks, are zero."""
     layers = node_layers(graph.architecture)
-    parts = [graph.nodes[0].new_zeros(graph.batch_size, layers[0].num_nodes, config.node_dim)]
+    parts = [graph.nodes[0].new_zeros(len(graph), layers[0].num_nodes, config.node_dim)]
     for layer in layers[1:]:
         biases = graph.nodes[layer.first - 1][..., :1]
         if graph.architecture.timestamps[layer.first - 1].kind == "qkv":
@@ -96,7 +96,7 @@ def raw_nodes(graph: DynamicGraph, config: NeuralGraphConfig) -> Float[Tensor, "
     return torch.cat(parts, dim=1)
 
 
-def raw_edges(graph: DynamicGraph, config: NeuralGraphConfig, merge_parallel: bool = False) -> list[EdgeBlock]:
+def raw_edges(graph: GraphBatch, config: NeuralGraphConfig, merge_parallel: bool = False) -> list[EdgeBlock]:
     """The edges from layer to layer, then those of residual connections.
 
     A residual connection from one layer to the next is parallel to weights that are there: with `merge_parallel` it is
@@ -132,7 +132,7 @@ def first_nodes(counts: Sequence[int]) -> list[int]:
     return list(accumulate(counts, initial=0))[:-1]
 
 
-def _weights(graph: DynamicGraph, config: NeuralGraphConfig, layers: Sequence[NodeLayer], index: int) -> EdgeBlock:
+def _weights(graph: GraphBatch, config: NeuralGraphConfig, layers: Sequence[NodeLayer], index: int) -> EdgeBlock:
     layer, before = layers[index], layers[index - 1]
     timestamp, edges, mask = (
         graph.architecture.timestamps[layer.first - 1], graph.edges[layer.first - 1], graph.mask(layer.first),
@@ -156,7 +156,7 @@ def _whole(layers: Sequence[NodeLayer], index: int) -> Stretch:
     return Stretch(index, slice(0, layers[index].num_nodes))
 
 
-def _centred(graph: DynamicGraph, t: int, edges: Tensor, side: int) -> Float[Tensor, "batch targets sources f"]:
+def _centred(graph: GraphBatch, t: int, edges: Tensor, side: int) -> Float[Tensor, "batch targets sources f"]:
     """Every network's kernels in the middle of side x side numbers, zeros around them."""
     if side == 1:
         return edges
@@ -177,7 +177,7 @@ def _places(kernel: tuple[int, int], side: int, none: int) -> list[int]:
     return places
 
 
-def _residual_ends(layers: Sequence[NodeLayer], edges: ResidualEdges) -> Iterator[tuple[Stretch, Stretch]]:
+def _residual_ends(layers: Sequence[NodeLayer], edges: BatchResidual) -> Iterator[tuple[Stretch, Stretch]]:
     """Equal places at both ends; where one has copies, all of them."""
     source, target = (_layer_of(layers, t) for t in (edges.residual.source, edges.target))
     offset, (many, few) = edges.residual.offset, (layers[source].copies, layers[target].copies)
@@ -196,14 +196,14 @@ def _layer_of(layers: Sequence[NodeLayer], t: int) -> int:
 
 
 def _residual(
-    graph: DynamicGraph, config: NeuralGraphConfig, edges: ResidualEdges, source: Stretch, target: Stretch
+    graph: GraphBatch, config: NeuralGraphConfig, edges: BatchResidual, source: Stretch, target: Stretch
 ) -> EdgeBlock:
     """A kernel with a one in its centre, in the networks that have the connection."""
     centre = 0 if config.attention else _places((1, 1), config.kernel_size, 1).index(0)
     kernel = graph.edges[0].new_zeros(config.edge_dim)
     kernel[centre] = 1
     num_nodes = len(range(target.nodes.start, target.nodes.stop, target.nodes.step))
-    features = kernel.expand(graph.batch_size, num_nodes, 1, -1)
+    features = kernel.expand(len(graph), num_nodes, 1, -1)
     if edges.networks is not None:
         features = features * edges.networks[:, None, None, None]
     return EdgeBlock(source, target, features, is_aligned=True, networks=edges.networks)

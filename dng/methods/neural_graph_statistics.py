@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.by_network import by_network
 from dng.methods.neural_graph_raw import in_degrees
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 class LayerStatistics(nn.Module):
@@ -30,7 +30,7 @@ class LayerStatistics(nn.Module):
         self.register_buffer("means", torch.zeros(2, num_layers))
         self.register_buffer("deviations", torch.ones(2, num_layers))
 
-    def standardised(self, graph: DynamicGraph) -> DynamicGraph:
+    def standardised(self, graph: GraphBatch) -> GraphBatch:
         """(x - mean) / deviation; biases that a network lacks stay zero."""
         edges, nodes = [], []
         for t in range(1, graph.architecture.num_layers + 1):
@@ -40,7 +40,7 @@ class LayerStatistics(nn.Module):
             nodes.append(_with_biases(graph, t, bias * has_bias(graph, t)))
         return replace(graph, edges=tuple(edges), nodes=tuple(nodes))
 
-    def noisy(self, graph: DynamicGraph, amount: float, is_constant: bool) -> DynamicGraph:
+    def noisy(self, graph: GraphBatch, amount: float, is_constant: bool) -> GraphBatch:
         """Noise of `amount` deviations on all weights and biases: Gaussian, or always the same number."""
         edges, nodes = [], []
         for t in range(1, graph.architecture.num_layers + 1):
@@ -62,7 +62,7 @@ class LayerStatistics(nn.Module):
         self.means.copy_(mean)
         self.deviations.copy_(torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0))
 
-    def _of(self, graph: DynamicGraph, t: int) -> tuple[Tensor, Tensor]:
+    def _of(self, graph: GraphBatch, t: int) -> tuple[Tensor, Tensor]:
         """Means and deviations of timestamp t, weights before biases."""
         slot = slot_of(graph.architecture, t, self.num_layers)
         return self.means[:, slot], self.deviations[:, slot]
@@ -74,7 +74,7 @@ class LayerMoments:
     def __init__(self, num_layers: int) -> None:
         self.sums = torch.zeros(3, 2, num_layers, dtype=torch.float64)
 
-    def add(self, graph: DynamicGraph) -> None:
+    def add(self, graph: GraphBatch) -> None:
         """Count another batch's weights, and the biases of those networks that have them."""
         for t in range(1, graph.architecture.num_layers + 1):
             slot = slot_of(graph.architecture, t, self.sums.shape[-1])
@@ -98,11 +98,11 @@ class LogDegrees:
         self._total += num_networks * sum(math.log(degree + 1) for degree in degrees)
         self._count += num_networks * len(degrees)
 
-    def add_batch(self, graph: DynamicGraph) -> None:
+    def add_batch(self, graph: GraphBatch) -> None:
         """Count the nodes of a batch."""
         for index, architecture in enumerate(graph.architectures):
             whose = graph.architecture_index
-            self.add(architecture, graph.batch_size if whose is None else int((whose == index).sum()))
+            self.add(architecture, len(graph) if whose is None else int((whose == index).sum()))
 
     @property
     def mean(self) -> float:
@@ -117,12 +117,12 @@ def slot_of(architecture: Architecture, t: int, num_layers: int) -> int:
     return num_layers - 1 if t == architecture.num_layers else t - 1
 
 
-def has_bias(graph: DynamicGraph, t: int) -> Float[Tensor, "#batch 1 1"]:
+def has_bias(graph: GraphBatch, t: int) -> Float[Tensor, "#batch 1 1"]:
     """1 for the networks whose layer `t` has biases, 0 for the others."""
     flags = graph.nodes[t - 1].new_tensor([float(a.timestamps[t - 1].has_bias) for a in graph.architectures])
     return by_network(graph, flags)[:, None, None]
 
 
-def _with_biases(graph: DynamicGraph, t: int, biases: Tensor) -> Tensor:
+def _with_biases(graph: GraphBatch, t: int, biases: Tensor) -> Tensor:
     """The node features of timestamp t with other biases."""
     return torch.cat([biases, graph.nodes[t - 1][..., 1:]], dim=-1)

@@ -15,13 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.encoder.features import FourierFeatures
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.nfn_config import NFNLayersConfig
 from dng.methods.nfn_layers import LAYERS, Biases, Features, IOEmbedding, Weights, nfn_refusal, rectified
 from dng.methods.nfn_pooling import HNPPool, nfn_head
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 Standardise = Literal["none", "layer", "entry"]
 _SMALLEST_DEVIATION = 1e-5
@@ -102,15 +102,15 @@ class NFN(Baseline):
     def refusal(cls, architectures: Collection[Architecture]) -> str | None:
         return nfn_refusal(architectures)
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         if self.standardiser is not None:
             self.standardiser.fit(graphs)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         weights, biases = self.features(graph)
         return self.head(self.pool([w.movedim(-1, 1) for w in weights], [b.movedim(-1, 1) for b in biases]))
 
-    def features(self, graph: DynamicGraph) -> Features:
+    def features(self, graph: GraphBatch) -> Features:
         """What the layers make of the weights (B, n_l, n_{l-1}, C k_l) and the biases (B, n_l, C)."""
         tensors = parameters_of(graph) if self.standardiser is None else self.standardiser(graph)
         features = self.encoding(*tensors)
@@ -144,11 +144,11 @@ class Standardiser(nn.Module):
             self.register_buffer(f"mean_{index}", torch.zeros(size))
             self.register_buffer(f"deviation_{index}", torch.ones(size))
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         """Measure means and deviations of all networks. Raises UsageError where there are none."""
         count, sums, sizes = 0, [], []
         for graph in graphs:
-            count += graph.batch_size
+            count += len(graph)
             tensors = [tensor.double() for part in parameters_of(graph) for tensor in part]
             moments = [torch.stack([self._sum(tensor), self._sum(tensor.square())]) for tensor in tensors]
             sums = [a + b for a, b in zip(sums, moments, strict=True)] if sums else moments
@@ -162,7 +162,7 @@ class Standardiser(nn.Module):
             self.get_buffer(f"mean_{index}").copy_(mean)
             self.get_buffer(f"deviation_{index}").copy_(deviation)
 
-    def forward(self, graph: DynamicGraph) -> Features:
+    def forward(self, graph: GraphBatch) -> Features:
         tensors = [tensor for part in parameters_of(graph) for tensor in part]
         for index, tensor in enumerate(tensors):
             tensors[index] = (tensor - self.get_buffer(f"mean_{index}")) / self.get_buffer(f"deviation_{index}")
@@ -217,7 +217,7 @@ class InputEncoding(nn.Module):
         return torch.cat([angles.sin(), angles.cos(), places], dim=-1)
 
 
-def parameters_of(graph: DynamicGraph) -> Features:
+def parameters_of(graph: GraphBatch) -> Features:
     """The weights (B, n_l, n_{l-1}, k_l) and the biases (B, n_l, 1)."""
     return list(graph.edges), [nodes[..., :1] for nodes in graph.nodes]
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Editor
 from dng.methods.nfn import InputEncoding, parameters_of
 from dng.methods.nfn_config import NFNLayersConfig
 from dng.methods.nfn_layers import LAYERS, Features, nfn_refusal, rectified
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class NFNEditor(Editor):
         self.bias_scales = nn.Parameter(torch.full((architecture.num_layers,), config.scale))
         self._has_bias = [timestamp.has_bias for timestamp in architecture.timestamps]
 
-    def forward(self, graph: DynamicGraph) -> DynamicGraph:
+    def forward(self, graph: GraphBatch) -> GraphBatch:
         weights, biases = self.changes(graph)
         edges = [edge + s * change for edge, s, change in zip(graph.edges, self.weight_scales, weights, strict=True)]
         nodes = []
@@ -72,7 +72,7 @@ class NFNEditor(Editor):
             nodes.append(torch.cat([bias, node[..., 1:]], dim=-1))
         return replace(graph, edges=tuple(edges), nodes=tuple(nodes))
 
-    def changes(self, graph: DynamicGraph) -> Features:
+    def changes(self, graph: GraphBatch) -> Features:
         """The unscaled changes of the weights (B, n_l, n_{l-1}, k_l) and of the biases (B, n_l, 1)."""
         features = self.encoding(*parameters_of(graph))
         for layer in self.layers[:-1]:

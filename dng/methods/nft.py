@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.nfn_layers import nfn_refusal
 from dng.methods.nfn_pooling import HNPPool, nfn_head
 from dng.methods.nft_attention import NeuralFeatures, NFTBlock, check_heads, widened_width
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class NFT(Baseline):
     def refusal(cls, architectures: Collection[Architecture]) -> str | None:
         return nfn_refusal(architectures)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         features = raw_features(graph).each([*self.embed_weights, *self.embed_biases])
         features = self.blocks(self.embeddings(features))
         weights = [weight.movedim(-1, 1) for weight in features.weights]
@@ -114,7 +114,7 @@ class LayerEmbeddings(nn.Module):
         return NeuralFeatures(tuple(weights), tuple(biases))
 
 
-def raw_features(graph: DynamicGraph) -> NeuralFeatures:
+def raw_features(graph: GraphBatch) -> NeuralFeatures:
     """The weights, k numbers per pair of neurons, and the biases, one per neuron."""
     return NeuralFeatures(graph.edges, tuple(nodes[..., :1] for nodes in graph.nodes))
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods import ng_gnn, ng_t
 from dng.methods.baseline import Editor
 from dng.methods.neural_graph_raw import first_nodes
@@ -22,6 +21,7 @@ from dng.methods.ng_gnn import NGGNNConfig, PNANetwork
 from dng.methods.ng_t import NGTConfig, RelationalTransformer
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 _SCALE = 0.01
 GNN_EDITOR = NGGNNConfig(replace(ng_gnn.INR_GRAPH, num_frequencies=0), dim=128)
@@ -49,10 +49,10 @@ class NGEditor(Editor):
         self.weight_scales = nn.Parameter(torch.full((self.num_layers,), _SCALE))
         self.bias_scales = nn.Parameter(torch.full((self.num_layers,), _SCALE))
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         self.network.fit(graphs)
 
-    def forward(self, graph: DynamicGraph) -> DynamicGraph:
+    def forward(self, graph: GraphBatch) -> GraphBatch:
         edges, nodes = [], []
         for t, (node_vectors, edge_vectors) in enumerate(self.vectors(graph), start=1):
             slot, bias, rest = (
@@ -66,7 +66,7 @@ class NGEditor(Editor):
         return replace(graph, edges=tuple(edges), nodes=tuple(nodes))
 
     @abstractmethod
-    def vectors(self, graph: DynamicGraph) -> list[tuple[Tensor, Tensor]]:
+    def vectors(self, graph: GraphBatch) -> list[tuple[Tensor, Tensor]]:
         """Vectors of the nodes (B, n_t, d) and of the edges (B, n_t, n_{t-1}, d') of every timestamp t = 1..L."""
 
 
@@ -80,7 +80,7 @@ class NGGNNEditor(NGEditor):
         super().__init__(PNANetwork(architectures, config, reads_outputs=False), config.dim, config.dim)
         self.config = config
 
-    def vectors(self, graph: DynamicGraph) -> list[tuple[Tensor, Tensor]]:
+    def vectors(self, graph: GraphBatch) -> list[tuple[Tensor, Tensor]]:
         read = self.network(graph)
         nodes = read.nodes.split(read.counts, dim=1)
         # Behind the weights, which come first, there are residual connections and reverse edges.
@@ -99,7 +99,7 @@ class NGTEditor(NGEditor):
         super().__init__(network, config.node_dim, config.edge_dim)
         self.config = config
 
-    def vectors(self, graph: DynamicGraph) -> list[tuple[Tensor, Tensor]]:
+    def vectors(self, graph: GraphBatch) -> list[tuple[Tensor, Tensor]]:
         nodes, edges = self.network(graph)
         counts = graph.architecture.node_counts
         stretches = [slice(first, first + count) for first, count in zip(first_nodes(counts), counts, strict=True)]

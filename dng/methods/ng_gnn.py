@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.neural_graph import NeuralGraph, NeuralGraphEmbedding
 from dng.methods.neural_graph_config import (
@@ -29,6 +28,7 @@ from dng.methods.neural_graph_statistics import LayerMoments, LogDegrees
 from dng.methods.pna import MinibatchNorm, PNAEdgeUpdate, PNALayer
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 INR_GRAPH = NeuralGraphConfig(standardise=True, reverse=True)
 SMALL_CNN_GRAPH = NeuralGraphConfig(kernel_size=3, hidden_layers=3)
@@ -102,10 +102,10 @@ class NGGNN(Baseline):
     def refusal(cls, architectures: Collection[Architecture], config: NGGNNConfig | None = None) -> str | None:
         return neural_graph_refusal(architectures, None if config is None else config.graph)
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         self.network.fit(graphs)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         nodes = self.network(graph).nodes
         return self.head(nodes[:, -self.network.graph.num_outputs :].flatten(1))
 
@@ -130,7 +130,7 @@ class PNANetwork(nn.Module):
             degrees.add(architecture)
         self.register_buffer("delta", torch.tensor(degrees.mean))
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         """Measure means and deviations of layers, and delta: of degrees without reverse edges, as published."""
         moments, degrees = LayerMoments(self.graph.statistics.num_layers), LogDegrees()
         for graph in graphs:
@@ -140,7 +140,7 @@ class PNANetwork(nn.Module):
         self.graph.statistics.set(moments)
         self.delta.fill_(degrees.mean)
 
-    def forward(self, graph: DynamicGraph) -> NeuralGraph:
+    def forward(self, graph: GraphBatch) -> NeuralGraph:
         """The graphs behind the last round; their edges are those that it read."""
         embedded = self.graph(graph)
         nodes, counts, blocks = embedded.nodes, embedded.counts, embedded.blocks

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods import ng_gnn
 from dng.methods.baseline import Baseline
 from dng.methods.neural_graph import NeuralGraph, NeuralGraphEmbedding
@@ -30,6 +29,7 @@ from dng.methods.neural_graph_statistics import LayerMoments
 from dng.methods.relational_layers import RelationalEdgeUpdate, RelationalLayer
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 INR_GRAPH = replace(ng_gnn.INR_GRAPH, sigma=1.0, reverse=False)
 _WIDTHS = ("node_dim", "edge_dim", "attention_dim", "node_hidden_dim", "edge_hidden_dim", "head_dim")
@@ -121,10 +121,10 @@ class NGT(Baseline):
     def refusal(cls, architectures: Collection[Architecture], config: NGTConfig | None = None) -> str | None:
         return neural_graph_refusal(architectures, None if config is None else config.graph)
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         self.network.fit(graphs)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         nodes, _ = self.network(graph)
         return self.head(nodes.flatten(1))
 
@@ -148,7 +148,7 @@ class RelationalTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def fit(self, graphs: Iterable[DynamicGraph]) -> None:
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
         """Measure means and deviations of layers."""
         moments = LayerMoments(self.graph.statistics.num_layers)
         for graph in graphs:
@@ -157,7 +157,7 @@ class RelationalTransformer(nn.Module):
         self.graph.statistics.set(moments)
 
     def forward(
-        self, graph: DynamicGraph
+        self, graph: GraphBatch
     ) -> tuple[Float[Tensor, "batch queries node_dim"], Float[Tensor, "batch queries nodes edge_dim"]]:
         """The nodes and edges behind the last layer; the rows of the edges are their sources."""
         embedded = self.graph(graph, merge_parallel=True)

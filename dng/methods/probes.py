@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dng.encoder.graph import DynamicGraph, ResidualEdges
 from dng.methods.by_network import by_network
 from dng.methods.precision import full_precision
 from zootool.architecture import Activation, Architecture, Timestamp
+from zootool.graph import BatchResidual, GraphBatch
 
 _ACTIVATIONS: dict[str, Callable[[Tensor, Activation], Tensor]] = {
     "none": lambda x, _: x,
@@ -49,10 +49,10 @@ class ProbeFeatures(nn.Module):
                     return f"layer {t} is more than linear with an activation, and probes run plain MLPs only"
         return None
 
-    def forward(self, graph: DynamicGraph) -> list[Float[Tensor, "batch _nodes probes"]]:
+    def forward(self, graph: GraphBatch) -> list[Float[Tensor, "batch _nodes probes"]]:
         """Of the inputs (the coordinates themselves), then of each timestamp t = 1..L, behind its activation."""
         with full_precision(self.points.device):
-            answers = [self.points.T.expand(graph.batch_size, -1, -1)]
+            answers = [self.points.T.expand(len(graph), -1, -1)]
             for t in range(1, graph.architecture.num_layers + 1):
                 answers.append(_answers(graph, t, answers))
         offsets = self.points.new_tensor([architecture.output_offset for architecture in graph.architectures])
@@ -65,7 +65,7 @@ def _is_plain(timestamp: Timestamp) -> bool:
     return timestamp.kind == "linear" and not any(extras) and timestamp.source_activation.name == "none"
 
 
-def _answers(graph: DynamicGraph, t: int, answers: list[Tensor]) -> Tensor:
+def _answers(graph: GraphBatch, t: int, answers: list[Tensor]) -> Tensor:
     values = torch.baddbmm(graph.nodes[t - 1][..., :1], graph.edges[t - 1].squeeze(-1), answers[t - 1])
     residuals = graph.residuals_into(t)
     for edges in residuals:
@@ -78,7 +78,7 @@ def _answers(graph: DynamicGraph, t: int, answers: list[Tensor]) -> Tensor:
     return values
 
 
-def _activate(graph: DynamicGraph, t: int, values: Tensor) -> Tensor:
+def _activate(graph: GraphBatch, t: int, values: Tensor) -> Tensor:
     """Every network's own activation; most batches have one."""
     used = [architecture.timestamps[t - 1].activation for architecture in graph.architectures]
     kinds = list(dict.fromkeys(used))
@@ -90,7 +90,7 @@ def _activate(graph: DynamicGraph, t: int, values: Tensor) -> Tensor:
     return result
 
 
-def _add(values: Tensor, sources: Tensor, edges: ResidualEdges) -> Tensor:
+def _add(values: Tensor, sources: Tensor, edges: BatchResidual) -> Tensor:
     offset = edges.residual.offset
     count = min(sources.shape[1], values.shape[1] - offset, edges.residual.count or sources.shape[1])
     added = functional.pad(sources[:, :count], (0, 0, offset, values.shape[1] - offset - count))

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.weight_statistics import NUM_STATISTICS, QUANTILES
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class StatNN(Baseline):
     def refusal(cls, architectures: Collection[Architecture]) -> str | None:
         return None if architectures else "it has no networks"
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch outputs"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
         outputs = self.mlp(self.statistics(graph))
         return outputs.sigmoid() if self.config.double_sigmoid else outputs
 
-    def statistics(self, graph: DynamicGraph) -> Float[Tensor, "batch features"]:
+    def statistics(self, graph: GraphBatch) -> Float[Tensor, "batch features"]:
         """The numbers that the MLP reads, 14 per layer."""
         if len(graph.edges) > self.num_layers:
             raise UsageError(f"{self.name} was built for {self.num_layers} layers, got networks of {len(graph.edges)}")

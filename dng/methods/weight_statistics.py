@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph
+from zootool.graph import GraphBatch
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 NUM_STATISTICS = 2 + len(QUANTILES)
 
 
-def weight_statistics(graph: DynamicGraph) -> Float[np.ndarray, "batch features"]:
+def weight_statistics(graph: GraphBatch) -> Float[np.ndarray, "batch features"]:
     """The statistics of a batch, (layers x 2 x 7) numbers per network, last layer first; NaN for what isn't there."""
     parts = []
     for t in range(graph.architecture.num_layers, 0, -1):

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from dng.encoder.config import EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.encoder.graph import DynamicGraph
 from dng.models.inr2jls import check_channels
 from dng.models.latent_generator import LatentGenerator
 from dng.models.model import Representation
 from dng.models.siren_rendering import render_mlps
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class MemoryDecoder(Representation):
         self.encoder = DNGEncoder(architecture, config.encoder)
         self.decoder = decoding_mlp(config.encoder.dim, config.hidden_dim, config.image_side**2)
 
-    def encode(self, graph: DynamicGraph) -> Float[Tensor, "batch code"]:
+    def encode(self, graph: GraphBatch) -> Float[Tensor, "batch code"]:
         """The memories of the output nodes, flattened."""
         return self.encoder(graph).flatten(1)
 
-    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def reconstruct(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         """The decoded images."""
         side = self.config.image_side
         return self.decoder(self.encoder(graph)).unflatten(-1, (side, side))
 
-    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
         """The mean squared error against the source images in [-1, 1]."""
         return (self.reconstruct(graph) - images).square().mean()
 
@@ -81,18 +81,18 @@ class WeightDecoder(Representation):
         self.weights = decoding_mlp(config.latent_dim, config.hidden_dim, architecture.num_edges)
         self.biases = decoding_mlp(config.latent_dim, config.hidden_dim, architecture.num_nodes)
 
-    def encode(self, graph: DynamicGraph) -> Float[Tensor, "batch code"]:
+    def encode(self, graph: GraphBatch) -> Float[Tensor, "batch code"]:
         """The latent vectors."""
         return self.generator(self.encoder(graph).flatten(1)).flatten(1)
 
-    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def reconstruct(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         """What the decoded INRs render."""
         latents = self.encode(graph)
         return render_mlps(
             self.encoder.architecture, self.weights(latents), self.biases(latents), self.config.image_side
         )
 
-    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
         """The mean squared error against the source images in [-1, 1]."""
         return (self.reconstruct(graph) - images).square().mean()
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from dng.encoder.config import EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.encoder.graph import DynamicGraph
 from dng.models.decoder_error import decoder_error
 from dng.models.latent_generator import LatentGenerator
 from dng.models.model import Representation
 from dng.models.views import NUM_VIEWS, six_views
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class INR2JLS(Representation):
             nn.ConvTranspose2d(config.decoder_dim, config.image_channels, kernel_size=4, stride=2, padding=1),
         )
 
-    def encode(self, graph: DynamicGraph) -> Float[Tensor, "batch views latent side side"]:
+    def encode(self, graph: GraphBatch) -> Float[Tensor, "batch views latent side side"]:
         """The latent maps of the networks, one per view."""
         return self.generator(self.encoder(graph).flatten(1))
 
@@ -84,7 +84,7 @@ class INR2JLS(Representation):
         """The images that latent maps stand for."""
         return self.decoder(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch views channels height width"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch views channels height width"]:
         return self.decode(self.encode(graph))
 
     def target_views(
@@ -98,11 +98,11 @@ class INR2JLS(Representation):
             images = in_unit.clamp(0, 1) * 2 - 1
         return images[:, None]
 
-    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
         """The mean squared error over views, channels and pixels."""
         return decoder_error(self.decoder, self.encode(graph).flatten(0, 1), self.target_views(images).flatten(0, 1))
 
-    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def reconstruct(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         """The image itself, without its other views."""
         return self(graph)[:, 0]
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 
 
 class Encoder(nn.Module):
@@ -27,15 +27,15 @@ class Representation(Model, ABC):
     """A model that learns codes of INRs without labels, from their source images unless it says otherwise."""
 
     @abstractmethod
-    def encode(self, graph: DynamicGraph) -> Tensor:
+    def encode(self, graph: GraphBatch) -> Tensor:
         """The codes of B networks, (B, ...)."""
 
     @abstractmethod
-    def reconstruct(self, graph: DynamicGraph) -> Tensor:
+    def reconstruct(self, graph: GraphBatch) -> Tensor:
         """The images that the codes stand for, (B, C, H, W) in [-1, 1] as far as the training has come."""
 
     @abstractmethod
-    def loss(self, graph: DynamicGraph, images: Tensor) -> Tensor:
+    def loss(self, graph: GraphBatch, images: Tensor) -> Tensor:
         """What training minimises, for source images (B, C, H, W) in [-1, 1]."""
 
 
@@ -43,5 +43,5 @@ class LearnsFromRenderings(Representation):
     """A model of codes whose targets are what the INRs render themselves: no source image is needed."""
 
     @abstractmethod
-    def loss(self, graph: DynamicGraph, images: Tensor | None = None) -> Tensor:
+    def loss(self, graph: GraphBatch, images: Tensor | None = None) -> Tensor:
         """What training minimises; images change nothing."""

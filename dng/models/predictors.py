@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from dng.encoder.config import EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.encoder.graph import DynamicGraph
 from dng.models.heads import mlp_head
 from dng.models.model import Model
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class PredictorConfig:
 class Classifies(nn.Module):
     """A model whose outputs are logits of classes, (B, classes)."""
 
-    def loss(self, graph: DynamicGraph, labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Cross-entropy."""
         return nn.functional.cross_entropy(self(graph), labels)
 
-    def predict(self, graph: DynamicGraph) -> Int64[Tensor, " batch"]:
+    def predict(self, graph: GraphBatch) -> Int64[Tensor, " batch"]:
         """The most likely class."""
         return self(graph).argmax(dim=-1)
 
@@ -39,11 +39,11 @@ class Classifies(nn.Module):
 class PredictsAccuracy(nn.Module):
     """A model whose outputs are logits of accuracies in [0, 1], (B,), trained on binary cross-entropy."""
 
-    def loss(self, graph: DynamicGraph, accuracies: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, accuracies: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Binary cross-entropy against accuracies in [0, 1]."""
         return nn.functional.binary_cross_entropy_with_logits(self(graph), accuracies)
 
-    def predict(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
+    def predict(self, graph: GraphBatch) -> Float[Tensor, " batch"]:
         """Predicted accuracies."""
         return torch.sigmoid(self(graph))
 
@@ -59,7 +59,7 @@ class NetworkClassifier(Classifies, Model):
         self.encoder = DNGEncoder(architecture, config.encoder)
         self.head = mlp_head(self.encoder.out_dim, config.hidden_dim, config.num_outputs, config.dropout)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch classes"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch classes"]:
         return self.head(self.encoder(graph).flatten(1))
 
 
@@ -74,7 +74,7 @@ class AccuracyPredictor(PredictsAccuracy, Model):
         self.encoder = DNGEncoder(architecture, config.encoder)
         self.head = mlp_head(self.encoder.out_dim, config.hidden_dim, 1, config.dropout)
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, " batch"]:
         return self.head(self.encoder(graph).flatten(1)).squeeze(-1)
 
 
@@ -85,7 +85,7 @@ class MethodClassifier(Classifies):
         super().__init__()
         self.body = body
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, "batch classes"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch classes"]:
         return self.body(graph)
 
 
@@ -96,5 +96,5 @@ class MethodPredictor(PredictsAccuracy):
         super().__init__()
         self.body = body
 
-    def forward(self, graph: DynamicGraph) -> Float[Tensor, " batch"]:
+    def forward(self, graph: GraphBatch) -> Float[Tensor, " batch"]:
         return self.body(graph).squeeze(-1)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph
 from zootool.architecture import Activation, Architecture
+from zootool.graph import GraphBatch
 
 
 def render_graph(
-    graph: DynamicGraph, side: int, indexing: Literal["ij", "xy"] = "ij"
+    graph: GraphBatch, side: int, indexing: Literal["ij", "xy"] = "ij"
 ) -> Float[Tensor, "batch channels side side"]:
     """The images that the B INRs of a batch compute, all of its first architecture; see `render_mlps`."""
     weights = torch.cat([edges.flatten(1) for edges in graph.edges], dim=1)

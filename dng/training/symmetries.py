@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph
 from zootool.architecture import Architecture, Timestamp
+from zootool.graph import GraphBatch
 
 _HOMOGENEOUS = ("relu", "leaky_relu", "none")
 _ODD = ("tanh", "sine", "none")
@@ -34,21 +34,21 @@ class Symmetries:
     rescale: float | None = 0.2
 
 
-def vary(graph: DynamicGraph, symmetries: Symmetries) -> DynamicGraph:
+def vary(graph: GraphBatch, symmetries: Symmetries) -> GraphBatch:
     """The networks of `graph`, each changed at random. What would change its accuracy is left out."""
     if symmetries.mirror and all(map(_can_mirror, graph.architectures)):
-        graph = mirror(graph, torch.randint(_NUM_MOVES, (graph.batch_size,)))
+        graph = mirror(graph, torch.randint(_NUM_MOVES, (len(graph),)))
     if symmetries.rescale is not None:
         for t in range(1, graph.architecture.num_layers):
             factors = _draw_factors(graph, t, symmetries.rescale)
             graph = graph if factors is None else rescale(graph, t, factors)
     if symmetries.relabel:
         outputs = graph.nodes[-1].shape[1]
-        graph = relabel(graph, torch.rand(graph.batch_size, outputs).argsort(dim=1))
+        graph = relabel(graph, torch.rand(len(graph), outputs).argsort(dim=1))
     return graph
 
 
-def relabel(graph: DynamicGraph, orders: Int64[Tensor, "batch outputs"]) -> DynamicGraph:
+def relabel(graph: GraphBatch, orders: Int64[Tensor, "batch outputs"]) -> GraphBatch:
     """Output i of each network becomes what output `orders[i]` was."""
 
     def ordered(tensor: Tensor) -> Tensor:
@@ -58,14 +58,14 @@ def relabel(graph: DynamicGraph, orders: Int64[Tensor, "batch outputs"]) -> Dyna
     return _with_layer(graph, graph.architecture.num_layers, ordered(graph.edges[-1]), ordered(graph.nodes[-1]))
 
 
-def rescale(graph: DynamicGraph, t: int, factors: Float[Tensor, "batch nodes"]) -> DynamicGraph:
+def rescale(graph: GraphBatch, t: int, factors: Float[Tensor, "batch nodes"]) -> GraphBatch:
     """The neurons of timestamp `t` times `factors`, undone by what leads out of them."""
     nodes = torch.cat([graph.nodes[t - 1][..., :1] * factors[..., None], graph.nodes[t - 1][..., 1:]], dim=-1)
     graph = _with_layer(graph, t, graph.edges[t - 1] * factors[:, :, None, None], nodes)
     return _with_layer(graph, t + 1, graph.edges[t] / factors[:, None, :, None], graph.nodes[t])
 
 
-def mirror(graph: DynamicGraph, moves: Int64[Tensor, " batch"]) -> DynamicGraph:
+def mirror(graph: GraphBatch, moves: Int64[Tensor, " batch"]) -> GraphBatch:
     """Every kernel moved by one of the square's symmetries: bit 0 flips columns, bit 1 rows, bit 2 exchanges both."""
     owners = graph.architecture_index
     for t in range(1, graph.architecture.num_layers + 1):
@@ -73,8 +73,8 @@ def mirror(graph: DynamicGraph, moves: Int64[Tensor, " batch"]) -> DynamicGraph:
         if max(sides) == 1:
             continue
         sources = torch.stack([_moved_places(side, graph.edges[t - 1].shape[-1]) for side in sides])
-        own = sources[0].expand(graph.batch_size, -1, -1) if owners is None else sources[owners.cpu()]
-        places = own[torch.arange(graph.batch_size), moves.cpu()].to(graph.edges[t - 1].device)
+        own = sources[0].expand(len(graph), -1, -1) if owners is None else sources[owners.cpu()]
+        places = own[torch.arange(len(graph)), moves.cpu()].to(graph.edges[t - 1].device)
         edges = graph.edges[t - 1]
         moved = edges.gather(3, places[:, None, None, :].expand_as(edges))
         graph = _with_layer(graph, t, moved, graph.nodes[t - 1])
@@ -100,7 +100,7 @@ def _can_mirror(architecture: Architecture) -> bool:
     return kinds <= {"conv", "pool_linear"} and all(height == width for height, width in kernels)
 
 
-def _draw_factors(graph: DynamicGraph, t: int, deviation: float) -> Float[Tensor, "batch nodes"] | None:
+def _draw_factors(graph: GraphBatch, t: int, deviation: float) -> Float[Tensor, "batch nodes"] | None:
     """Each neuron's factor, 1 in networks whose layer `t` can't be rescaled; None where that is all of them."""
     kinds = [_freedom(architecture, t) for architecture in graph.architectures]
     if not any(may_scale or may_flip for may_scale, may_flip in kinds):
@@ -134,7 +134,7 @@ def _is_plain(here: Timestamp, after: Timestamp) -> bool:
     return kinds and all(norm is None for norm in norms) and after.source_activation.name == "none"
 
 
-def _with_layer(graph: DynamicGraph, t: int, edges: Tensor, nodes: Tensor) -> DynamicGraph:
+def _with_layer(graph: GraphBatch, t: int, edges: Tensor, nodes: Tensor) -> GraphBatch:
     return replace(
         graph,
         edges=(*graph.edges[: t - 1], edges, *graph.edges[t:]),

@@ -5,14 +5,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph, residuals_of
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Timestamp, Tokens
+from zootool.graph import GraphBatch, residuals_of
 from zootool.nets.vit_architecture import SimpleVitConfig
 
 
 def random_graph(
     architecture: Architecture, batch: int, seed: int = 0, dtype: torch.dtype = torch.float32
-) -> DynamicGraph:
+) -> GraphBatch:
     """`batch` networks with weights as small as trained ones have."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -21,10 +21,10 @@ def random_graph(
 
     edges = tuple(draw(batch, t.num_nodes, t.num_sources, t.edges_per_pair) for t in architecture.timestamps)
     nodes = tuple(draw(batch, t.num_nodes, 1) * t.has_bias for t in architecture.timestamps)
-    return DynamicGraph((architecture,), edges, nodes, residuals=residuals_of(architecture))
+    return GraphBatch((architecture,), edges, nodes, residuals=residuals_of(architecture))
 
 
-def permute_nodes(graph: DynamicGraph, orders: list[Tensor]) -> DynamicGraph:
+def permute_nodes(graph: GraphBatch, orders: list[Tensor]) -> GraphBatch:
     """The same networks with the nodes of timestamp t in `orders[t]`."""
     edges = tuple(edge[:, orders[i + 1]][:, :, orders[i]] for i, edge in enumerate(graph.edges))
     nodes = tuple(node[:, orders[i + 1]] for i, node in enumerate(graph.nodes))
@@ -55,7 +55,7 @@ def random_orders(architecture: Architecture, seed: int = 0) -> list[Tensor]:
     return orders
 
 
-def permute_hidden(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+def permute_hidden(graph: GraphBatch, seed: int = 0) -> GraphBatch:
     """The same networks with the neurons of every hidden layer in another order."""
     return permute_nodes(graph, random_orders(graph.architecture, seed))
 

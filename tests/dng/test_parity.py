@@ -14,9 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dng.bench.data import to_graphs
-from dng.encoder.graph import DynamicGraph
 from zootool.architecture import ARRAYS, Architecture, ArrayName
+from zootool.graph import GraphBatch
 from zootool.loader.assemble import Group, assemble
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "parity").glob("*/about.json"))
@@ -118,7 +117,7 @@ def _inputs(about: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
     return _after(steps, tensors[name])
 
 
-def _batches(architectures: list[Architecture], tensors: dict[str, Tensor]) -> Iterator[DynamicGraph]:
+def _batches(architectures: list[Architecture], tensors: dict[str, Tensor]) -> Iterator[GraphBatch]:
     """The networks, in batches of those that have the same node counts."""
     start = 0
     while start < len(architectures):
@@ -129,7 +128,7 @@ def _batches(architectures: list[Architecture], tensors: dict[str, Tensor]) -> I
         for place, row in enumerate(rows):
             groups.setdefault(architectures[row], []).append(place)
         parts = [_group(architecture, places, start, tensors) for architecture, places in groups.items()]
-        yield to_graphs(assemble(parts, torch.tensor(rows))).graph
+        yield assemble(parts, torch.tensor(rows))
         start += len(rows)
 
 

@@ -1,6 +1,6 @@
 """Batches of dynamic graphs for training. `Zoo.loader` is the way in."""
 
-from zootool.loader.batch import BatchResidual, GraphBatch
+from zootool.graph import BatchResidual, GraphBatch
 from zootool.loader.dataset import GraphDataset
 from zootool.loader.loader import Loader
 from zootool.loader.order import OrderConfig

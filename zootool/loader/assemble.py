@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zootool.architecture import Architecture, ArrayName
-from zootool.loader.batch import BatchResidual, GraphBatch
+from zootool.graph import BatchResidual, GraphBatch
 
 OWN_FEATURES = ("bias", "scale", "shift", "running_mean", "running_var")
 """The roles of parameters that are features of their layer's nodes."""
@@ -50,7 +50,6 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
             _scatter([_nodes(group, t, names[t - 1]) for group in groups], groups, len(rows)) for t in timestamps
         )
     return GraphBatch(
-        architecture=first,
         rows=rows,
         edges=edges,
         edge_masks=masks,

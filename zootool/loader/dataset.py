@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from zootool.loader.batch import GraphBatch
+from zootool.graph import GraphBatch
 from zootool.loader.images import ImageJoin
 from zootool.loader.targets import target_columns
 from zootool.loader.weights import MappedWeights, read_batch

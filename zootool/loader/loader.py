@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from zootool.errors import UsageError, checked_count
-from zootool.loader.batch import GraphBatch
+from zootool.graph import GraphBatch
 from zootool.loader.images import ImageJoin
 from zootool.loader.order import EpochOrder, OrderConfig, epoch_order, num_batches
 from zootool.loader.population import population_of

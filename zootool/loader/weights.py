@@ -10,8 +10,8 @@ from torch import Tensor
 
 from zootool.architecture import ArrayName
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.loader.assemble import NODE_FEATURES, Group, assemble
-from zootool.loader.batch import GraphBatch
 from zootool.store.reader import SegmentSpan, Store
 from zootool.store.storage import LocalStorage
 

@@ -8,17 +8,17 @@ from torch import Tensor
 
 from dng.bench.accuracy import AccuracyPrediction
 from dng.bench.comparison.settings import EqualBudget
-from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, Zoo, to_graphs
+from dng.bench.data import EndlessBatches, Loader, Zoo
 from dng.bench.targets import Target
 from dng.bench.tasks import NetworkClassification
 from dng.bench.training import HERE, Place, training_loaders
-from dng.encoder.graph import DynamicGraph
 from dng.methods.methods import REVISIONS, build_method
 from dng.models.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
 from dng.training.claim import claim, read_json
 from dng.training.symmetries import Symmetries
 from dng.training.train import Task, TrainConfig, TrainResult, train
 from zootool.files import write_json_atomic
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 _RATES, _METHOD = "learning-rates.json", "method.json"
@@ -112,15 +112,15 @@ def _only_rate(budget: EqualBudget) -> float:
     return budget.learning_rates[0] if budget.learning_rates else budget.training.lr
 
 
-def _graphs(zoo: Zoo, batch_size: int) -> Iterator[DynamicGraph]:
+def _graphs(zoo: Zoo, batch_size: int) -> Iterator[GraphBatch]:
     """The training networks, once."""
-    return (to_graphs(batch).graph for batch in zoo.select(split="train").loader(batch_size, targets=()))
+    return (batch for batch in zoo.select(split="train").loader(batch_size, targets=()))
 
 
 def _task(
     model: MethodClassifier | MethodPredictor,
     validation: Loader,
-    lookup: Callable[[LabelledGraphs], Tensor],
+    lookup: Callable[[GraphBatch], Tensor],
     symmetries: Symmetries | None,
 ) -> Task:
     if isinstance(model, MethodClassifier):

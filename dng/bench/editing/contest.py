@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.bench.data import EndlessBatches, LabelledGraphs, Loader, to_graphs
+from dng.bench.data import EndlessBatches, Loader
 from dng.bench.editing.edits import EDITS, Edit
 from dng.bench.editing.material import NUM_EXAMPLES, Material
 from dng.bench.editing.methods import LABELS, Method, RenderedEditor, build_method
@@ -19,12 +19,12 @@ from dng.bench.editing.settings import MethodSettings
 from dng.bench.pictures import to_pictures
 from dng.bench.tasks import describe_rows, mean_over, source_images
 from dng.bench.training import training_loaders
-from dng.encoder.graph import DynamicGraph
 from dng.models.heads import count_parameters
 from dng.models.views import to_unit_range
 from dng.training.seed import seeded
 from dng.training.train import train
 from zootool.errors import NumericalError
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 BATCH_SIZE = 128
@@ -52,15 +52,15 @@ class Editing:
         self.validation = validation
         self.edit = edit
 
-    def loss(self, batch: LabelledGraphs) -> Tensor:
+    def loss(self, batch: GraphBatch) -> Tensor:
         """The model's error on a batch."""
-        return self.model.loss(batch.graph, target_images(batch, self.edit))
+        return self.model.loss(batch, target_images(batch, self.edit))
 
     def validate(self) -> float:
         """The error on the validation split."""
-        return mean_over((to_graphs(batch) for batch in self.validation), self.loss)
+        return mean_over((batch for batch in self.validation), self.loss)
 
-    def describe(self, batch: LabelledGraphs) -> str:
+    def describe(self, batch: GraphBatch) -> str:
         """The rows of the batch in the zoo's table."""
         return describe_rows(batch)
 
@@ -75,7 +75,7 @@ def learn(contest: Contest) -> Answer:
         model = build_method(settings.config, material)
     if isinstance(model, RenderedEditor):
         to_measure = networks.select(split="train").loader(BATCH_SIZE, targets=())
-        model.editor.fit(to_graphs(batch).graph for batch in to_measure)
+        model.editor.fit(batch for batch in to_measure)
     task = Editing(model.to(material.place.device), loaders["validation"], EDITS[contest.edit])
     stage = f"{LABELS[contest.name]} learns to {contest.edit}, seed {contest.seed}"
     batches = EndlessBatches(loaders["train"])
@@ -92,7 +92,7 @@ def measure_references(material: Material, edit: str) -> References:
     canvas = material.canvas
     no_edit = measure(canvas.render, material, edit)
     edited = measure(lambda graph: edited_images(canvas.render(graph), EDITS[edit]), material, edit)
-    first = to_graphs(next(iter(material.test_loader(NUM_EXAMPLES))))
+    first = next(iter(material.test_loader(NUM_EXAMPLES)))
     originals, targets = source_images(first), target_images(first, EDITS[edit])
     rows = tuple(first.rows.tolist())
     return References(no_edit, edited, Pictures.of(originals), Pictures.of(targets), rows)
@@ -100,7 +100,7 @@ def measure_references(material: Material, edit: str) -> References:
 
 @torch.no_grad()
 def measure(
-    to_images: Callable[[DynamicGraph], Tensor], material: Material, edit: str, batch_size: int = BATCH_SIZE
+    to_images: Callable[[GraphBatch], Tensor], material: Material, edit: str, batch_size: int = BATCH_SIZE
 ) -> Measured:
     """How far the images that `to_images` makes of the test networks are from the edited source images.
 
@@ -108,12 +108,12 @@ def measure(
     """
     shown: list[Tensor] = []
 
-    def error(batch: LabelledGraphs) -> Tensor:
-        images = to_images(batch.graph)
+    def error(batch: GraphBatch) -> Tensor:
+        images = to_images(batch)
         shown.append(images[: NUM_EXAMPLES - sum(map(len, shown))])
         return (images - target_images(batch, EDITS[edit])).square().mean()
 
-    mse = mean_over((to_graphs(batch) for batch in material.test_loader(batch_size)), error)
+    mse = mean_over((batch for batch in material.test_loader(batch_size)), error)
     if not math.isfinite(mse):
         raise NumericalError(
             f"test networks render no finite images: their error is {mse}", hint="leave out what diverged: zoo subset"
@@ -121,7 +121,7 @@ def measure(
     return Measured(mse, Pictures.of(torch.cat(shown)))
 
 
-def target_images(batch: LabelledGraphs, edit: Edit) -> Float[Tensor, "batch channels height width"]:
+def target_images(batch: GraphBatch, edit: Edit) -> Float[Tensor, "batch channels height width"]:
     """The edited source images, in [-1, 1]."""
     return edited_images(source_images(batch), edit)
 

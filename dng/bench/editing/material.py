@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.bench.data import Indexing, LabelledGraphs, Loader, Zoo, indexing_of
+from dng.bench.data import Indexing, Loader, Zoo, indexing_of
 from dng.bench.tasks import source_images
 from dng.bench.training import HERE, Place, first_batch, require_splits
-from dng.encoder.graph import DynamicGraph
 from dng.models.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError
+from zootool.graph import GraphBatch
 
 SPLITS = ("train", "validation", "test")
 NUM_EXAMPLES = 8
@@ -34,7 +34,7 @@ class Canvas:
     high: float = 1.0
     indexing: Indexing = "ij"
 
-    def render(self, graph: DynamicGraph) -> Float[Tensor, "batch channels side side"]:
+    def render(self, graph: GraphBatch) -> Float[Tensor, "batch channels side side"]:
         """The images of B networks, in [-1, 1] where they lie between `low` and `high`."""
         values = render_graph(graph, self.side, self.indexing)
         return 2 * (values - self.low) / (self.high - self.low) - 1
@@ -122,7 +122,7 @@ def _conventions(zoo: Zoo) -> tuple[float, float, Indexing]:
     return *target, indexing
 
 
-def _image_shape(name: str, batch: LabelledGraphs) -> tuple[int, int]:
+def _image_shape(name: str, batch: GraphBatch) -> tuple[int, int]:
     """Side and channels of a batch's images."""
     _, channels, height, width = source_images(batch).shape
     if height != width:

@@ -6,13 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.bench.editing.material import Canvas, Material
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Editor
 from dng.methods.nfn_editor import NFNEditor, NFNEditorConfig
 from dng.methods.ng_editor import NGGNNEditor, NGTEditor
 from dng.methods.ng_gnn import NGGNNConfig
 from dng.methods.ng_t import NGTConfig
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+from zootool.graph import GraphBatch
 
 MethodConfig = NFNEditorConfig | NGGNNConfig | NGTConfig | INR2JLSConfig
 
@@ -38,11 +38,11 @@ class RenderedEditor(nn.Module):
         self.editor = editor
         self.canvas = canvas
 
-    def reconstruct(self, graph: DynamicGraph) -> Float[Tensor, "batch channels height width"]:
+    def reconstruct(self, graph: GraphBatch) -> Float[Tensor, "batch channels height width"]:
         """What the edited networks render."""
         return self.canvas.render(self.editor(graph))
 
-    def loss(self, graph: DynamicGraph, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+    def loss(self, graph: GraphBatch, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
         """The mean squared error of the rendered pixels."""
         return (self.reconstruct(graph) - images).square().mean()
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.encoder.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
-from dng.encoder.graph import DynamicGraph, residuals_of
 from dng.models.heads import LatentClassifier
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.latent_generator import LatentGenerator
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.training.seed import derived_seed
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch, residuals_of
 
 Form = Literal["as written", "as computed", "as written and computed"]
 """What is counted and timed: the formulas as they stand, what takes their place here, or formulas that nothing does."""
@@ -53,7 +53,7 @@ class Case:
             return AS_WRITTEN, AS_COMPUTED
         return (BOTH,) if self.is_as_written else (AS_COMPUTED,)
 
-    def networks(self, count: int) -> DynamicGraph:
+    def networks(self, count: int) -> GraphBatch:
         """`count` networks with weights and biases as large as trained ones: uniform in +-0.5."""
         generator = torch.Generator().manual_seed(derived_seed("efficiency", count))
 
@@ -63,7 +63,7 @@ class Case:
         timestamps = self.architecture.timestamps
         edges = tuple(draw(count, t.num_nodes, t.num_sources, t.edges_per_pair) for t in timestamps)
         nodes = tuple(draw(count, t.num_nodes, 1) * t.has_bias for t in timestamps)
-        return DynamicGraph((self.architecture,), edges, nodes, residuals=residuals_of(self.architecture))
+        return GraphBatch((self.architecture,), edges, nodes, residuals=residuals_of(self.architecture))
 
 
 class INREncoding(nn.Module):
@@ -75,7 +75,7 @@ class INREncoding(nn.Module):
         self.classifier = classifier
         self.as_written = as_written
 
-    def forward(self, graph: DynamicGraph) -> Tensor:
+    def forward(self, graph: GraphBatch) -> Tensor:
         memory = self.encoder(graph).flatten(1)
         latents = generate_as_written(self.generator, memory) if self.as_written else self.generator(memory)
         return latents if self.classifier is None else self.classifier(latents)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dng.bench.tensor_bytes import peak_tensor_bytes
-from dng.encoder.graph import DynamicGraph
+from zootool.graph import GraphBatch
 
 _NUM_WARMUPS = 3
 _MIN_RUNS = 5
@@ -27,7 +27,7 @@ class Latency:
 
 
 @torch.inference_mode()
-def latency(model: nn.Module, graph: DynamicGraph, num_runs: int) -> Latency:
+def latency(model: nn.Module, graph: GraphBatch, num_runs: int) -> Latency:
     """The time of one forward pass. Slow models get fewer runs, at least 5, to stay near 8 s."""
     is_cuda = graph.edges[0].is_cuda
     timed = _seconds_cuda if is_cuda else _seconds_cpu
@@ -38,7 +38,7 @@ def latency(model: nn.Module, graph: DynamicGraph, num_runs: int) -> Latency:
     return Latency(median(seconds), seconds[count // 4], seconds[3 * count // 4], count)
 
 
-def peak_bytes(model: nn.Module, graph: DynamicGraph) -> int:
+def peak_bytes(model: nn.Module, graph: GraphBatch) -> int:
     """The peak of one forward pass: weights, inputs and everything else that is alive at the same time.
 
     On the CPU the tensors alive (see `dng.bench.tensor_bytes`); on CUDA torch's own `max_memory_allocated`, which sees
@@ -52,7 +52,7 @@ def peak_bytes(model: nn.Module, graph: DynamicGraph) -> int:
         return peak_tensor_bytes(lambda: model(graph))
 
 
-def _peak_bytes_cuda(model: nn.Module, graph: DynamicGraph) -> int:
+def _peak_bytes_cuda(model: nn.Module, graph: GraphBatch) -> int:
     torch.cuda.synchronize()
     given = sum(
         t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers(), *graph.edges, *graph.nodes)

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.bench.efficiency.cases import NUM_CLASSES, Case
-from dng.encoder.graph import DynamicGraph
 from dng.methods.baseline import Baseline
 from dng.methods.inr2array import INR2Array, LatentTransformer
 from dng.methods.nfn import NFN
 from dng.methods.ng_gnn import NGGNN
 from dng.methods.ng_t import NGT
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 
 
 class LatentArrayClassifier(nn.Module):
@@ -23,7 +23,7 @@ class LatentArrayClassifier(nn.Module):
         self.encoder = INR2Array([siren], INR2Array.presets["inr"]).encoder
         self.classifier = LatentTransformer(INR2Array.presets["inr"].dim, NUM_CLASSES)
 
-    def forward(self, graph: DynamicGraph) -> Tensor:
+    def forward(self, graph: GraphBatch) -> Tensor:
         return self.classifier(self.encoder(graph))
 
 

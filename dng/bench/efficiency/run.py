@@ -9,10 +9,10 @@ from dng.bench.efficiency.cases import AS_WRITTEN, Case, Form
 from dng.bench.efficiency.measure import latency, peak_bytes
 from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
 from dng.bench.flops import count_flops
-from dng.encoder.graph import DynamicGraph
 from dng.models.heads import count_parameters
 from dng.training.seed import seeded
 from zootool.errors import MissingError, UsageError
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 
@@ -39,19 +39,19 @@ def _measure(case: Case, form: Form, device: torch.device, batch_size: int, num_
         model = case.build(form == AS_WRITTEN).to(device).eval()
     single, batch = (_on(device, case.networks(count)) for count in (1, batch_size))
     per_network, once = flops_per_network_and_once(model, single)
-    costs = [Cost(g.batch_size, peak_bytes(model, g), latency(model, g, num_runs)) for g in (single, batch)]
+    costs = [Cost(len(g), peak_bytes(model, g), latency(model, g, num_runs)) for g in (single, batch)]
     return Measurement(case.name, form, count_parameters(model), per_network, once, *costs)
 
 
 @torch.no_grad()
-def flops_per_network_and_once(model: nn.Module, single: DynamicGraph) -> tuple[int, int]:
+def flops_per_network_and_once(model: nn.Module, single: GraphBatch) -> tuple[int, int]:
     """The FLOPs of a network, and those that a fresh model's first network costs besides."""
     first, later = count_flops(lambda: model(single)), count_flops(lambda: model(single))
     return later, first - later
 
 
-def _on(device: torch.device, graph: DynamicGraph) -> DynamicGraph:
-    return graph.map(lambda tensor: tensor.to(device))
+def _on(device: torch.device, graph: GraphBatch) -> GraphBatch:
+    return graph.to(device)
 
 
 def _device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dng.bench.accuracy import tau_to_pick_by
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
-from dng.bench.data import EndlessBatches, GraphBatch
+from dng.bench.data import EndlessBatches
 from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.targets import Target
@@ -29,6 +29,7 @@ from dng.models.heads import count_parameters
 from dng.models.predictors import AccuracyPredictor, PredictsAccuracy
 from dng.training.seed import seeded
 from dng.training.train import TrainResult, train
+from zootool.graph import GraphBatch
 from zootool.progress import Reporter
 
 
@@ -70,7 +71,7 @@ def dng(contest: Contest) -> Answer:
 
 def statistics(contest: Contest) -> Answer:
     """Gradient-boosted trees on layer-wise statistics; validation picks settings and number of trees."""
-    features, rows = _by_split(contest.material, lambda batch: weight_statistics(batch.graph), stack_statistics)
+    features, rows = _by_split(contest.material, lambda batch: weight_statistics(batch), stack_statistics)
     known = known_columns(features["train"])
     features = {name: found[:, known] for name, found in features.items()}
     measured = {name: contest.material.accuracy_by_row[rows[name]] for name in rows}
@@ -93,7 +94,7 @@ def statistics(contest: Contest) -> Answer:
 
 def flat_mlp(contest: Contest) -> Answer:
     """An MLP on all weights behind one another."""
-    weights, rows = _by_split(contest.material, lambda batch: flat_weights(batch.graph).numpy(), _pad_together)
+    weights, rows = _by_split(contest.material, lambda batch: flat_weights(batch).numpy(), _pad_together)
     tensors = {name: torch.from_numpy(weights[name]) for name in weights}
     measured = {name: torch.from_numpy(contest.material.accuracy_by_row[rows[name]]) for name in rows}
     config = replace(contest.settings.flat_mlp, seed=contest.seed)
@@ -163,7 +164,7 @@ NAMES = {
 def _predictions(model: PredictsAccuracy, contest: Contest) -> dict[int, float]:
     by_row: dict[int, float] = {}
     for batch in contest.material.batches("test", device=contest.place.device):
-        by_row |= dict(zip(batch.rows.tolist(), model.predict(batch.graph).tolist(), strict=True))
+        by_row |= dict(zip(batch.rows.tolist(), model.predict(batch).tolist(), strict=True))
     return by_row
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dng.bench.data import LabelledGraphs, Zoo, to_graphs
+from dng.bench.data import Zoo
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
+from zootool.graph import GraphBatch
 
 MIN_NETWORKS = 20
 SPLITS = ("train", "validation", "test")
@@ -41,10 +42,10 @@ class Material:
         spread[self.zoo.rows] = self.accuracies
         return spread
 
-    def batches(self, name: str, batch_size: int = 256, device: torch.device | None = None) -> Sequence[LabelledGraphs]:
+    def batches(self, name: str, batch_size: int = 256, device: torch.device | None = None) -> Sequence[GraphBatch]:
         """All networks of a split, in no particular order, on `device` (None: the CPU)."""
         loader = self.zoo.select(split=name).loader(batch_size, device=device, targets=())
-        return [to_graphs(batch) for batch in loader]
+        return [batch for batch in loader]
 
     def num_runs(self, name: str) -> int:
         """How many runs a split has."""
@@ -118,13 +119,13 @@ def _oddities(zoo: Zoo) -> list[str]:
     duplicated = int(zoo.nets["digest"].duplicated().sum())
     if duplicated:
         notes.append(f"{duplicated:,} networks have the same weights as an earlier one")
-    constant = sum(_num_constant(to_graphs(batch)) for batch in zoo.loader(512, targets=()))
+    constant = sum(_num_constant(batch) for batch in zoo.loader(512, targets=()))
     if constant:
         notes.append(f"{constant:,} networks are constant: each layer's weights are all equal")
     return notes
 
 
-def _num_constant(batch: LabelledGraphs) -> int:
-    layers = [edges.flatten(1) for edges in batch.graph.edges if edges[0].numel() > 1]
+def _num_constant(batch: GraphBatch) -> int:
+    layers = [edges.flatten(1) for edges in batch.edges if edges[0].numel() > 1]
     spread = torch.stack([layer.amax(dim=1) - layer.amin(dim=1) for layer in layers]).amax(dim=0)
     return int((spread == 0).sum())

@@ -12,7 +12,6 @@ from PIL import Image
 
 import dng
 from dng.bench.apply import embed, predict
-from dng.bench.data import to_graphs
 from dng.bench.pictures import contact_sheet, reconstruct, to_pictures
 from dng.encoder.config import EncoderConfig
 from dng.methods.runs import write_model_spec
@@ -58,7 +57,7 @@ def codes_in(folder: Path) -> np.ndarray:
 
 def code_of(model: dng.INR2JLS, zoo: Zoo, index: int) -> np.ndarray:
     with torch.no_grad():
-        return model.encode(to_graphs(zoo.graph(index)).graph)[0].numpy()
+        return model.encode(zoo.graph(index))[0].numpy()
 
 
 def test_codes_are_those_of_the_model_in_the_order_of_their_ids(
@@ -89,7 +88,7 @@ def test_memories_of_mixed_networks_have_their_ids(mixed_zoo: Zoo, predictor_run
     assert sorted(net_ids) == sorted(known)
     model = dng.load(predictor_run)
     for place in (0, 25, 59):
-        graph = to_graphs(mixed_zoo.graph(known.index(net_ids[place]))).graph
+        graph = mixed_zoo.graph(known.index(net_ids[place]))
         with torch.no_grad():
             np.testing.assert_allclose(codes[place], model.encoder(graph)[0].numpy(), atol=1e-5)
 
@@ -121,7 +120,7 @@ def test_predicted_accuracies_are_in_the_zoos_order(mixed_zoo: Zoo, predictor_ru
     model = dng.load(predictor_run)
     assert isinstance(model, AccuracyPredictor)
     for index in (0, 25, 59):
-        wanted = model.predict(to_graphs(mixed_zoo.graph(index)).graph).item()
+        wanted = model.predict(mixed_zoo.graph(index)).item()
         assert found.table["prediction"][index].as_py() == pytest.approx(wanted, abs=1e-5)
 
 
@@ -146,7 +145,7 @@ def test_images_are_written_by_net_id(digits_zoo: Zoo, finished_run: Path, tmp_p
     model = dng.load(finished_run)
     assert isinstance(model, Representation)
     with torch.no_grad():
-        wanted = to_pictures(model.reconstruct(to_graphs(digits_zoo.graph(11)).graph))[0, :, :, 0]
+        wanted = to_pictures(model.reconstruct(digits_zoo.graph(11)))[0, :, :, 0]
     with Image.open(tmp_path / "images" / index["file"][11]) as picture:
         written = np.asarray(picture)
     assert np.abs(written.astype(int) - wanted).max() <= 1

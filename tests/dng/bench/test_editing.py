@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from dng.bench.data import to_graphs
 from dng.bench.editing import run as run_module
 from dng.bench.editing.edits import dilate
 from dng.bench.editing.folder import RunFolder
@@ -95,10 +94,10 @@ def test_the_test_error_is_that_of_the_picked_weights(finished: tuple[Path, Edit
         model.eval()
         errors = []
         with torch.no_grad():
-            for batch in map(to_graphs, few_digits.select(split="test").loader(20, images=True)):
+            for batch in few_digits.select(split="test").loader(20, images=True):
                 assert batch.images is not None
                 wanted = to_unit_range(torch.from_numpy(dilate(batch.images.numpy())))
-                errors.append((model.reconstruct(batch.graph) - wanted).square().mean().item())
+                errors.append((model.reconstruct(batch) - wanted).square().mean().item())
         assert len(errors) == 2
         answer = result.edits[0].method(name)
         assert answer.test_mse[0] == pytest.approx(np.mean(errors), rel=1e-5)
@@ -233,7 +232,7 @@ def test_the_figures_pictures_are_those_of_the_first_test_networks(
     np.testing.assert_array_equal(references.originals.pixels(), first.images.numpy())
     np.testing.assert_array_equal(references.targets.pixels(), dilate(first.images.numpy()))
     assert references.rows == tuple(first.rows.tolist())
-    rendered = read_material(few_digits).canvas.render(to_graphs(first).graph)
+    rendered = read_material(few_digits).canvas.render(first)
     unedited = references.no_edit.examples.pixels()
     np.testing.assert_array_equal(unedited, Pictures.of(rendered).pixels())
     np.testing.assert_array_equal(references.edited_rendering.examples.pixels(), dilate(unedited))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dng.bench.data import to_graphs
 from dng.bench.editing.contest import Editing, edited_images, measure, target_images
 from dng.bench.editing.edits import EDITS, dilate
 from dng.bench.editing.material import read_material
@@ -29,9 +28,9 @@ def test_loss_and_reconstruction_agree(tmp_path: Path, name: str) -> None:
     material = read_material(zoo)
     model = build_method(tiny_settings(name, "quick", material).config, material)
     loader = zoo.select(split="validation").loader(20, images=True)
-    (batch,) = map(to_graphs, loader)
+    (batch,) = loader
     task = Editing(model.eval(), loader, dilate)
-    wanted = (model.reconstruct(batch.graph) - target_images(batch, dilate)).square().mean()
+    wanted = (model.reconstruct(batch) - target_images(batch, dilate)).square().mean()
     torch.testing.assert_close(task.loss(batch), wanted)
     assert task.validate() == pytest.approx(wanted.item(), rel=1e-5)
 
@@ -39,4 +38,4 @@ def test_loss_and_reconstruction_agree(tmp_path: Path, name: str) -> None:
 def test_networks_that_are_not_finite_are_named(tmp_path: Path) -> None:
     material = read_material(write_sirens(tmp_path / "x.zoo", sirens()))
     with pytest.raises(NumericalError, match="test networks render no finite images"):
-        measure(lambda graph: torch.full((graph.batch_size, 1, 8, 8), torch.nan), material, "dilate")
+        measure(lambda graph: torch.full((len(graph), 1, 8, 8), torch.nan), material, "dilate")

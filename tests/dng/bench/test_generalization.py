@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from dng.bench.certainty import MIN_TESTED
-from dng.bench.data import EndlessBatches, GraphBatch
+from dng.bench.data import EndlessBatches
 from dng.bench.encoder_presets import EncoderPreset
 from dng.bench.generalization import run as module
 from dng.bench.generalization.material import read_material
@@ -35,6 +35,7 @@ from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError, NumericalError, UsageError
+from zootool.graph import GraphBatch
 from zootool.zoo import Zoo
 
 TRAINING = TrainConfig(steps=60, batch_size=32, lr=5e-3, validate_every=20)

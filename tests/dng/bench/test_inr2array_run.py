@@ -15,7 +15,7 @@ from PIL import Image
 import dng
 from dng.bench.apply import embed, predict
 from dng.bench.code_classifiers import load_code_classifier
-from dng.bench.data import Zoo, to_graphs
+from dng.bench.data import Zoo
 from dng.bench.inr2array_presets import INR2ARRAY_PRESETS, inr2array_preset
 from dng.bench.inr_classification import run_inr_classification
 from dng.bench.latents import Latents
@@ -77,7 +77,7 @@ def test_weights_of_an_older_model_are_refused_with_the_reason(zoo: Zoo, finishe
 
 def test_the_error_of_renderings_falls_without_images_and_is_what_the_result_says(zoo: Zoo, finished: Path) -> None:
     scores = [line["score"] for line in read_metrics(finished / "inr2array")]
-    graph = to_graphs(next(iter(zoo.select(split="validation").loader(20)))).graph
+    graph = next(iter(zoo.select(split="validation").loader(20)))
     images = render_graph(graph, 6)
     assert scores[-1] < 0.5 * scores[0]
     # Better than the mean image of the very networks that it is tested on.
@@ -94,10 +94,10 @@ def test_source_images_are_no_targets(tmp_path: Path, images: bool) -> None:
     zoo = smooth_zoo(tmp_path / "x.zoo", DIGITS)
     model, _ = prepare_representation(zoo, TINY)
     loader = zoo.loader(60, images=images)
-    batch = to_graphs(next(iter(loader)))
+    batch = next(iter(loader))
     assert (batch.images is not None) == images
     assert isinstance(model, INR2Array)
-    expected = (model.reconstruct(batch.graph) - render_graph(batch.graph, 8)).square().mean()
+    expected = (model.reconstruct(batch) - render_graph(batch, 8)).square().mean()
     torch.testing.assert_close(Reconstruction(model, loader).loss(batch), expected)
 
 
@@ -162,7 +162,7 @@ def test_a_run_gives_latents_and_images(zoo: Zoo, finished: Path, tmp_path: Path
     found = embed(zoo, finished, tmp_path / "codes")
     assert found.model_kind == "inr2array"
     assert found.shape == (60, 2, 2, 16)
-    model, graph = loaded(finished), to_graphs(zoo.graph(7)).graph
+    model, graph = loaded(finished), zoo.graph(7)
     codes = np.asarray(zarr.open_array(tmp_path / "codes" / "codes", mode="r")[:])
     with torch.no_grad():
         np.testing.assert_allclose(codes[7], model.encode(graph)[0].numpy(), atol=1e-5)
@@ -174,7 +174,7 @@ def test_a_run_gives_latents_and_images(zoo: Zoo, finished: Path, tmp_path: Path
 def test_images_of_a_zoo_in_xy_are_upright(
     zoo: Zoo, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = to_graphs(zoo.graph(7)).graph
+    graph = zoo.graph(7)
     with torch.no_grad():
         decoded = loaded(finished).reconstruct(graph)[0, 0]
     source = replace(zoo.info.sources[0], grid="linspace(-1, 1), xy", target=(0.0, 1.0))

@@ -12,7 +12,7 @@ from torch import nn
 
 from dng.bench import inr_classification
 from dng.bench.builders import build_code_classifier
-from dng.bench.data import EndlessBatches, to_graphs
+from dng.bench.data import EndlessBatches
 from dng.bench.inr_classification import read_result, run_inr_classification
 from dng.bench.latents import Latents
 from dng.bench.presets import PAPER, Ablation
@@ -100,7 +100,7 @@ def test_every_ablation_runs_end_to_end(digits_zoo: Zoo, tmp_path: Path, ablatio
     assert 0 <= result.test_accuracy <= 1
     assert (result.validation_mse is None) == (ablation == "encoder-only")
     model = load(tmp_path)
-    graph = to_graphs(next(iter(digits_zoo.loader(3)))).graph
+    graph = next(iter(digits_zoo.loader(3)))
     if isinstance(model, Representation):
         assert model.reconstruct(graph).shape == (3, 1, 8, 8)
         assert len(model.encode(graph)) == 3
@@ -172,15 +172,14 @@ def test_batches_hold_the_zoos_weights_labels_and_images(digits_zoo: Zoo) -> Non
     from zootool.images import load_images
 
     images = load_images("digits")
-    batch = to_graphs(next(iter(digits_zoo.loader(16, shuffle=True, seed=3, images=True))))
-    assert batch.labels is not None
+    batch = next(iter(digits_zoo.loader(16, shuffle=True, seed=3, images=True)))
     assert batch.images is not None
     for place, row in enumerate(batch.rows.tolist()):
         state = digits_zoo.state_dict(row)
-        assert torch.equal(batch.graph.edges[1][place, :, :, 0], state["net.1.linear.weight"])
-        assert torch.equal(batch.graph.nodes[2][place, :, 0], state["net.2.bias"])
+        assert torch.equal(batch.edges[1][place, :, :, 0], state["net.1.linear.weight"])
+        assert torch.equal(batch.nodes[2][place, :, 0], state["net.2.bias"])
         source = int(digits_zoo.nets["source_index"][row])
-        assert batch.labels[place] == images.labels[source]
+        assert batch.targets["label"][place] == images.labels[source]
         assert torch.equal(batch.images[place], torch.from_numpy(images.pixels[source]))
 
 

@@ -12,7 +12,6 @@ import torch
 
 import dng
 from dng.bench import report
-from dng.bench.data import to_graphs
 from dng.bench.inr_classification import read_result
 from dng.bench.page import Page
 from dng.bench.report import write_classification_report
@@ -82,7 +81,7 @@ def test_pictures_and_captions_belong_together(digits_zoo: Zoo, finished_run: Pa
         np.testing.assert_allclose(pictures["image"][column], image, atol=1e-6)
         assert np.abs(pictures["SIREN"][column] - image).mean() < 0.1
         with torch.no_grad():
-            decoded = model.reconstruct(to_graphs(test.graph(row)).graph)[0].movedim(0, -1).numpy()
+            decoded = model.reconstruct(test.graph(row))[0].movedim(0, -1).numpy()
         np.testing.assert_allclose(pictures["decoded"][column], (decoded + 1) / 2, atol=1e-4)
 
 

@@ -192,7 +192,7 @@ def test_ranks_share_out_the_batches_of_one_process(mixed_zoo: Zoo) -> None:
         assert all(isinstance(part, Shard) for part in parts)
         assert sum(part.share for part in parts) == pytest.approx(1)
         assert sorted(torch.cat([part.batch.rows for part in parts]).tolist()) == sorted(whole.rows.tolist())
-        assert [part.batch.graph.batch_size for part in parts] == [len(part.batch.rows) for part in parts]
+        assert [len(part.batch) for part in parts] == [len(part.batch.rows) for part in parts]
 
 
 def test_a_constant_prediction_ranks_nothing() -> None:

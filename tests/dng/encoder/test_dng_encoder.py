@@ -5,12 +5,12 @@ import torch
 
 from dng.encoder.config import ACTIVATIONS, HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder, Walk
-from dng.encoder.graph import DynamicGraph
 from dng.models.heads import count_parameters, mlp_head
 from dng.training.seed import seeded
 from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Pooling, Timestamp
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 TINY = EncoderConfig(dim=16, num_frequencies=8, head_dim=4)
@@ -67,7 +67,7 @@ def test_output_nodes_are_permuted_with_the_network() -> None:
 def test_a_network_does_not_see_its_neighbours_in_the_batch() -> None:
     encoder = build(SIREN, dtype=torch.float64)
     graph = random_graph(SIREN, batch=4, dtype=torch.float64)
-    alone = graph.map(lambda tensor: tensor[1:2])
+    alone = graph.map_weights(lambda tensor: tensor[1:2])
     torch.testing.assert_close(encoder(alone), encoder(graph)[1:2], rtol=0, atol=1e-12)
 
 
@@ -139,7 +139,7 @@ VIT_NORMS = replace(TINY, residual="plain", norms="features")
 SMALL_VIT = simple_vit(dim=8, depth=2, heads=2, dim_head=4, mlp=12)
 
 
-def with_norms(graph: DynamicGraph, scale: float = 1.0) -> DynamicGraph:
+def with_norms(graph: GraphBatch, scale: float = 1.0) -> GraphBatch:
     """The same networks with the norms' parameters among the features of the nodes that they normalise."""
     timestamps = graph.architecture.timestamps
     generator = torch.Generator().manual_seed(7)

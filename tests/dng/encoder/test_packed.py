@@ -5,12 +5,12 @@ import torch
 
 from dng.encoder.config import EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.encoder.graph import DynamicGraph, ResidualEdges
 from dng.encoder.packed import encode_packed, pack
 from dng.training.seed import seeded
 from tests.dng.graphs import random_graph, residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Residual
 from zootool.errors import UsageError
+from zootool.graph import BatchResidual, GraphBatch
 from zootool.nets.siren import siren_architecture
 
 SHARED = EncoderConfig(
@@ -18,7 +18,7 @@ SHARED = EncoderConfig(
 )
 
 
-def mixed_batches(dtype: torch.dtype) -> list[DynamicGraph]:
+def mixed_batches(dtype: torch.dtype) -> list[GraphBatch]:
     """Depths 3 to 6, widths 4 to 6, with and without residuals, kernels of 4 and 9."""
     architectures = [small_cnn(), residual_cnn(depth=3), residual_cnn(depth=5, width=4), residual_cnn(depth=4)]
     return [random_graph(a, batch=i + 1, seed=i, dtype=dtype) for i, a in enumerate(architectures)]
@@ -66,7 +66,7 @@ def test_masks_and_residuals_of_single_networks_are_kept() -> None:
     graph = random_graph(architecture, batch=3, dtype=torch.float64)
     mask = torch.ones_like(graph.edges[1], dtype=torch.bool)
     mask[1, ..., 4:] = False
-    only_first = ResidualEdges(3, Residual(source=1), torch.tensor([True, False, False]))
+    only_first = BatchResidual(3, Residual(source=1), torch.tensor([True, False, False]))
     graph = replace(graph, edge_masks=(None, mask, None, None), residuals=(only_first,))
     with seeded(0):
         encoder = DNGEncoder(residual_cnn(), SHARED).double()

@@ -7,24 +7,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from tests.dng.graphs import permute_nodes
+from zootool.graph import GraphBatch
 
-Output = Tensor | DynamicGraph
+Output = Tensor | GraphBatch
 IN_BOTH_PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 
 
-def permute_inputs(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+def permute_inputs(graph: GraphBatch, seed: int = 0) -> GraphBatch:
     """The networks with their inputs in another order."""
     return permute_nodes(graph, _orders(graph, lambda t, last: t == 0, seed))
 
 
-def permute_outputs(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+def permute_outputs(graph: GraphBatch, seed: int = 0) -> GraphBatch:
     """The networks with their outputs in another order."""
     return permute_nodes(graph, _orders(graph, lambda t, last: t == last, seed))
 
 
-def permute_uncoupled(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+def permute_uncoupled(graph: GraphBatch, seed: int = 0) -> GraphBatch:
     """Other networks: the neurons of hidden layers change places, but the next layer's edges stay where they were."""
     orders = _orders(graph, lambda t, last: 0 < t < last, seed)
     edges = tuple(edge[:, orders[i + 1]] for i, edge in enumerate(graph.edges))
@@ -32,7 +32,7 @@ def permute_uncoupled(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
     return replace(graph, edges=edges, nodes=nodes)
 
 
-def shuffle_within_tensors(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
+def shuffle_within_tensors(graph: GraphBatch, seed: int = 0) -> GraphBatch:
     """Other networks: the numbers of every weight and every bias tensor in any order."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -40,10 +40,10 @@ def shuffle_within_tensors(graph: DynamicGraph, seed: int = 0) -> DynamicGraph:
         order = torch.randperm(tensor[0].numel(), generator=generator)
         return tensor.flatten(1)[:, order].view(tensor.shape)
 
-    return graph.map(shuffled)
+    return graph.map_weights(shuffled)
 
 
-def assert_tells_apart(function: Callable[[DynamicGraph], Tensor], graph: DynamicGraph, difference: float) -> None:
+def assert_tells_apart(function: Callable[[GraphBatch], Tensor], graph: GraphBatch, difference: float) -> None:
     """Networks with inputs, outputs or uncoupled neurons in another order give outputs that differ by more than that.
 
     Where residual connections or attention tie what is moved uncoupled, that is a change as well.
@@ -61,7 +61,7 @@ def assert_every_parameter_learns(module: nn.Module, loss: Tensor) -> None:
     assert without == []
 
 
-def assert_gradients(module: nn.Module, graph: DynamicGraph, directions: int = 3, step: float = 1e-5) -> None:
+def assert_gradients(module: nn.Module, graph: GraphBatch, directions: int = 3, step: float = 1e-5) -> None:
     """A scalar of the output grows along random directions of all parameters as its gradient says (float64)."""
     module.double().eval()
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -82,23 +82,23 @@ def assert_gradients(module: nn.Module, graph: DynamicGraph, directions: int = 3
         assert abs(measured - expected) <= 1e-5 * max(1.0, abs(expected)), f"{measured} by differences, not {expected}"
 
 
-def assert_batch_independent(module: nn.Module, graph: DynamicGraph, tolerance: float = 1e-10) -> None:
+def assert_batch_independent(module: nn.Module, graph: GraphBatch, tolerance: float = 1e-10) -> None:
     """A network's output is the same alone and among others (float64, in evaluation mode)."""
     module.double().eval()
     with torch.no_grad():
         together = _rows(module(graph))
-        for index in range(graph.batch_size):
-            alone = _rows(module(graph.map(lambda tensor, i=index: tensor[i : i + 1])))
+        for index in range(len(graph)):
+            alone = _rows(module(graph.map_weights(lambda tensor, i=index: tensor[i : i + 1])))
             torch.testing.assert_close(alone[0], together[index], rtol=0, atol=tolerance)
 
 
-def assert_equal_graphs(left: DynamicGraph, right: DynamicGraph, tolerance: float = 1e-9) -> None:
+def assert_equal_graphs(left: GraphBatch, right: GraphBatch, tolerance: float = 1e-9) -> None:
     """All weights and biases agree."""
     for a, b in zip((*left.edges, *left.nodes), (*right.edges, *right.nodes), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-def _orders(graph: DynamicGraph, chosen: Callable[[int, int], bool], seed: int) -> list[Tensor]:
+def _orders(graph: GraphBatch, chosen: Callable[[int, int], bool], seed: int) -> list[Tensor]:
     # Rolled by one: an order drawn at random may be the one that was there, and test nothing.
     counts, generator = graph.architecture.node_counts, torch.Generator().manual_seed(seed)
     orders = []

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from dng.encoder.graph import DynamicGraph, ResidualEdges
 from dng.methods.baseline import Baseline
 from dng.methods.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
 from dng.methods.neural_graph_raw import EdgeBlock, first_nodes, node_layers
@@ -17,6 +16,7 @@ from dng.methods.ng_t import NGT, NGTConfig
 from dng.training.seed import seeded
 from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Pooling, Residual, Timestamp
+from zootool.graph import BatchResidual, GraphBatch
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (5, 4), 3)
@@ -71,7 +71,7 @@ def cnn(
     return Architecture(2, (*layers, head), family="cnn")
 
 
-def different_cnns() -> list[DynamicGraph]:
+def different_cnns() -> list[GraphBatch]:
     """Batches of networks with equal node counts, and different kernels, activations and residual connections."""
     first = cnn((3, 3, 3), ("relu", "relu", "relu"), {3: 1})
     third = cnn((3, 2, 1), ("relu", "gelu", "none"), {2: 1, 3: 1})
@@ -100,17 +100,17 @@ def symmetric_cases() -> dict[str, tuple[Architecture, NeuralGraphConfig]]:
     }
 
 
-def tiny_gnn(case: str, **options: Any) -> tuple[NGGNN, DynamicGraph]:
+def tiny_gnn(case: str, **options: Any) -> tuple[NGGNN, GraphBatch]:
     """A narrow NG-GNN for a case of `symmetric_cases`, and the networks that it was fitted to."""
     return fitted(NGGNN, replace(TINY_GNN, **options), case)
 
 
-def tiny_t(case: str, **options: Any) -> tuple[NGT, DynamicGraph]:
+def tiny_t(case: str, **options: Any) -> tuple[NGT, GraphBatch]:
     """A narrow NG-T for a case of `symmetric_cases`, and the networks that it was fitted to."""
     return fitted(NGT, replace(TINY_T, **options), case)
 
 
-def fitted(method: type[Method], config: NGGNNConfig | NGTConfig, case: str) -> tuple[Method, DynamicGraph]:
+def fitted(method: type[Method], config: NGGNNConfig | NGTConfig, case: str) -> tuple[Method, GraphBatch]:
     """A method with four outputs for a case of `symmetric_cases`, fitted to three networks; all in float64."""
     architecture, graph_config = symmetric_cases()[case]
     graph = random_graph(architecture, 3, dtype=torch.float64)
@@ -120,7 +120,7 @@ def fitted(method: type[Method], config: NGGNNConfig | NGTConfig, case: str) -> 
     return model, graph
 
 
-def permuted(graph: DynamicGraph, seed: int = 1) -> DynamicGraph:
+def permuted(graph: GraphBatch, seed: int = 1) -> GraphBatch:
     """The same networks with their hidden neurons in another order; nodes that residual connections tie share it."""
     orders = random_orders(graph.architecture, seed)
     for edges in sorted(graph.residuals, key=lambda edges: edges.target):
@@ -153,9 +153,9 @@ def counts_of(architecture: Architecture) -> list[int]:
     return [layer.num_nodes for layer in node_layers(architecture)]
 
 
-def joined(graphs: Sequence[DynamicGraph]) -> DynamicGraph:
+def joined(graphs: Sequence[GraphBatch]) -> GraphBatch:
     """The networks of all graphs as one batch, one of each in turn; what is masked holds 9, which nobody may read."""
-    owners = [index for index, graph in enumerate(graphs) for _ in range(graph.batch_size)]
+    owners = [index for index, graph in enumerate(graphs) for _ in range(len(graph))]
     order = sorted(range(len(owners)), key=lambda row: sum(owners[row] == owner for owner in owners[:row]))
     whose = torch.tensor(owners)[order]
     edges, masks = [], []
@@ -170,23 +170,23 @@ def joined(graphs: Sequence[DynamicGraph]) -> DynamicGraph:
         for edge in graph.residuals:
             key = (edge.target, edge.residual)
             found[key] = found.get(key, torch.zeros(len(whose), dtype=torch.bool)) | (whose == index)
-    residuals = tuple(ResidualEdges(target, residual, networks) for (target, residual), networks in found.items())
+    residuals = tuple(BatchResidual(target, residual, networks) for (target, residual), networks in found.items())
     architectures = tuple(graph.architecture for graph in graphs)
-    return DynamicGraph(architectures, tuple(edges), tuple(nodes), tuple(masks), (), whose, residuals)
+    return GraphBatch(architectures, tuple(edges), tuple(nodes), tuple(masks), (), whose, residuals)
 
 
-def assert_all_is_on_meta(model: nn.Module, graph: DynamicGraph, num_outputs: int) -> None:
+def assert_all_is_on_meta(model: nn.Module, graph: GraphBatch, num_outputs: int) -> None:
     """Logits and gradients are made where the networks are: torch refuses to mix what is made elsewhere with them."""
     logits = model.to("meta").train()(on_meta(graph))
     assert logits.is_meta
-    assert logits.shape == (graph.batch_size, num_outputs)
+    assert logits.shape == (len(graph), num_outputs)
     logits.sum().backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert len(gradients) > 10, "most parameters take part"
     assert all(gradient.is_meta for gradient in gradients)
 
 
-def on_meta(graph: DynamicGraph) -> DynamicGraph:
+def on_meta(graph: GraphBatch) -> GraphBatch:
     """The networks on the meta device: whatever a model made elsewhere and added would be refused."""
     masks = tuple(None if mask is None else mask.to("meta") for mask in graph.edge_masks)
     index = None if graph.architecture_index is None else graph.architecture_index.to("meta")
@@ -194,5 +194,5 @@ def on_meta(graph: DynamicGraph) -> DynamicGraph:
         replace(edges, networks=None if edges.networks is None else edges.networks.to("meta"))
         for edges in graph.residuals
     )
-    moved = graph.map(lambda tensor: tensor.to("meta"))
+    moved = graph.map_weights(lambda tensor: tensor.to("meta"))
     return replace(moved, edge_masks=masks, architecture_index=index, residuals=residuals)

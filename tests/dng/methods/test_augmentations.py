@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.augmentations import augmented, draw_moves, drop_parameters, moved
 from dng.methods.methods import METHODS
 from dng.methods.neural_graph import NeuralGraphEmbedding
@@ -25,6 +24,7 @@ from tests.dng.graphs import random_graph, small_cnn
 from tests.dng.methods.neural_graphs import SIREN, SMALL_VIT, on_meta, residual_siren
 from zootool.architecture import Activation, Architecture, Residual, Timestamp
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 PLAIN = NeuralGraphConfig(sigma=1.0, num_frequencies=4)
@@ -42,7 +42,7 @@ def siren_of(*omegas: float, inputs: int = 2) -> Architecture:
     return Architecture(inputs, (*hidden, Timestamp("linear", 3, widths[-1])), output_offset=0.5)
 
 
-def outputs(graph: DynamicGraph, points: Tensor) -> Tensor:
+def outputs(graph: GraphBatch, points: Tensor) -> Tensor:
     """What the networks compute at points (batch, inputs, points)."""
     values = points
     for timestamp, edge, node in zip(graph.architecture.timestamps, graph.edges, graph.nodes, strict=True):
@@ -107,7 +107,7 @@ def test_moves_are_uniform_in_what_is_allowed() -> None:
 
 def test_networks_of_a_batch_get_numbers_of_their_own() -> None:
     one = random_graph(SIREN, 1)
-    graph = one.map(lambda tensor: tensor.expand(3, *tensor.shape[1:]))
+    graph = one.map_weights(lambda tensor: tensor.expand(3, *tensor.shape[1:]))
     for config in (MOVES, replace(PLAIN, noise=0.1), replace(PLAIN, parameter_dropout=0.3), ALL):
         varied = augmented(graph, config, LayerStatistics(3))
         for first, second in ((0, 1), (0, 2), (1, 2)):
@@ -203,7 +203,7 @@ class Learning:
         if self.calls == self.stop_after:
             raise KeyboardInterrupt
         (rows,) = batch
-        return (self.model(self.graph.map(lambda tensor: tensor[rows])) - self.wanted[rows]).square().mean()
+        return (self.model(self.graph.map_weights(lambda tensor: tensor[rows])) - self.wanted[rows]).square().mean()
 
     def validate(self) -> float:
         return (self.model(self.graph) - self.wanted).square().mean().item()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.inr2array import (
     INR2Array,
     INR2ArrayConfig,
@@ -27,13 +26,14 @@ from tests.dng.methods.checks import (
 )
 from zootool.architecture import Activation, Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.siren import Siren, siren_architecture
 
 SIREN = siren_architecture(2, (5, 6), 3, omega_0=8.0, output_offset=0.25)
 GREY = siren_architecture(2, (32, 32), 1)
 COLOURED = siren_architecture(2, (32, 32), 3)
 CONFIG = INR2ArrayConfig(image_side=9, dim=8, num_heads=2, num_blocks=2, ff_dim=12, decoder_dim=10)
-Permutation = Callable[[DynamicGraph], DynamicGraph]
+Permutation = Callable[[GraphBatch], GraphBatch]
 DecoderName = Literal["tensorwise", "joint"]
 TRANSFORMER = LatentTransformerConfig(dim=16, num_layers=2, num_heads=4, ff_dim=20)
 

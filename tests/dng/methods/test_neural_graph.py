@@ -75,7 +75,7 @@ def test_plain_linear_input() -> None:
 
 def test_probe_features_are_mapped_and_normalised_by_layer() -> None:
     model, graph = embedding(SIREN, replace(INR, num_probes=7)), random_graph(SIREN, 2, dtype=torch.float64)
-    graph = graph.map(lambda tensor: 3 * tensor)
+    graph = graph.map_weights(lambda tensor: 3 * tensor)
     moments = LayerMoments(3)
     moments.add(graph)
     model.statistics.set(moments)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.ng_t import NGT, NGTConfig
 from dng.models.heads import count_parameters
@@ -34,6 +33,7 @@ from tests.dng.methods.neural_graphs import (
 )
 from zootool.architecture import Architecture, Timestamp
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
@@ -50,12 +50,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def build(kind: str, case: str) -> tuple[Any, DynamicGraph]:
+def build(kind: str, case: str) -> tuple[Any, GraphBatch]:
     method, config = METHODS[kind]
     return fitted(method, config, case)
 
 
-def build_for_different_cnns(kind: str, **options: Any) -> tuple[Any, list[DynamicGraph]]:
+def build_for_different_cnns(kind: str, **options: Any) -> tuple[Any, list[GraphBatch]]:
     parts = different_cnns()
     method, config = METHODS[kind]
     graph_config = replace(CASES["cnn"][1], **options)
@@ -103,7 +103,7 @@ def test_hidden_nodes_have_no_order(kind: str, case: str) -> None:
     assert any(not torch.equal(one, two) for one, two in zip(graph.edges, other.edges, strict=True))
     torch.testing.assert_close(model(other), model(graph), rtol=0, atol=1e-9)
     torch.testing.assert_close(
-        model.float()(other.map(Tensor.float)), model(graph.map(Tensor.float)), rtol=1e-3, atol=1e-4
+        model.float()(other.map_weights(Tensor.float)), model(graph.map_weights(Tensor.float)), rtol=1e-3, atol=1e-4
     )
 
 
@@ -147,7 +147,7 @@ def test_fitting_changes_what_is_seen(kind: str) -> None:
     with seeded(0):
         model = method([architecture], 2, replace(config, graph=graph_config)).double().eval()
     seen = [model(graph)]
-    for training in (graph, graph.map(lambda tensor: 2 * tensor)):
+    for training in (graph, graph.map_weights(lambda tensor: 2 * tensor)):
         model.fit(iter([training]))
         seen.append(model(graph))
         assert not torch.allclose(seen[-1], seen[-2])
@@ -188,7 +188,7 @@ def test_all_of_a_mixed_batch_is_made_where_the_networks_are(kind: str) -> None:
 @pytest.mark.parametrize("case", ["siren with residuals", "cnn with residuals"])
 def test_half_precision_runs(kind: str, case: str) -> None:
     model, graph = build(kind, case)
-    model, graph = model.float(), graph.map(Tensor.float)
+    model, graph = model.float(), graph.map_weights(Tensor.float)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(graph)
     logits.float().square().sum().backward()

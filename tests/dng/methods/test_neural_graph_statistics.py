@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.neural_graph_statistics import LayerMoments, LayerStatistics, LogDegrees
 from dng.training.seed import seeded
 from tests.dng.graphs import random_graph
@@ -15,10 +14,11 @@ from tests.dng.methods.neural_graphs import (
     residual_siren,
 )
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 
-def measured(graphs: list[DynamicGraph], num_layers: int) -> LayerStatistics:
+def measured(graphs: list[GraphBatch], num_layers: int) -> LayerStatistics:
     moments = LayerMoments(num_layers)
     for graph in graphs:
         moments.add(graph)
@@ -28,8 +28,8 @@ def measured(graphs: list[DynamicGraph], num_layers: int) -> LayerStatistics:
 
 
 def test_layers_are_standardised_by_the_training_networks() -> None:
-    graph = random_graph(SIREN, 50, dtype=torch.float64).map(lambda tensor: 3 * tensor + 1)
-    halves = [graph.map(lambda tensor: tensor[:20]), graph.map(lambda tensor: tensor[20:])]
+    graph = random_graph(SIREN, 50, dtype=torch.float64).map_weights(lambda tensor: 3 * tensor + 1)
+    halves = [graph.map_weights(lambda tensor: tensor[:20]), graph.map_weights(lambda tensor: tensor[20:])]
     standard = measured(halves, 3).standardised(graph)
     for tensor in (*standard.edges, *standard.nodes):
         assert abs(tensor.mean()) < 1e-9
@@ -84,7 +84,7 @@ def test_measuring_nothing_is_refused() -> None:
 
 def test_log_degrees_are_averaged_over_the_nodes_of_all_networks() -> None:
     parts, degrees = different_cnns(), LogDegrees()
-    degrees.add_batch(joined([parts[0].map(lambda tensor: tensor[:1]), parts[1]]))
+    degrees.add_batch(joined([parts[0].map_weights(lambda tensor: tensor[:1]), parts[1]]))
     plain = [0] * 2 + [2] * 4 + [4] * 4 + [4] * 4 + [4] * 3
     with_residual = [0] * 2 + [2] * 4 + [4] * 4 + [5] * 4 + [4] * 3
     expected = sum(math.log(degree + 1) for degree in plain + plain + with_residual) / 17 / 3

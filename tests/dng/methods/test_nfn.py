@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.nfn import NFN, InputEncoding, NFNConfig, Standardise, Standardiser, parameters_of
 from dng.methods.nfn_layers import IOEmbedding
 from dng.methods.nfn_pooling import HNPPool, NPPool, nfn_head
@@ -16,6 +15,7 @@ from tests.dng.methods import checks
 from tests.dng.methods.nfn_networks import ARCHITECTURES, SIREN
 from zootool.architecture import Activation, Architecture, Norm, Timestamp
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
@@ -88,7 +88,7 @@ def test_presets_are_built_and_run(name: str) -> None:
 def test_pools() -> None:
     graph = random_graph(small_cnn(), batch=3, dtype=torch.float64)
 
-    def of(pool: nn.Module, networks: DynamicGraph) -> Tensor:
+    def of(pool: nn.Module, networks: GraphBatch) -> Tensor:
         return pool([e.movedim(-1, 1) for e in networks.edges], [n.movedim(-1, 1) for n in networks.nodes])
 
     np_pool, hnp_pool = NPPool(small_cnn(), 1), HNPPool(small_cnn(), 1)
@@ -162,7 +162,7 @@ def test_embeddings_are_added_at_both_ends_in_every_layer() -> None:
 @pytest.mark.parametrize("per", ["entry", "layer"])
 def test_standardised_training_networks_have_mean_0_and_deviation_1(per: Standardise) -> None:
     graphs = [random_graph(small_cnn(), batch=size, seed=size, dtype=torch.float64) for size in (5, 3)]
-    graphs = [graph.map(lambda tensor: 3 * tensor + 2) for graph in graphs]
+    graphs = [graph.map_weights(lambda tensor: 3 * tensor + 2) for graph in graphs]
     graphs = [replace(graph, nodes=(torch.full_like(graph.nodes[0], 7.0), *graph.nodes[1:])) for graph in graphs]
     standardiser = Standardiser(small_cnn(), per).double()
     assert torch.equal(standardiser(graphs[0])[0][1], graphs[0].edges[1])

@@ -5,23 +5,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.nfn_layers import LAYERS, Features, HNPLayer, Variant
 from dng.training.seed import seeded
 from tests.dng.graphs import permute_hidden, random_graph
 from tests.dng.methods.checks import assert_equal_graphs, permute_inputs, permute_outputs, permute_uncoupled
 from tests.dng.methods.nfn_networks import ARCHITECTURES
 from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 
-def layer_and_features(variant: Variant, architecture: str) -> tuple[nn.Module, DynamicGraph]:
+def layer_and_features(variant: Variant, architecture: str) -> tuple[nn.Module, GraphBatch]:
     """A layer from two to three channels, and features for it."""
     layer = LAYERS[variant](ARCHITECTURES[architecture], 2, 3).double()
     return layer, random_features(ARCHITECTURES[architecture], 2)
 
 
-def random_features(architecture: Architecture, channels: int) -> DynamicGraph:
+def random_features(architecture: Architecture, channels: int) -> GraphBatch:
     """Features of weights and biases in the place of a batch's own, so that they can be permuted as networks are."""
     graph, generator = random_graph(architecture, batch=3), torch.Generator().manual_seed(1)
 
@@ -32,12 +32,12 @@ def random_features(architecture: Architecture, channels: int) -> DynamicGraph:
     return replace(graph, edges=edges, nodes=tuple(draw(node, channels) for node in graph.nodes))
 
 
-def applied(layer: nn.Module, features: DynamicGraph) -> DynamicGraph:
+def applied(layer: nn.Module, features: GraphBatch) -> GraphBatch:
     weights, biases = layer(list(features.edges), list(features.nodes))
     return replace(features, edges=tuple(weights), nodes=tuple(biases))
 
 
-def of_one(features: DynamicGraph) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+def of_one(features: GraphBatch) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
     """Of the first network: W, b, the means r and c, and those that make g."""
     weights, biases = [e[0] for e in features.edges], [n[0] for n in features.nodes]
     rows, columns = [w.mean(dim=0) for w in weights], [w.mean(dim=1) for w in weights]
@@ -56,7 +56,7 @@ def pair_by_pair(
     return new, [bias_maps.neurons(target) + bias_maps.overall(g) for target in targets]
 
 
-def np_by_loops(layer: Any, features: DynamicGraph) -> Features:
+def np_by_loops(layer: Any, features: GraphBatch) -> Features:
     weights, biases, rows, columns, means = of_one(features)
     new_weights, new_biases, last = [], [], len(weights) - 1
     for t, weight in enumerate(weights):
@@ -69,7 +69,7 @@ def np_by_loops(layer: Any, features: DynamicGraph) -> Features:
     return new_weights, new_biases
 
 
-def hnp_by_loops(layer: Any, features: DynamicGraph) -> Features:
+def hnp_by_loops(layer: Any, features: GraphBatch) -> Features:
     weights, biases, rows, columns, means = of_one(features)
     h = torch.cat([*means, rows[0].flatten(), columns[-1].flatten(), biases[-1].flatten()])
     last, touching = len(weights) - 1, len(weights) == 2

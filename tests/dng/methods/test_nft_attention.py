@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.nft import raw_features
 from dng.methods.nft_attention import ChannelNorm, NeuralFeatures, NFTAttention, NFTBlock
 from dng.models.heads import count_parameters
@@ -13,6 +12,7 @@ from dng.training.seed import seeded
 from tests.dng.graphs import permute_hidden, random_graph, small_cnn
 from tests.dng.methods.checks import assert_equal_graphs, permute_inputs, permute_outputs, permute_uncoupled
 from zootool.architecture import Architecture, Timestamp
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (5, 6), 3)
@@ -32,7 +32,7 @@ class Bare(nn.Module):
             self.last = nn.ModuleList(nn.Linear(k * DIM, k) for k in kernels)
         self.module = module
 
-    def forward(self, graph: DynamicGraph) -> DynamicGraph:
+    def forward(self, graph: GraphBatch) -> GraphBatch:
         done = self.module(raw_features(graph).each(self.first)).each(self.last)
         return replace(graph, edges=done.weights, nodes=done.biases)
 
@@ -58,7 +58,7 @@ def random_features(architecture: Architecture, batch: int = 2) -> NeuralFeature
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=NAMES)
 @pytest.mark.parametrize("permute", [permute_hidden, permute_inputs, permute_outputs])
 def test_blocks_move_with_all_neurons_inputs_and_outputs_too(
-    architecture: Architecture, permute: Callable[[DynamicGraph], DynamicGraph]
+    architecture: Architecture, permute: Callable[[GraphBatch], GraphBatch]
 ) -> None:
     blocks = bare_blocks(architecture)
     graph = random_graph(architecture, batch=2, dtype=torch.float64)

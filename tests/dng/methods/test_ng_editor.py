@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods import ng_gnn
 from dng.methods.ng_editor import GNN_EDITOR, T_EDITOR, NGEditor, NGGNNEditor, NGTEditor
 from dng.models.heads import count_parameters
@@ -22,6 +21,7 @@ from tests.dng.methods.checks import (
 from tests.dng.methods.neural_graphs import SIREN, residual_siren
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 GRAPH = replace(T_EDITOR.graph, num_frequencies=6, sigma=1.0)
@@ -32,7 +32,7 @@ TINY_T = replace(
 EDITORS: dict[str, Any] = {"gnn": (NGGNNEditor, TINY_GNN), "t": (NGTEditor, TINY_T)}
 
 
-def build(kind: str, architecture: Architecture = SIREN) -> tuple[NGEditor, DynamicGraph]:
+def build(kind: str, architecture: Architecture = SIREN) -> tuple[NGEditor, GraphBatch]:
     editor, config = EDITORS[kind]
     graph = random_graph(architecture, 3, dtype=torch.float64)
     with seeded(0):
@@ -56,7 +56,7 @@ def test_parameters_are_as_many_as_published() -> None:
 def test_permuting_hidden_nodes_permutes_the_edited_weights(kind: str) -> None:
     model, graph = build(kind)
     assert_equal_graphs(model(permute_hidden(graph)), permute_hidden(model(graph)))
-    model, graph = model.float(), graph.map(Tensor.float)
+    model, graph = model.float(), graph.map_weights(Tensor.float)
     assert_equal_graphs(model(permute_hidden(graph)), permute_hidden(model(graph)), tolerance=1e-3)
 
 

@@ -41,7 +41,7 @@ def test_delta_is_that_of_the_architectures_until_it_is_measured() -> None:
     logs = [sum(math.log(d + 1) for d in degrees) / 17 for degrees in (with_one, plain)]
     model = NGGNN(architectures[:2], 1, config)
     assert float(model.network.delta) == pytest.approx(sum(logs) / 2)
-    model.fit(iter([parts[0].map(lambda tensor: tensor[:1]), parts[1], parts[1]]))
+    model.fit(iter([parts[0].map_weights(lambda tensor: tensor[:1]), parts[1], parts[1]]))
     assert float(model.network.delta) == pytest.approx((logs[0] + 4 * logs[1]) / 5)
     assert "network.delta" in model.state_dict()
 

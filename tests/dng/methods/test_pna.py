@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.pna import MinibatchNorm
 from dng.training.seed import seeded
@@ -13,12 +12,13 @@ from tests.dng.graphs import random_graph
 from tests.dng.methods.checks import assert_batch_independent
 from tests.dng.methods.neural_graphs import permuted, symmetric_cases, tiny_gnn
 from zootool.architecture import Architecture, Timestamp
+from zootool.graph import GraphBatch
 
 
 class Loops:
     """NG-GNN from its formulas, for one network whose edges have one number, by loops over nodes and edges."""
 
-    def __init__(self, model: NGGNN, graph: DynamicGraph, row: int) -> None:
+    def __init__(self, model: NGGNN, graph: GraphBatch, row: int) -> None:
         self.model, self.network = model, model.network
         self.embedding: Any = model.network.graph
         self.counts = graph.architecture.node_counts

@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 import torch
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.probes import ProbeFeatures
 from dng.training.seed import seeded
 from tests.dng.graphs import permute_nodes, random_graph, random_orders, simple_vit, small_cnn
 from tests.dng.methods.checks import assert_gradients
 from tests.dng.methods.neural_graphs import SIREN, joined, residual_siren
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.graph import GraphBatch
 from zootool.nets.layers import activate
 from zootool.nets.siren import Siren, siren_architecture
 
@@ -127,7 +127,7 @@ def test_the_points_are_drawn_from_the_square_and_learned() -> None:
             super().__init__()
             self.probes = probes()
 
-        def forward(self, graph: DynamicGraph) -> torch.Tensor:
+        def forward(self, graph: GraphBatch) -> torch.Tensor:
             return torch.cat(self.probes(graph), dim=1)
 
     assert_gradients(Last(), random_graph(siren_architecture(2, (5,), 3, omega_0=3.0), 2, dtype=torch.float64))

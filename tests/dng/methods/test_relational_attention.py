@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.relational_attention import EdgeForms, RelationalAttention
 from dng.training.seed import seeded
 from tests.dng.methods.neural_graphs import tiny_t
+from zootool.graph import GraphBatch
 
 
 def attended(attention: RelationalAttention, nodes: Tensor, edges: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def test_products_of_edges_have_the_gradients_that_they_should() -> None:
     assert torch.autograd.gradcheck(EdgeForms.apply, (edges, forms))
 
 
-def reference(model: Any, graph: DynamicGraph, row: int) -> Tensor:
+def reference(model: Any, graph: GraphBatch, row: int) -> Tensor:
     """NG-T from its formulas, for one network whose edges have one number, by loops over pairs of nodes."""
     network, embedding = model.network, model.network.graph
     counts = graph.architecture.node_counts

@@ -37,7 +37,7 @@ def test_logits_know_no_order_within_tensors(architecture: Architecture, dtype: 
     assert torch.isfinite(logits).all()
     for changed in (permute_hidden(graph), permute_uncoupled(graph), shuffle_within_tensors(graph)):
         torch.testing.assert_close(model(changed), logits, rtol=0, atol=tolerance)
-    assert (model(graph.map(lambda tensor: 1.1 * tensor)) - logits).abs().max() > 1e-4
+    assert (model(graph.map_weights(lambda tensor: 1.1 * tensor)) - logits).abs().max() > 1e-4
 
 
 def test_statistics_are_numpys_with_an_unbiased_variance() -> None:

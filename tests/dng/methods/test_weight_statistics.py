@@ -1,7 +1,6 @@
 import numpy as np
 import torch
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.flat_mlp import FlatMLP, flat_weights
 from dng.methods.weight_statistics import (
     NUM_STATISTICS,
@@ -11,6 +10,7 @@ from dng.methods.weight_statistics import (
     weight_statistics,
 )
 from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (8, 8), 3)
@@ -35,7 +35,7 @@ def test_padding_is_no_weight() -> None:
     graph = random_graph(small_cnn(), batch=2)
     edges = tuple(torch.nn.functional.pad(edge, (0, 3), value=9.0) for edge in graph.edges)
     masks = tuple(torch.nn.functional.pad(torch.ones_like(edge, dtype=torch.bool), (0, 3)) for edge in graph.edges)
-    padded = DynamicGraph(graph.architectures, edges, graph.nodes, masks)
+    padded = GraphBatch(graph.architectures, edges, graph.nodes, masks)
     np.testing.assert_allclose(weight_statistics(padded), weight_statistics(graph), rtol=1e-5)
 
 

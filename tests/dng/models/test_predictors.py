@@ -1,17 +1,17 @@
 import torch
 
 from dng.encoder.config import EncoderConfig
-from dng.encoder.graph import DynamicGraph
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.training.seed import seeded
 from tests.dng.graphs import permute_hidden, random_graph, small_cnn
+from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
 ENCODER = EncoderConfig(dim=16, num_frequencies=8, head_dim=4)
 
 
 def overfit(
-    model: NetworkClassifier | AccuracyPredictor, graph: DynamicGraph, targets: torch.Tensor, steps: int = 60
+    model: NetworkClassifier | AccuracyPredictor, graph: GraphBatch, targets: torch.Tensor, steps: int = 60
 ) -> list[float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import torch
 
-from dng.encoder.graph import DynamicGraph
 from dng.methods.inr2array_decoder import JointDecoder
 from dng.methods.probes import ProbeFeatures
 from dng.models.siren_rendering import render_graph, render_mlps
 from dng.training.seed import seeded
 from tests.dng.graphs import random_graph
 from zootool.architecture import Activation, Architecture
+from zootool.graph import GraphBatch
 from zootool.nets.layers import activate
 from zootool.nets.siren import Siren, siren_architecture
 
@@ -49,7 +49,7 @@ def test_a_sine_without_omega_0_has_30_wherever_networks_are_run() -> None:
     assert torch.equal(decoders[0].start, decoders[1].start)
 
 
-def probed(graph: DynamicGraph) -> torch.Tensor:
+def probed(graph: GraphBatch) -> torch.Tensor:
     with seeded(0):
         return ProbeFeatures(2, 7).double()(graph)[-1]
 

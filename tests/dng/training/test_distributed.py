@@ -11,7 +11,7 @@ from dng.training.metrics import read_metrics
 from tests.dng import train_in_ranks
 from zootool.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def in_two_processes(folder: Path, case: str) -> None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.encoder.graph import DynamicGraph, residuals_of
 from dng.training.seed import seeded
 from dng.training.symmetries import Symmetries, mirror, relabel, rescale, vary
 from tests.dng.graphs import random_graph, residual_cnn, simple_vit
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.graph import GraphBatch, residuals_of
 
 FUNCTIONS = {"relu": nn.functional.relu, "tanh": torch.tanh, "gelu": nn.functional.gelu, "none": lambda x: x}
 
@@ -24,10 +24,10 @@ def cnn(*activations: str, kernels: tuple[int, ...] = (3, 2), pooling: Pooling |
     return Architecture(2, (*layers, Timestamp("pool_linear", 4, 5, pooling=pooling or Pooling("mean"))), family="cnn")
 
 
-def logits(graph: DynamicGraph, images: Tensor) -> Tensor:
+def logits(graph: GraphBatch, images: Tensor) -> Tensor:
     """(B, images, classes) of networks without residuals, layer by layer as torch computes them."""
     rows = []
-    for b in range(graph.batch_size):
+    for b in range(len(graph)):
         owner = 0 if graph.architecture_index is None else int(graph.architecture_index[b])
         x = images
         for t, timestamp in enumerate(graph.architectures[owner].timestamps):

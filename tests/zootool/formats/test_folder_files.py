@@ -16,7 +16,7 @@ from zootool.formats.collection import Collection
 from zootool.formats.options import ReadOptions
 from zootool.formats.reading import read_collection
 
-CASES = Path(__file__).parents[3] / "cases"
+CASES = Path(__file__).parents[2] / "cases"
 SHARDS = CASES / "hf_shards" / "hf_shards2"
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

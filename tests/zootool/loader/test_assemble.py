@@ -31,6 +31,7 @@ def test_k_activations_and_residuals_vary_inside_a_batch(tmp_path: Path) -> None
     (residual,) = batch.residuals
     assert (residual.target, residual.residual.source) == (2, 1)
     assert residual.networks is not None
+    assert batch.architecture_index is not None
     for place, row in enumerate(batch.rows.tolist()):
         architecture = batch.architectures[int(batch.architecture_index[place])]
         assert architecture == zoo.architecture_of(row)
