@@ -62,7 +62,7 @@ def inr_classification(
 
     Example: zoo bench inr-classification --zoo digits.zoo --preset demo
     """
-    from dng.bench.presets import TWO_STAGE
+    from dng.runs.two_stage import TWO_STAGE
     from zootool.errors import UsageError
 
     if model not in TWO_STAGE:
@@ -77,8 +77,8 @@ def inr_classification(
     from dataclasses import asdict
 
     from dng.bench.inr_classification import run_inr_classification
-    from dng.bench.presets import two_stage_preset
-    from dng.bench.training import Place
+    from dng.runs.on_zoo import Place
+    from dng.runs.two_stage import two_stage_preset
     from dng.training.distributed import local_device
     from zootool import open_zoo
 
@@ -96,8 +96,8 @@ def inr_classification(
 
 def _check_compared(zoo: str, names: list[str]) -> None:
     """Raise UsageError for unknown methods, and for those whose training can't be made equal to the others'."""
-    from dng.bench.presets import TWO_STAGE
     from dng.methods.methods import METHODS
+    from dng.runs.two_stage import TWO_STAGE
     from zootool.errors import UsageError, did_you_mean
 
     for name in names:

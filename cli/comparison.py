@@ -23,7 +23,7 @@ def compare(
     from cli.tables import show_table
     from dng.bench.comparison.classification import compare_classifiers, comparison_table
     from dng.bench.comparison.settings import classification_budget
-    from dng.bench.training import Place
+    from dng.runs.on_zoo import Place
     from dng.training.distributed import local_device
     from zootool import open_zoo
 

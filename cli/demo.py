@@ -65,8 +65,8 @@ def _benchmark(zoo: "Zoo", out: Path, seed: int, report: "Reporter", tell: Calla
     from dataclasses import asdict
 
     from dng.bench.inr_classification import run_inr_classification
-    from dng.bench.presets import classification_preset
     from dng.bench.report import write_classification_report
+    from dng.runs.two_stage import classification_preset
 
     preset = classification_preset("demo").with_seed(seed)
     result = run_inr_classification(zoo, "demo", preset, out / "run", report=report)

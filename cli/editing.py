@@ -33,7 +33,7 @@ def editing(
     from cli.tables import show_table
     from dng.bench.editing.report import results_tables, write_report
     from dng.bench.editing.run import run_editing
-    from dng.bench.training import Place
+    from dng.runs.on_zoo import Place
     from dng.training.distributed import local_device
     from zootool import open_zoo
 

@@ -24,7 +24,7 @@ def embed(
     """
     from dataclasses import asdict
 
-    from dng.bench.apply import embed as write_codes
+    from dng.runs.apply import embed as write_codes
     from dng.training.distributed import local_device
     from zootool import open_zoo
 

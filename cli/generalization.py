@@ -42,7 +42,7 @@ def generalization(
     from cli.tables import show_table
     from dng.bench.generalization.report import results_table, write_report
     from dng.bench.generalization.run import run_generalization
-    from dng.bench.training import Place
+    from dng.runs.on_zoo import Place
     from dng.training.distributed import local_device
     from zootool import open_zoo
 

@@ -20,8 +20,8 @@ def predict(
 
     Example: zoo predict digits.zoo --model runs/digits-demo-0 --out predictions.parquet
     """
-    from dng.bench.apply import check_table_path
-    from dng.bench.apply import predict as predict_networks
+    from dng.runs.apply import check_table_path
+    from dng.runs.apply import predict as predict_networks
     from dng.training.distributed import local_device
     from zootool import open_zoo
 

@@ -11,7 +11,7 @@ import typer
 from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, shown
 
 if TYPE_CHECKING:
-    from dng.bench.training import Place
+    from dng.runs.on_zoo import Place
     from dng.training.train import TrainResult
     from zootool.progress import Reporter
 
@@ -54,9 +54,9 @@ def inr2jls(
 
     Example: zoo train inr2jls --zoo digits.zoo --out runs/digits
     """
-    from dng.bench.overrides import override
-    from dng.bench.presets import classification_preset
-    from dng.bench.training import REPRESENTATION_PARTS, train_inr2jls
+    from dng.runs.on_zoo import REPRESENTATION_PARTS, train_inr2jls
+    from dng.runs.overrides import override
+    from dng.runs.two_stage import classification_preset
     from zootool import open_zoo
 
     chosen = classification_preset(preset).with_seed(seed)
@@ -85,10 +85,10 @@ def encoder(
 
     Example: zoo train encoder --zoo digits.zoo --target label
     """
-    from dng.bench.encoder_presets import ENCODER_PARTS, encoder_preset
-    from dng.bench.overrides import override
-    from dng.bench.targets import read_target
-    from dng.bench.training import batches_per_epoch, train_encoder
+    from dng.runs.on_zoo import batches_per_epoch, train_encoder
+    from dng.runs.overrides import override
+    from dng.runs.presets import ENCODER_PARTS, encoder_preset
+    from dng.runs.targets import read_target
     from zootool import open_zoo
 
     opened, folder = open_zoo(zoo), out or _default_folder(zoo, f"encoder-{target}", preset, seed)
@@ -113,7 +113,7 @@ def _default_folder(zoo: str, model: str, preset: str, seed: int) -> Path:
 def _run(
     run: "Callable[[Place, Reporter], TrainResult]", folder: Path, score_name: str, device_name: str, as_json: bool
 ) -> None:
-    from dng.bench.training import Place
+    from dng.runs.on_zoo import Place
     from dng.training.distributed import joined_ranks, local_device
     from zootool.progress import silent
 

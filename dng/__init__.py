@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dng.encoder.config import EncoderConfig
     from dng.encoder.dng_encoder import DNGEncoder
-    from dng.methods.runs import load
     from dng.models.inr2jls import INR2JLS, INR2JLSConfig
+    from dng.runs.load import load
     from zootool.graph import GraphBatch
 
 _HOMES = {
@@ -16,7 +16,7 @@ _HOMES = {
     "EncoderConfig": "dng.encoder.config",
     "INR2JLS": "dng.models.inr2jls",
     "INR2JLSConfig": "dng.models.inr2jls",
-    "load": "dng.methods.runs",
+    "load": "dng.runs.load",
 }
 
 __all__ = ["INR2JLS", "DNGEncoder", "EncoderConfig", "GraphBatch", "INR2JLSConfig", "load"]

@@ -15,16 +15,16 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dng.bench.builders import build_network_classifier
 from dng.bench.certainty import largest_share
-from dng.bench.code_classifiers import FOLDER, spec_of, write_classifier_spec
-from dng.bench.data import EndlessBatches, Loader, Zoo
-from dng.bench.latents import Latents
-from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.bench.table import updates_of
-from dng.bench.targets import by_row, read_target
-from dng.bench.tasks import CodeClassification, NetworkClassification, predict_codes
-from dng.bench.training import (
+from dng.data import EndlessBatches, Loader, Zoo
+from dng.models.heads import count_parameters
+from dng.models.model import Representation
+from dng.runs.builders import build_network_classifier
+from dng.runs.code_classifiers import FOLDER, spec_of, write_classifier_spec
+from dng.runs.latents import Latents
+from dng.runs.load import write_model_spec
+from dng.runs.on_zoo import (
     HERE,
     Place,
     first_batch,
@@ -33,9 +33,9 @@ from dng.bench.training import (
     require_splits,
     training_loaders,
 )
-from dng.methods.runs import write_model_spec
-from dng.models.heads import count_parameters
-from dng.models.model import Representation
+from dng.runs.targets import by_row, read_target
+from dng.runs.tasks import CodeClassification, NetworkClassification, predict_codes
+from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
 from dng.training.claim import read_json
 from dng.training.seed import derived_seed, seeded
 from dng.training.train import train
@@ -107,7 +107,7 @@ def run_inr_classification(
 ) -> ClassificationResult:
     """Run the benchmark on `zoo` and leave models, metrics and results.json in `out`; finished parts are kept.
 
-    The preset says which method: see `dng.bench.presets.two_stage_preset`.
+    The preset says which method: see `dng.runs.two_stage.two_stage_preset`.
     `control="shuffled-labels"` permutes the labels over the networks: accuracy must then fall to chance. Raises
     BadDataError where the zoo lacks labels or a split, RefusedError for networks that INR2ARRAY can't take, UsageError
     where `out` holds another run.

@@ -13,11 +13,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from dng.bench.apply import batches_of, finite_networks, refuse_existing
-from dng.bench.data import Convention, Zoo, conventions
-from dng.bench.training import CPU
-from dng.methods.runs import load
+from dng.data import Convention, Zoo, conventions
 from dng.models.model import LearnsFromRenderings, Model, Representation
+from dng.runs.apply import batches_of, finite_networks, refuse_existing
+from dng.runs.load import load
+from dng.runs.on_zoo import CPU
 from zootool.errors import UsageError
 from zootool.files import folder_atomic
 from zootool.graph import GraphBatch

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from dng.bench import figures
 from dng.bench.certainty import accuracy_interval, too_few
-from dng.bench.data import Zoo, class_names, conventions, render_network
 from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Page, Section, report_figure
 from dng.bench.pictures import decoded_images
-from dng.bench.training import first_batch
-from dng.methods.runs import load, model_dir
+from dng.data import Zoo, class_names, conventions, render_network
 from dng.models.model import Model, Representation
+from dng.runs.load import load, model_dir
+from dng.runs.on_zoo import first_batch
 from dng.training.train import read_metrics
 from zootool.errors import MissingError, UsageError
 from zootool.graph import GraphBatch

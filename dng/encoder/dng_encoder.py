@@ -18,14 +18,13 @@ from dng.encoder.features import FourierFeatures
 from dng.encoder.layer import Layer, LayerSettings, is_transformer, plain_layer, transformer_layer
 from dng.encoder.memory import GRUUpdate
 from dng.encoder.message import AttentionMessage
-from dng.models.model import Encoder
 from zootool.architecture import Architecture
 from zootool.graph import BatchResidual, GraphBatch
 
 KnownOfNodes = Sequence[Float[Tensor, "batch _targets node_dim"]] | None
 
 
-class DNGEncoder(Encoder):
+class DNGEncoder(nn.Module):
     """Encodes networks into the memories of their output nodes, (B, n_L, d).
 
     The inputs' memories are learnable vectors. At timestamp t the sources send messages along the edges, and the

@@ -21,7 +21,7 @@ from dng.methods.inr2array_decoder import CellRenderer, JointDecoder, Tensorwise
 from dng.methods.nfn_layers import nfn_refusal
 from dng.methods.nft import LayerEmbeddings, raw_features
 from dng.methods.nft_attention import NFTBlock, check_heads, widened_width
-from dng.models.model import Encoder, LearnsFromRenderings
+from dng.models.model import LearnsFromRenderings
 from dng.models.siren_rendering import render_graph
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
@@ -112,7 +112,7 @@ class INR2Array(LearnsFromRenderings):
         return (self.reconstruct(graph) - self.rendered(graph)).square().mean()
 
 
-class INR2ArrayEncoder(Encoder):
+class INR2ArrayEncoder(nn.Module):
     """Fourier features of every weight and bias, learned embeddings, NFT blocks, and a pooling into latent vectors."""
 
     def __init__(self, architecture: Architecture, config: INR2ArrayConfig) -> None:

@@ -1,18 +1,11 @@
-"""The interfaces of trainable models: what reads networks, anything with it, and what learns codes without labels."""
+"""The interfaces of trainable models: anything that reads networks, and what learns codes without labels."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from zootool.architecture import Architecture
 from zootool.graph import GraphBatch
-
-
-class Encoder(nn.Module):
-    """What reads networks. `architecture` is that of the networks which it was built for."""
-
-    architecture: Architecture
 
 
 class Model(nn.Module):
@@ -20,7 +13,7 @@ class Model(nn.Module):
 
     kind: ClassVar[str]
     config: Any
-    encoder: Encoder
+    encoder: Any
 
 
 class Representation(Model, ABC):

@@ -12,7 +12,7 @@ from tests.dng.bench.zoos import TINY
 @pytest.fixture(autouse=True)
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo with a preset that trains for seconds; everything else is what a newcomer runs."""
-    from dng.bench import presets
+    from dng.runs import two_stage as presets
 
     monkeypatch.setitem(presets.CLASSIFICATION_PRESETS, "demo", TINY)
     monkeypatch.setitem(cli.demo.DEMO_RECIPE, "steps", 200)

@@ -25,7 +25,7 @@ def run(*words: object) -> Result:
 def test_inr2array_is_trained_scored_and_found_again(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dng.bench import inr2array_presets
+    from dng.runs import inr2array_presets
 
     short = replace(TINY, reconstruction=replace(TINY.reconstruction, steps=2))
     monkeypatch.setitem(inr2array_presets.INR2ARRAY_PRESETS, "demo", short)

@@ -19,14 +19,14 @@ import torch
 from dng.bench.certainty import accuracy_interval, largest_share, too_few
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import check_revision, train_method
-from dng.bench.data import Zoo
 from dng.bench.table import Table, spread
-from dng.bench.targets import Target, read_target
-from dng.bench.tasks import NetworkClassification
-from dng.bench.training import HERE, Place, require_splits
+from dng.data import Zoo
 from dng.methods.methods import METHODS, build_method, method
 from dng.models.heads import count_parameters
 from dng.models.predictors import Classifies
+from dng.runs.on_zoo import HERE, Place, require_splits
+from dng.runs.targets import Target, read_target
+from dng.runs.tasks import NetworkClassification
 from dng.training.claim import claim, read_json
 from zootool.files import write_bytes_atomic, write_json_atomic
 from zootool.progress import Reporter, silent

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dng.bench.accuracy import AccuracyPrediction
 from dng.bench.comparison.settings import EqualBudget
-from dng.bench.data import EndlessBatches, Loader, Zoo
-from dng.bench.targets import Target
-from dng.bench.tasks import NetworkClassification
-from dng.bench.training import HERE, Place, training_loaders
+from dng.data import EndlessBatches, Loader, Zoo
 from dng.methods.methods import REVISIONS, build_method
 from dng.models.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
+from dng.runs.accuracy import AccuracyPrediction
+from dng.runs.on_zoo import HERE, Place, training_loaders
+from dng.runs.targets import Target
+from dng.runs.tasks import NetworkClassification
 from dng.training.claim import claim, read_json
 from dng.training.symmetries import Symmetries
 from dng.training.train import Task, TrainConfig, TrainResult, train

@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.bench.data import EndlessBatches, Loader
 from dng.bench.editing.edits import EDITS, Edit
 from dng.bench.editing.material import NUM_EXAMPLES, Material
 from dng.bench.editing.methods import LABELS, Method, RenderedEditor, build_method
 from dng.bench.editing.results import Answer, Measured, Pictures, References
 from dng.bench.editing.settings import MethodSettings
 from dng.bench.pictures import to_pictures
-from dng.bench.tasks import describe_rows, mean_over, source_images
-from dng.bench.training import training_loaders
+from dng.data import EndlessBatches, Loader
 from dng.models.heads import count_parameters
 from dng.models.views import to_unit_range
+from dng.runs.on_zoo import training_loaders
+from dng.runs.tasks import describe_rows, mean_over, source_images
 from dng.training.seed import seeded
 from dng.training.train import train
 from zootool.errors import NumericalError

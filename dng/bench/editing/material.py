@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from dng.bench.data import Indexing, Loader, Zoo, indexing_of
-from dng.bench.tasks import source_images
-from dng.bench.training import HERE, Place, first_batch, require_splits
+from dng.data import Indexing, Loader, Zoo, indexing_of
 from dng.models.siren_rendering import render_graph
+from dng.runs.on_zoo import HERE, Place, first_batch, require_splits
+from dng.runs.tasks import source_images
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError
 from zootool.graph import GraphBatch

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dng.bench.data import Zoo
 from dng.bench.editing.contest import Contest, learn, measure_references
 from dng.bench.editing.edits import check_channels
 from dng.bench.editing.folder import RunFolder, answer_path
@@ -20,8 +19,9 @@ from dng.bench.editing.material import SPLITS, read_material
 from dng.bench.editing.results import EditingResult, EditResult, MethodResult
 from dng.bench.editing.settings import MethodSettings, check_names, method_settings
 from dng.bench.table import updates_of
-from dng.bench.training import HERE, Place
+from dng.data import Zoo
 from dng.methods.methods import REVISIONS
+from dng.runs.on_zoo import HERE, Place
 from dng.training.claim import claim
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from dng.bench.editing.edits import EDITS
 from dng.bench.editing.material import Material
 from dng.bench.editing.methods import LABELS, PREDICTORS, MethodConfig
-from dng.bench.presets import DEMO, PAPER
-from dng.bench.training import batches_per_epoch
 from dng.methods.nfn_editor import NFNEditor
 from dng.methods.ng_editor import NGGNNEditor, NGTEditor
 from dng.models.inr2jls import INR2JLSConfig
+from dng.runs.on_zoo import batches_per_epoch
+from dng.runs.two_stage import DEMO, PAPER
 from dng.training.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean, printable
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
+from dng.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.encoder.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.models.heads import LatentClassifier
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig

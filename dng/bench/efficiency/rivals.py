@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from dng.bench.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.bench.efficiency.cases import NUM_CLASSES, Case
+from dng.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.methods.baseline import Baseline
 from dng.methods.inr2array import INR2Array, LatentTransformer
 from dng.methods.nfn import NFN

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dng.bench.accuracy import tau_to_pick_by
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
-from dng.bench.data import EndlessBatches
 from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
-from dng.bench.targets import Target
-from dng.bench.training import HERE, Place, train_encoder, training_loaders
+from dng.data import EndlessBatches
 from dng.methods.flat_mlp import FlatMLP, flat_weights
 from dng.methods.methods import METHODS
-from dng.methods.runs import load
 from dng.methods.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
 from dng.models.heads import count_parameters
 from dng.models.predictors import AccuracyPredictor, PredictsAccuracy
+from dng.runs.accuracy import tau_to_pick_by
+from dng.runs.load import load
+from dng.runs.on_zoo import HERE, Place, train_encoder, training_loaders
+from dng.runs.targets import Target
 from dng.training.seed import seeded
 from dng.training.train import TrainResult, train
 from zootool.graph import GraphBatch

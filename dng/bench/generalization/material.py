@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dng.bench.data import Zoo
+from dng.data import Zoo
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
 from zootool.graph import GraphBatch
 

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from dng.bench import figures
 from dng.bench.certainty import too_few
-from dng.bench.data import Zoo
 from dng.bench.figures import plain, png_bytes
 from dng.bench.generalization.contenders import NAMES
 from dng.bench.generalization.material import Material, read_material
@@ -18,6 +17,7 @@ from dng.bench.generalization.scores import Scores, chance_interval, last_of_run
 from dng.bench.page import Page, ReportFigure, Section, report_figure
 from dng.bench.published import LAST, SCORED, Scored, published_column, published_taus
 from dng.bench.table import Table, spread
+from dng.data import Zoo
 from zootool.files import write_bytes_atomic
 
 _BLUE, _GREY, _ORANGE = "#2b6cb0", "#a0aec0", "#dd6b20"

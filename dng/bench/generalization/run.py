@@ -11,14 +11,14 @@ import torch
 
 from dng.bench.certainty import too_few
 from dng.bench.comparison.training import check_revision
-from dng.bench.data import Zoo
 from dng.bench.generalization.contenders import CONTENDERS, PUBLISHED, Contest
 from dng.bench.generalization.material import Material, read_material
 from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs, score
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
 from dng.bench.table import updates_of
-from dng.bench.training import HERE, Place, batches_per_epoch
+from dng.data import Zoo
 from dng.methods.methods import build_method
+from dng.runs.on_zoo import HERE, Place, batches_per_epoch
 from dng.training.claim import claim, read_json
 from zootool.errors import UsageError, did_you_mean
 from zootool.files import write_json_atomic

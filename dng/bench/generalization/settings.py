@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from dng.bench.encoder_presets import EncoderPreset, encoder_preset
 from dng.encoder.config import EncoderConfig
 from dng.models.heads import count_parameters
 from dng.models.predictors import AccuracyPredictor, PredictorConfig
+from dng.runs.presets import EncoderPreset, encoder_preset
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
 from zootool.architecture import Architecture

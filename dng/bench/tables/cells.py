@@ -10,15 +10,15 @@ import torch
 
 from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.comparison.classification import compare_classifiers
-from dng.bench.data import Zoo
 from dng.bench.generalization.run import run_generalization
 from dng.bench.inr_classification import run_inr_classification
-from dng.bench.presets import TWO_STAGE, two_stage_preset
 from dng.bench.published import LAST, Scored
 from dng.bench.table import spread, updates_of
 from dng.bench.tables.scales import Scale
-from dng.bench.training import Place
+from dng.data import Zoo
 from dng.methods.methods import RefusedError
+from dng.runs.on_zoo import Place
+from dng.runs.two_stage import TWO_STAGE, two_stage_preset
 from dng.training.claim import read_json
 from dng.training.distributed import local_device
 from zootool.engines.claims import Claims

@@ -12,17 +12,17 @@ from typing import Any
 from zlib import crc32
 
 from dng.bench.comparison.training import check_revision
-from dng.bench.data import Zoo
 from dng.bench.efficiency import Case, run_efficiency
 from dng.bench.generalization.settings import generalization_settings
-from dng.bench.presets import TWO_STAGE, two_stage_preset
 from dng.bench.published import CONTROLS, PUBLISHED, published_column
 from dng.bench.table import Table
 from dng.bench.tables.cells import RUNS, CellJob
 from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.scales import Scale, scale
-from dng.bench.training import batches_per_epoch
+from dng.data import Zoo
 from dng.methods.methods import METHODS, zoo_kind
+from dng.runs.on_zoo import batches_per_epoch
+from dng.runs.two_stage import TWO_STAGE, two_stage_preset
 from dng.training.claim import claim, read_json
 from zootool.engines.engine import Engine, run_here
 from zootool.errors import UsageError, printable

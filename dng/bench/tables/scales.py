@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from dng.bench.comparison.settings import CLASSIFICATION, EqualBudget
-from dng.bench.presets import TWO_STAGE
+from dng.runs.two_stage import TWO_STAGE
 from zootool.errors import UsageError, did_you_mean
 
 

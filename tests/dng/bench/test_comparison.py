@@ -15,9 +15,9 @@ from dng.bench.comparison import training as module
 from dng.bench.comparison.classification import Comparison, compare_classifiers, comparison_table, percent
 from dng.bench.comparison.settings import EqualBudget, classification_budget
 from dng.bench.comparison.training import train_method
-from dng.bench.targets import Target, read_target
 from dng.methods.methods import METHODS
 from dng.models.predictors import MethodPredictor
+from dng.runs.targets import Target, read_target
 from dng.training.train import TrainConfig, TrainResult
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool import open_zoo

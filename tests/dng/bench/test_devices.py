@@ -11,7 +11,7 @@ from dng.bench.generalization import run as generalization_module
 from dng.bench.generalization.run import GeneralizationResult, run_generalization
 from dng.bench.generalization.settings import GeneralizationSettings
 from dng.bench.inr_classification import run_inr_classification
-from dng.bench.training import HERE, Place
+from dng.runs.on_zoo import HERE, Place
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo

@@ -9,7 +9,7 @@ import torch
 from dng.bench.editing import run as run_module
 from dng.bench.editing.results import EditingResult, EditResult
 from dng.bench.editing.run import run_editing
-from dng.bench.training import Place
+from dng.runs.on_zoo import Place
 from tests.dng.bench.editing_zoos import METHODS, sirens, tiny_settings, write_sirens
 from tests.dng.bench.elsewhere import DEVICE, Elsewhere, lies_there
 

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 import dng.bench.efficiency
 from cli.main import app
-from dng.bench.data import siren_architecture
 from dng.bench.efficiency import PUBLISHED, Case, efficiency_cases, rival_cases, run_efficiency
 from dng.bench.efficiency.cases import INREncoding
 from dng.bench.efficiency.measure import Latency, latency, peak_bytes
@@ -17,6 +16,7 @@ from dng.bench.efficiency.published import PUBLISHED_GFLOP
 from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
 from dng.bench.efficiency.run import flops_per_network_and_once
 from dng.bench.flops import count_flops
+from dng.data import siren_architecture
 from dng.encoder.config import EncoderConfig
 from dng.methods.inr2array import LatentTransformer
 from dng.models.heads import count_parameters

@@ -11,8 +11,6 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from dng.bench.certainty import MIN_TESTED
-from dng.bench.data import EndlessBatches
-from dng.bench.encoder_presets import EncoderPreset
 from dng.bench.generalization import run as module
 from dng.bench.generalization.material import read_material
 from dng.bench.generalization.report import mean_tau, published_table, results_table, verdict, write_report
@@ -26,10 +24,12 @@ from dng.bench.generalization.run import (
 from dng.bench.generalization.scores import Scores, bootstrap_tau, chance_interval, last_of_runs, score
 from dng.bench.generalization.settings import PRESETS, GeneralizationSettings, generalization_settings
 from dng.bench.published import published_column, published_taus
+from dng.data import EndlessBatches
 from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER
 from dng.methods import weight_statistics
 from dng.models.heads import count_parameters
 from dng.models.predictors import AccuracyPredictor, PredictorConfig
+from dng.runs.presets import EncoderPreset
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
@@ -261,7 +261,7 @@ def test_all_that_learn_by_updates_see_the_same_batches(tmp_path: Path, monkeypa
             self.convert = watch
             return super().__iter__()
 
-    for place in ("dng.bench.training", "dng.bench.comparison.training", "dng.bench.generalization.contenders"):
+    for place in ("dng.runs.on_zoo", "dng.bench.comparison.training", "dng.bench.generalization.contenders"):
         monkeypatch.setattr(f"{place}.EndlessBatches", Watched)
     run_generalization(zoo, "quick", ["dng", "flat-mlp", "stat-nn"], 1, tmp_path / "run")
     assert len(seen) == 3

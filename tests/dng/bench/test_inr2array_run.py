@@ -13,21 +13,21 @@ import zarr
 from PIL import Image
 
 import dng
-from dng.bench.apply import embed, predict
-from dng.bench.code_classifiers import load_code_classifier
-from dng.bench.data import Zoo
-from dng.bench.inr2array_presets import INR2ARRAY_PRESETS, inr2array_preset
 from dng.bench.inr_classification import run_inr_classification
-from dng.bench.latents import Latents
 from dng.bench.pictures import reconstruct, to_pictures
-from dng.bench.presets import CLASSIFICATION_PRESETS, two_stage_preset
 from dng.bench.report import write_classification_report
-from dng.bench.tasks import CodeClassification, Reconstruction
-from dng.bench.training import fit_representation, image_shape, prepare_representation
+from dng.data import Zoo
 from dng.methods.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
 from dng.methods.methods import RefusedError
 from dng.models.heads import count_parameters
 from dng.models.siren_rendering import render_graph
+from dng.runs.apply import embed, predict
+from dng.runs.code_classifiers import load_code_classifier
+from dng.runs.inr2array_presets import INR2ARRAY_PRESETS, inr2array_preset
+from dng.runs.latents import Latents
+from dng.runs.on_zoo import fit_representation, image_shape, prepare_representation
+from dng.runs.tasks import CodeClassification, Reconstruction
+from dng.runs.two_stage import CLASSIFICATION_PRESETS, two_stage_preset
 from dng.training.checkpoint import load_tensors, save_tensors
 from dng.training.metrics import read_metrics
 from dng.training.train import train

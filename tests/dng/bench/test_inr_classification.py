@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from dng.bench import inr_classification
-from dng.bench.builders import build_code_classifier
-from dng.bench.data import EndlessBatches
 from dng.bench.inr_classification import read_result, run_inr_classification
-from dng.bench.latents import Latents
-from dng.bench.presets import PAPER, Ablation
 from dng.bench.report import write_classification_report
-from dng.methods.runs import load
+from dng.data import EndlessBatches
 from dng.models.heads import CodeClassifier
 from dng.models.model import Representation
+from dng.runs.builders import build_code_classifier
+from dng.runs.latents import Latents
+from dng.runs.load import load
+from dng.runs.two_stage import PAPER, Ablation
 from tests.dng.bench.zoos import TINY
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from cli.main import app
 from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison.settings import EqualBudget
-from dng.bench.data import siren_architecture
 from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
 from dng.bench.efficiency import efficiency_cases
 from dng.bench.published import CONTROLS, PUBLISHED, published, published_column
@@ -22,6 +21,7 @@ from dng.bench.tables import measure_costs, put_together, run_tables, scale, sca
 from dng.bench.tables import run as module
 from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
+from dng.data import siren_architecture
 from dng.methods import weight_statistics
 from dng.methods.methods import METHODS
 from dng.training.train import TrainConfig

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dng.bench.presets import ClassificationPreset, EncoderOnly
 from dng.encoder.config import EncoderConfig
+from dng.runs.two_stage import ClassificationPreset, EncoderOnly
 from dng.training.train import TrainConfig
 from zootool import open_zoo
 from zootool.build import build_sirens, load_recipe

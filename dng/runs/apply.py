@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int64
 from pyarrow import csv
 from torch import Tensor
 
-from dng.bench.code_classifiers import load_code_classifier
-from dng.bench.data import Zoo
-from dng.bench.training import CPU
-from dng.methods.runs import load, model_dir
+from dng.data import Zoo
 from dng.models.model import Model, Representation
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier
+from dng.runs.code_classifiers import load_code_classifier
+from dng.runs.load import load, model_dir
+from dng.runs.on_zoo import CPU
 from zootool.errors import BadDataError, UsageError
 from zootool.files import folder_atomic, refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.graph import GraphBatch

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dng.bench.accuracy import AccuracyPrediction
-from dng.bench.builders import build_representation
-from dng.bench.data import EndlessBatches, Loader, Zoo
-from dng.bench.encoder_presets import EncoderPreset
-from dng.bench.presets import ClassificationPreset, TwoStagePreset
-from dng.bench.targets import Target
-from dng.bench.tasks import NetworkClassification, Reconstruction
-from dng.methods.runs import write_model_spec
+from dng.data import EndlessBatches, Loader, Zoo
 from dng.models.model import Representation
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
+from dng.runs.accuracy import AccuracyPrediction
+from dng.runs.builders import build_representation
+from dng.runs.load import write_model_spec
+from dng.runs.presets import EncoderPreset
+from dng.runs.targets import Target
+from dng.runs.tasks import NetworkClassification, Reconstruction
+from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
 from dng.training.claim import claim
 from dng.training.distributed import ALONE, Ranks, Shard
 from dng.training.seed import seeded

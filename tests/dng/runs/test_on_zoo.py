@@ -6,13 +6,11 @@ import pytest
 import torch
 
 import dng
-from dng.bench.accuracy import kendall_tau, tau_to_pick_by
-from dng.bench.data import EndlessBatches
-from dng.bench.encoder_presets import ENCODER_PARTS, EncoderPreset, encoder_preset
-from dng.bench.overrides import override
-from dng.bench.presets import classification_preset
-from dng.bench.targets import read_target
-from dng.bench.training import (
+from dng.data import EndlessBatches
+from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.models.predictors import AccuracyPredictor, NetworkClassifier
+from dng.runs.accuracy import kendall_tau, tau_to_pick_by
+from dng.runs.on_zoo import (
     HERE,
     REPRESENTATION_PARTS,
     batches_per_epoch,
@@ -21,8 +19,10 @@ from dng.bench.training import (
     train_inr2jls,
     training_loaders,
 )
-from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
-from dng.models.predictors import AccuracyPredictor, NetworkClassifier
+from dng.runs.overrides import override
+from dng.runs.presets import ENCODER_PARTS, EncoderPreset, encoder_preset
+from dng.runs.targets import read_target
+from dng.runs.two_stage import classification_preset
 from dng.training.batches import TensorBatches, num_batches
 from dng.training.distributed import Ranks, Shard
 from dng.training.train import TrainConfig

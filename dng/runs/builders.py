@@ -5,8 +5,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from dng.bench.inr2array_presets import INR2ArrayPreset
-from dng.bench.presets import NOISE, ClassificationPreset, TwoStagePreset
 from dng.methods.inr2array import INR2Array, LatentTransformer
 from dng.methods.methods import RefusedError
 from dng.models.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
@@ -15,6 +13,8 @@ from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.model import Representation
 from dng.models.predictors import NetworkClassifier, PredictorConfig
 from dng.models.views import NUM_VIEWS
+from dng.runs.inr2array_presets import INR2ArrayPreset
+from dng.runs.two_stage import NOISE, ClassificationPreset, TwoStagePreset
 from zootool.architecture import Architecture
 
 ClassifierOfCodes = LatentClassifier | CodeClassifier | LatentTransformer

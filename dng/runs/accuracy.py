@@ -8,9 +8,9 @@ from jaxtyping import Float
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from dng.bench.data import Loader
-from dng.bench.tasks import describe_rows
+from dng.data import Loader
 from dng.models.predictors import PredictsAccuracy
+from dng.runs.tasks import describe_rows
 from dng.training.symmetries import Symmetries, vary
 from zootool.graph import GraphBatch
 

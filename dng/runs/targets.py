@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from dng.bench.data import Zoo, numbers_of
+from dng.data import Zoo, numbers_of
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
 
 

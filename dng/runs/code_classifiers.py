@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dng.bench.builders import ClassifierOfCodes, build_code_classifier
-from dng.bench.inr2array_presets import INR2ArrayPreset
-from dng.bench.presets import ClassificationPreset, TwoStagePreset
 from dng.methods.inr2array import LatentTransformer, LatentTransformerConfig
 from dng.models.heads import CodeClassifier, LatentClassifier
+from dng.runs.builders import ClassifierOfCodes, build_code_classifier
+from dng.runs.inr2array_presets import INR2ArrayPreset
+from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
 from dng.training.checkpoint import load_tensors, put_weights
 from dng.training.claim import claim, read_json
 from zootool.errors import MissingError

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dng.bench.data import EndlessBatches, Loader
+from dng.data import EndlessBatches, Loader
 from dng.models.model import Representation
 from dng.training.batches import TensorBatches, num_batches
 from dng.training.train import Batches

@@ -11,12 +11,12 @@ import zarr
 from PIL import Image
 
 import dng
-from dng.bench.apply import embed, predict
 from dng.bench.pictures import contact_sheet, reconstruct, to_pictures
 from dng.encoder.config import EncoderConfig
-from dng.methods.runs import write_model_spec
 from dng.models.model import Representation
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
+from dng.runs.apply import embed, predict
+from dng.runs.load import write_model_spec
 from dng.training.checkpoint import save_tensors
 from dng.training.seed import seeded
 from tests.dng.bench.cnn_zoos import NARROW, NARROW_TOO, WIDE, write_cnn_zoo

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
-from dng.bench.inr2array_presets import INR2ArrayPreset, inr2array_preset
 from dng.encoder.config import EncoderConfig
+from dng.runs.inr2array_presets import INR2ArrayPreset, inr2array_preset
 from dng.training.train import TrainConfig
 from zootool.errors import UsageError, did_you_mean
 

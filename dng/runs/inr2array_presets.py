@@ -1,4 +1,4 @@
-"""The settings of INR2ARRAY in the benchmark of INR classification, by name: as `dng.bench.presets`.
+"""The settings of INR2ARRAY in the benchmark of INR classification, by name: as `dng.runs.two_stage`.
 
 `demo` shows that everything works. Its few hundred steps end where the decoder still renders the mean of all images: at
 first the latents of different networks hardly differ, and they take far longer to grow apart.

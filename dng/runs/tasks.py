@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from dng.bench.builders import ClassifierOfCodes
-from dng.bench.data import Loader
-from dng.bench.latents import Latents
+from dng.data import Loader
 from dng.models.model import LearnsFromRenderings, Representation
 from dng.models.predictors import Classifies
 from dng.models.views import to_unit_range
+from dng.runs.builders import ClassifierOfCodes
+from dng.runs.latents import Latents
 from zootool.errors import BadDataError
 from zootool.graph import GraphBatch
 

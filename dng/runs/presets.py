@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from dng.bench.presets import classification_preset
 from dng.encoder.config import (
     HETEROGENEOUS_CNN_ENCODER,
     PUBLISHED_SMALL_CNN_ENCODER,
@@ -12,6 +11,7 @@ from dng.encoder.config import (
     EncoderConfig,
 )
 from dng.methods.methods import zoo_kind
+from dng.runs.two_stage import classification_preset
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
 from zootool.architecture import Architecture
