@@ -1,7 +1,7 @@
 """The DNG-Encoder: a walk over a dynamic neural graph, one memory update per timestamp (paper, section 5).
 
 Deviations from the paper's text, all settled by the runs behind its tables: the message is the GRU's hidden state
-(see `dng.encoder.memory`); each timestamp has a LayerNorm of its own while all share one GRU; residual connections add
+(see `dng.encoder.layer`); each timestamp has a LayerNorm of its own while all share one GRU; residual connections add
 to the target's updated memory instead of sending a message (`EncoderConfig.residual`).
 """
 
@@ -12,11 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.encoder.checks import check_graph, check_settings
-from dng.encoder.config import EncoderConfig
+from dng.encoder.config import EncoderConfig, check_graph, check_settings, is_transformer
 from dng.encoder.features import FourierFeatures
-from dng.encoder.layer import Layer, LayerSettings, is_transformer, plain_layer, transformer_layer
-from dng.encoder.memory import GRUUpdate
+from dng.encoder.layer import GRUUpdate, Layer, LayerSettings, plain_layer, transformer_layer
 from dng.encoder.message import AttentionMessage
 from zootool.architecture import Architecture
 from zootool.graph import BatchResidual, GraphBatch

@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dng.encoder.features import FourierFeatures
-from dng.encoder.unchanged import WhileUnchanged
+from dng.encoder.features import FourierFeatures, WhileUnchanged
 
 # Edge scales of this many numbers exist at a time in the fused product: about a core's share of the cache.
 _CHUNK_NUMBERS = 1 << 19

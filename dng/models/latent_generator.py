@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dng.encoder.unchanged import WhileUnchanged
+from dng.encoder.features import WhileUnchanged
 
 # Hidden numbers that exist at a time: about a core's share of the cache.
 _CHUNK_NUMBERS = 1 << 20

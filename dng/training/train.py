@@ -22,10 +22,8 @@ from torch import Tensor, nn
 from dng.training.checkpoint import load_tensors, put_weights, save_tensors
 from dng.training.claim import claim
 from dng.training.distributed import ALONE, Ranks, Shard
-from dng.training.ema import WeightAverage
-from dng.training.loss_watch import LossWatch, checked_score
-from dng.training.metrics import MetricsLog, read_metrics
-from dng.training.optimizer import build_optimizer, load_optimizer, optimizer_tensors, set_learning_rate
+from dng.training.metrics import LossWatch, MetricsLog, checked_score, read_metrics
+from dng.training.optimizer import WeightAverage, build_optimizer, load_optimizer, optimizer_tensors, set_learning_rate
 from dng.training.seed import seeded
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic

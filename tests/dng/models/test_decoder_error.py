@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from dng.bench.tensor_bytes import peak_tensor_bytes
-from dng.models import decoder_error as module
-from dng.models.decoder_error import decoder_error
+from dng.models import inr2jls as module
+from dng.models.inr2jls import decoder_error
 from dng.training.seed import seeded
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dng.encoder.features import FourierFeatures
-from dng.encoder.memory import GRUUpdate
+from dng.encoder.layer import GRUUpdate
 from dng.training.seed import seeded
 
 

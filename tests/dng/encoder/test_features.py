@@ -4,7 +4,7 @@ import pickle
 import torch
 from torch import nn
 
-from dng.encoder.unchanged import WhileUnchanged
+from dng.encoder.features import WhileUnchanged
 
 
 class Doubled(nn.Module):
