@@ -1,63 +1,9 @@
-"""Random networks as dynamic graphs, and what permuting their neurons does to them."""
+"""Small architectures of every family."""
 
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Timestamp, Tokens
-from zootool.graph import GraphBatch, residuals_of
 from zootool.nets.vit_architecture import SimpleVitConfig
-
-
-def random_graph(
-    architecture: Architecture, batch: int, seed: int = 0, dtype: torch.dtype = torch.float32
-) -> GraphBatch:
-    """`batch` networks with weights as small as trained ones have."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape: int) -> Tensor:
-        return (0.2 * torch.randn(shape, generator=generator, dtype=torch.float64)).clamp(-1, 1).to(dtype)
-
-    edges = tuple(draw(batch, t.num_nodes, t.num_sources, t.edges_per_pair) for t in architecture.timestamps)
-    nodes = tuple(draw(batch, t.num_nodes, 1) * t.has_bias for t in architecture.timestamps)
-    return GraphBatch((architecture,), edges, nodes, residuals=residuals_of(architecture))
-
-
-def permute_nodes(graph: GraphBatch, orders: list[Tensor]) -> GraphBatch:
-    """The same networks with the nodes of timestamp t in `orders[t]`."""
-    edges = tuple(edge[:, orders[i + 1]][:, :, orders[i]] for i, edge in enumerate(graph.edges))
-    nodes = tuple(node[:, orders[i + 1]] for i, node in enumerate(graph.nodes))
-    masks = tuple(
-        None if mask is None else mask[:, orders[i + 1]][:, :, orders[i]] for i, mask in enumerate(graph.edge_masks)
-    )
-    return replace(graph, edges=edges, nodes=nodes, edge_masks=masks)
-
-
-def random_orders(architecture: Architecture, seed: int = 0) -> list[Tensor]:
-    """An order of every hidden layer's neurons or channels; layers tied by residuals share theirs, heads stay whole."""
-    generator = torch.Generator().manual_seed(seed)
-    counts = architecture.node_counts
-    orders = [torch.arange(counts[0])]
-    heads = torch.arange(1)
-    for t, timestamp in enumerate(architecture.timestamps, start=1):
-        if t == architecture.num_layers:
-            orders.append(torch.arange(counts[t]))
-        elif timestamp.kind == "qkv":
-            heads = torch.randperm(timestamp.num_heads or 1, generator=generator)
-            orders.append(torch.arange(counts[t]).view(3, len(heads), -1)[:, heads].flatten())
-        elif timestamp.kind == "attention":
-            orders.append(torch.arange(counts[t]).view(len(heads), -1)[heads].flatten())
-        elif timestamp.residuals:
-            orders.append(orders[timestamp.residuals[0].source])
-        else:
-            orders.append(torch.randperm(counts[t], generator=generator))
-    return orders
-
-
-def permute_hidden(graph: GraphBatch, seed: int = 0) -> GraphBatch:
-    """The same networks with the neurons of every hidden layer in another order."""
-    return permute_nodes(graph, random_orders(graph.architecture, seed))
 
 
 def small_cnn() -> Architecture:

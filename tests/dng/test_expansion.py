@@ -11,8 +11,9 @@ from dng.encoder.config import EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder
 from dng.encoder.features import FourierFeatures
 from dng.encoder.message import ScaledSum
+from dng.testing import random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import random_graph, small_cnn
+from tests.dng.graphs import small_cnn
 from zootool.nets.siren import siren_architecture
 
 

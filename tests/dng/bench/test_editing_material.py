@@ -11,9 +11,9 @@ from dng.bench.editing.material import Canvas, read_material
 from dng.bench.editing.methods import build_method
 from dng.bench.editing.settings import check_names, method_settings
 from dng.models.inr2jls import INR2JLSConfig
+from dng.testing import random_graph
 from tests.dng.bench.cnn_zoos import NARROW
 from tests.dng.bench.editing_zoos import DIGITS, EDITORS, METHODS, SIREN, sirens, write_sirens
-from tests.dng.graphs import random_graph
 from zootool.architecture import Activation, Architecture
 from zootool.errors import BadDataError, MissingError, UsageError
 from zootool.nets.siren import siren_architecture

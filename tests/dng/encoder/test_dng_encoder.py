@@ -6,8 +6,9 @@ import torch
 from dng.encoder.config import ACTIVATIONS, HETEROGENEOUS_CNN_ENCODER, SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder, Walk
 from dng.models.heads import count_parameters, mlp_head
+from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Pooling, Timestamp
 from zootool.errors import UsageError
 from zootool.graph import GraphBatch

@@ -6,8 +6,9 @@ import torch
 from dng.encoder.config import EncoderConfig
 from dng.encoder.dng_encoder import DNGEncoder
 from dng.encoder.packed import encode_packed, pack
+from dng.testing import random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import random_graph, residual_cnn, simple_vit, small_cnn
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Residual
 from zootool.errors import UsageError
 from zootool.graph import BatchResidual, GraphBatch

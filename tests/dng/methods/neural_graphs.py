@@ -13,8 +13,9 @@ from dng.methods.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
 from dng.methods.neural_graph_raw import EdgeBlock, first_nodes, node_layers
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.ng_t import NGT, NGTConfig
+from dng.testing import permute_nodes, random_graph, random_orders
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn, simple_vit, small_cnn
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Pooling, Residual, Timestamp
 from zootool.graph import BatchResidual, GraphBatch
 from zootool.nets.siren import siren_architecture

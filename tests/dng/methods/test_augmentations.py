@@ -16,11 +16,12 @@ from dng.methods.neural_graph_config import NeuralGraphConfig, neural_graph_refu
 from dng.methods.neural_graph_statistics import LayerMoments, LayerStatistics
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.ng_t import NGT
+from dng.testing import random_graph
 from dng.training.batches import TensorBatches
 from dng.training.checkpoint import load_tensors
 from dng.training.seed import seeded
 from dng.training.train import TrainConfig, train
-from tests.dng.graphs import random_graph, small_cnn
+from tests.dng.graphs import small_cnn
 from tests.dng.methods.neural_graphs import SIREN, SMALL_VIT, on_meta, residual_siren
 from zootool.architecture import Activation, Architecture, Residual, Timestamp
 from zootool.errors import UsageError

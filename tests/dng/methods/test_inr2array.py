@@ -14,16 +14,18 @@ from dng.methods.inr2array import (
     LatentTransformerConfig,
 )
 from dng.models.heads import count_parameters
-from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, small_cnn
-from tests.dng.methods.checks import (
+from dng.testing import (
     assert_batch_independent,
     assert_every_parameter_learns,
     assert_gradients,
+    permute_hidden,
     permute_inputs,
     permute_outputs,
     permute_uncoupled,
+    random_graph,
 )
+from dng.training.seed import seeded
+from tests.dng.graphs import small_cnn
 from zootool.architecture import Activation, Architecture
 from zootool.errors import UsageError
 from zootool.graph import GraphBatch

@@ -13,8 +13,8 @@ from dng.methods.message_passing import (
     dynamic_walk,
     message_round,
 )
+from dng.testing import assert_every_parameter_learns
 from dng.training.seed import seeded
-from tests.dng.methods.checks import assert_every_parameter_learns
 
 DIM, COUNTS = 4, (2, 5, 3)
 

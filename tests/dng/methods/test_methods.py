@@ -6,8 +6,8 @@ from dng.methods.budget import TOLERANCE
 from dng.methods.dynamic_graph import DynamicGraphConfig, DynamicGraphModel
 from dng.methods.methods import METHODS, build_method, method, zoo_kind
 from dng.models.heads import count_parameters
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
-from tests.dng.methods.checks import assert_batch_independent, assert_gradients, assert_tells_apart
+from dng.testing import assert_batch_independent, assert_gradients, assert_tells_apart, permute_hidden, random_graph
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 from zootool.nets.siren import siren_architecture

@@ -8,8 +8,9 @@ import torch
 from dng.methods.neural_graph import NeuralGraphEmbedding, VectorFeatures
 from dng.methods.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
 from dng.methods.neural_graph_statistics import LayerMoments
+from dng.testing import permute_nodes, random_graph, random_orders
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_nodes, random_graph, random_orders, residual_cnn
+from tests.dng.graphs import residual_cnn
 from tests.dng.methods.neural_graphs import (
     SIREN,
     SMALL_VIT,

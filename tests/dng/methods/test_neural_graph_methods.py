@@ -10,14 +10,15 @@ from torch import Tensor
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.ng_t import NGT, NGTConfig
 from dng.models.heads import count_parameters
-from dng.training.seed import seeded
-from tests.dng.graphs import random_graph, simple_vit, small_cnn
-from tests.dng.methods.checks import (
+from dng.testing import (
     assert_batch_independent,
     assert_every_parameter_learns,
     assert_gradients,
     assert_tells_apart,
+    random_graph,
 )
+from dng.training.seed import seeded
+from tests.dng.graphs import simple_vit, small_cnn
 from tests.dng.methods.neural_graphs import (
     SIREN,
     SMALL_VIT,

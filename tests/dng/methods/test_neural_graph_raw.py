@@ -5,7 +5,8 @@ from torch.nn.functional import pad
 
 from dng.methods.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
 from dng.methods.neural_graph_raw import in_degrees, raw_edges, raw_nodes
-from tests.dng.graphs import random_graph, residual_cnn, simple_vit, small_cnn
+from dng.testing import random_graph
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from tests.dng.methods.neural_graphs import (
     SIREN,
     SMALL_VIT,

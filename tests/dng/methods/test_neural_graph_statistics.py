@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dng.methods.neural_graph_statistics import LayerMoments, LayerStatistics, LogDegrees
+from dng.testing import random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import random_graph
 from tests.dng.methods.neural_graphs import (
     SIREN,
     different_cnns,

@@ -5,14 +5,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dng import testing as checks
 from dng.methods.nfn import NFN, InputEncoding, NFNConfig, Standardise, Standardiser, parameters_of
 from dng.methods.nfn_layers import IOEmbedding
 from dng.methods.nfn_pooling import HNPPool, NPPool, nfn_head
 from dng.models.heads import count_parameters
+from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
-from tests.dng.methods import checks
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from tests.dng.methods.nfn_networks import ARCHITECTURES, SIREN
+from tests.dng.methods.precisions import IN_BOTH_PRECISIONS
 from zootool.architecture import Activation, Architecture, Norm, Timestamp
 from zootool.errors import UsageError
 from zootool.graph import GraphBatch
@@ -36,7 +38,7 @@ def build(architecture: Architecture, config: NFNConfig, dtype: torch.dtype = to
     return model
 
 
-@checks.IN_BOTH_PRECISIONS
+@IN_BOTH_PRECISIONS
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_logits_know_no_order_of_hidden_neurons_but_all_else(

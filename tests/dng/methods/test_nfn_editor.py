@@ -6,18 +6,20 @@ import torch
 
 from dng.methods.nfn_editor import NFNEditor, NFNEditorConfig
 from dng.models.heads import count_parameters
-from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn
-from tests.dng.methods.checks import (
-    IN_BOTH_PRECISIONS,
+from dng.testing import (
     assert_batch_independent,
     assert_equal_graphs,
     assert_gradients,
+    permute_hidden,
     permute_inputs,
     permute_outputs,
     permute_uncoupled,
+    random_graph,
 )
+from dng.training.seed import seeded
+from tests.dng.graphs import residual_cnn
 from tests.dng.methods.nfn_networks import ARCHITECTURES
+from tests.dng.methods.precisions import IN_BOTH_PRECISIONS
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 from zootool.nets.siren import siren_architecture

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from dng.methods.nfn_layers import LAYERS, Features, HNPLayer, Variant
+from dng.testing import (
+    assert_equal_graphs,
+    permute_hidden,
+    permute_inputs,
+    permute_outputs,
+    permute_uncoupled,
+    random_graph,
+)
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph
-from tests.dng.methods.checks import assert_equal_graphs, permute_inputs, permute_outputs, permute_uncoupled
 from tests.dng.methods.nfn_networks import ARCHITECTURES
 from zootool.architecture import Architecture
 from zootool.graph import GraphBatch

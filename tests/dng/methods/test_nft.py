@@ -7,14 +7,16 @@ from torch import Tensor, nn
 from dng.methods.nft import NFT, LayerEmbeddings, NFTConfig, raw_features
 from dng.methods.nft_attention import NeuralFeatures
 from dng.models.heads import count_parameters
-from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
-from tests.dng.methods.checks import (
+from dng.testing import (
     assert_batch_independent,
     assert_every_parameter_learns,
     assert_gradients,
     assert_tells_apart,
+    permute_hidden,
+    random_graph,
 )
+from dng.training.seed import seeded
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from zootool.architecture import Activation, Architecture, Norm
 from zootool.errors import UsageError
 from zootool.nets.cnn import CnnConfig, cnn_architecture

@@ -8,9 +8,16 @@ from torch import Tensor, nn
 from dng.methods.nft import raw_features
 from dng.methods.nft_attention import ChannelNorm, NeuralFeatures, NFTAttention, NFTBlock
 from dng.models.heads import count_parameters
+from dng.testing import (
+    assert_equal_graphs,
+    permute_hidden,
+    permute_inputs,
+    permute_outputs,
+    permute_uncoupled,
+    random_graph,
+)
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, small_cnn
-from tests.dng.methods.checks import assert_equal_graphs, permute_inputs, permute_outputs, permute_uncoupled
+from tests.dng.graphs import small_cnn
 from zootool.architecture import Architecture, Timestamp
 from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture

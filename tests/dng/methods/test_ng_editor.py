@@ -8,16 +8,18 @@ from torch import Tensor
 from dng.methods import ng_gnn
 from dng.methods.ng_editor import GNN_EDITOR, T_EDITOR, NGEditor, NGGNNEditor, NGTEditor
 from dng.models.heads import count_parameters
-from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, small_cnn
-from tests.dng.methods.checks import (
+from dng.testing import (
     assert_batch_independent,
     assert_equal_graphs,
     assert_every_parameter_learns,
     assert_gradients,
+    permute_hidden,
     permute_inputs,
     permute_outputs,
+    random_graph,
 )
+from dng.training.seed import seeded
+from tests.dng.graphs import small_cnn
 from tests.dng.methods.neural_graphs import SIREN, residual_siren
 from zootool.architecture import Architecture
 from zootool.errors import UsageError

@@ -7,8 +7,8 @@ from torch import nn
 from dng.methods.neural_graph_config import ACTIVATIONS
 from dng.methods.ng_t import NGT
 from dng.models.heads import count_parameters
+from dng.testing import permute_nodes
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_nodes
 from tests.dng.methods.neural_graphs import SMALL_VIT, tiny_t
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.pna import MinibatchNorm
+from dng.testing import assert_batch_independent, random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import random_graph
-from tests.dng.methods.checks import assert_batch_independent
 from tests.dng.methods.neural_graphs import permuted, symmetric_cases, tiny_gnn
 from zootool.architecture import Architecture, Timestamp
 from zootool.graph import GraphBatch

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from dng.methods.probes import ProbeFeatures
+from dng.testing import assert_gradients, permute_nodes, random_graph, random_orders
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_nodes, random_graph, random_orders, simple_vit, small_cnn
-from tests.dng.methods.checks import assert_gradients
+from tests.dng.graphs import simple_vit, small_cnn
 from tests.dng.methods.neural_graphs import SIREN, joined, residual_siren
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
 from zootool.graph import GraphBatch

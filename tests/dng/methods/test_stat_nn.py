@@ -6,15 +6,17 @@ import torch
 
 from dng.methods.stat_nn import StatNN, StatNNConfig, tensor_statistics
 from dng.models.heads import count_parameters
-from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
-from tests.dng.methods.checks import (
-    IN_BOTH_PRECISIONS,
+from dng.testing import (
     assert_batch_independent,
     assert_gradients,
+    permute_hidden,
     permute_uncoupled,
+    random_graph,
     shuffle_within_tensors,
 )
+from dng.training.seed import seeded
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
+from tests.dng.methods.precisions import IN_BOTH_PRECISIONS
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 from zootool.nets.siren import siren_architecture

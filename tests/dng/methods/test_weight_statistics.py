@@ -9,7 +9,8 @@ from dng.methods.weight_statistics import (
     stack_statistics,
     weight_statistics,
 )
-from tests.dng.graphs import permute_hidden, random_graph, residual_cnn, simple_vit, small_cnn
+from dng.testing import permute_hidden, random_graph
+from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
 from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 

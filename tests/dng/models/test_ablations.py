@@ -6,8 +6,9 @@ from dng.models.ablations import MemoryDecoder, ReconstructionConfig, WeightDeco
 from dng.models.heads import CodeClassifier, LatentClassifier, count_parameters
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.model import Representation
+from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, small_cnn
+from tests.dng.graphs import small_cnn
 from zootool.errors import UsageError
 from zootool.nets.siren import Siren, siren_architecture
 

@@ -5,8 +5,8 @@ from dng.encoder.config import EncoderConfig
 from dng.models.heads import LatentClassifier, count_parameters
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.views import six_views, to_unit_range
+from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph
 from zootool.errors import UsageError
 from zootool.nets.siren import siren_architecture
 

@@ -2,8 +2,9 @@ import torch
 
 from dng.encoder.config import EncoderConfig
 from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
+from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import permute_hidden, random_graph, small_cnn
+from tests.dng.graphs import small_cnn
 from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 

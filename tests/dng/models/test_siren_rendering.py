@@ -5,8 +5,8 @@ import torch
 from dng.methods.inr2array_decoder import JointDecoder
 from dng.methods.probes import ProbeFeatures
 from dng.models.siren_rendering import render_graph, render_mlps
+from dng.testing import random_graph
 from dng.training.seed import seeded
-from tests.dng.graphs import random_graph
 from zootool.architecture import Activation, Architecture
 from zootool.graph import GraphBatch
 from zootool.nets.layers import activate

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dng.testing import random_graph
 from dng.training.seed import seeded
 from dng.training.symmetries import Symmetries, mirror, relabel, rescale, vary
-from tests.dng.graphs import random_graph, residual_cnn, simple_vit
+from tests.dng.graphs import residual_cnn, simple_vit
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
 from zootool.graph import GraphBatch, residuals_of
 

@@ -1,17 +1,115 @@
-"""What every weight-space method is tested by: permutations of neurons, finite differences, batches."""
+"""What an encoder of networks must pass, for tests of ours and for those of anybody else's.
 
+`EncoderSuite` is inherited and collected by pytest; the functions below it are its parts. Networks are drawn at random
+with weights as small as trained ones have.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.dng.graphs import permute_nodes
-from zootool.graph import GraphBatch
+from zootool.architecture import Architecture
+from zootool.graph import GraphBatch, residuals_of
 
 Output = Tensor | GraphBatch
-IN_BOTH_PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+
+
+class EncoderSuite(ABC):
+    """Inherit it, say what to build and for which networks: `class TestMine(EncoderSuite)`.
+
+    `build` gives the module in its initial state for networks of `architecture`: from a `GraphBatch` of B networks to
+    a tensor (B, ...), or to the networks changed (an editor). What an editor gives must change places with the
+    neurons; codes and logits must not. `difference` is what outputs of other networks must differ by at least.
+    """
+
+    difference = 1e-6
+
+    @property
+    @abstractmethod
+    def architectures(self) -> tuple[Architecture, ...]:
+        """Small networks, one of each family that the encoder takes."""
+
+    @abstractmethod
+    def build(self, architecture: Architecture) -> nn.Module:
+        """The encoder, the same at every call."""
+
+    def test_hidden_neurons_may_change_places(self) -> None:
+        for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+            for module, graph in self._cases(dtype):
+                moved, orders = permute_hidden(graph), random_orders(graph.architecture)
+                with torch.no_grad():
+                    output, of_moved = module(graph), module(moved)
+                wanted = permute_nodes(output, orders) if isinstance(output, GraphBatch) else output
+                torch.testing.assert_close(_rows(of_moved), _rows(wanted), rtol=tolerance, atol=tolerance)
+
+    def test_other_networks_give_other_outputs(self) -> None:
+        for module, graph in self._cases(torch.float64):
+            with torch.no_grad():
+                assert_tells_apart(lambda networks, m=module: _rows(m(networks)), graph, self.difference)
+
+    def test_networks_of_a_batch_do_not_see_each_other(self) -> None:
+        for module, graph in self._cases(torch.float64):
+            assert_batch_independent(module, graph)
+
+    def test_gradients_are_those_of_finite_differences(self) -> None:
+        for module, graph in self._cases(torch.float64):
+            assert_gradients(module, graph)
+
+    def _cases(self, dtype: torch.dtype) -> list[tuple[nn.Module, GraphBatch]]:
+        return [(self.build(a).to(dtype).eval(), random_graph(a, 3, dtype=dtype)) for a in self.architectures]
+
+
+def random_graph(
+    architecture: Architecture, batch: int, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> GraphBatch:
+    """`batch` networks with weights as small as trained ones have."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return (0.2 * torch.randn(shape, generator=generator, dtype=torch.float64)).clamp(-1, 1).to(dtype)
+
+    edges = tuple(draw(batch, t.num_nodes, t.num_sources, t.edges_per_pair) for t in architecture.timestamps)
+    nodes = tuple(draw(batch, t.num_nodes, 1) * t.has_bias for t in architecture.timestamps)
+    return GraphBatch((architecture,), edges, nodes, residuals=residuals_of(architecture))
+
+
+def permute_nodes(graph: GraphBatch, orders: list[Tensor]) -> GraphBatch:
+    """The same networks with the nodes of timestamp t in `orders[t]`."""
+    edges = tuple(edge[:, orders[i + 1]][:, :, orders[i]] for i, edge in enumerate(graph.edges))
+    nodes = tuple(node[:, orders[i + 1]] for i, node in enumerate(graph.nodes))
+    masks = tuple(
+        None if mask is None else mask[:, orders[i + 1]][:, :, orders[i]] for i, mask in enumerate(graph.edge_masks)
+    )
+    return replace(graph, edges=edges, nodes=nodes, edge_masks=masks)
+
+
+def random_orders(architecture: Architecture, seed: int = 0) -> list[Tensor]:
+    """An order of every hidden layer's neurons or channels; layers tied by residuals share theirs, heads stay whole."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = architecture.node_counts
+    orders = [torch.arange(counts[0])]
+    heads = torch.arange(1)
+    for t, timestamp in enumerate(architecture.timestamps, start=1):
+        if t == architecture.num_layers:
+            orders.append(torch.arange(counts[t]))
+        elif timestamp.kind == "qkv":
+            heads = torch.randperm(timestamp.num_heads or 1, generator=generator)
+            orders.append(torch.arange(counts[t]).view(3, len(heads), -1)[:, heads].flatten())
+        elif timestamp.kind == "attention":
+            orders.append(torch.arange(counts[t]).view(len(heads), -1)[heads].flatten())
+        elif timestamp.residuals:
+            orders.append(orders[timestamp.residuals[0].source])
+        else:
+            orders.append(torch.randperm(counts[t], generator=generator))
+    return orders
+
+
+def permute_hidden(graph: GraphBatch, seed: int = 0) -> GraphBatch:
+    """The same networks with the neurons of every hidden layer in another order."""
+    return permute_nodes(graph, random_orders(graph.architecture, seed))
 
 
 def permute_inputs(graph: GraphBatch, seed: int = 0) -> GraphBatch:
