@@ -29,8 +29,9 @@ from zootool.formats.folder_files import (
     related_files,
     same_networks,
 )
-from zootool.formats.label_table import find_table, read_labels
+from zootool.formats.foreign_tables import find_table, read_labels
 from zootool.formats.options import ReadOptions
+from zootool.formats.skeleton import Reader
 from zootool.nets.chain import Inferred
 from zootool.nets.declared import read_declaration
 from zootool.nets.infer import infer_architecture
@@ -39,9 +40,6 @@ from zootool.untrusted.bounded_text import read_untrusted_yaml
 from zootool.untrusted.file_stack import Tensors, found_in, stack_networks
 from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
 from zootool.untrusted.safetensors import ORDER_KEY
-
-NAME = "folder"
-TITLE = "A folder of checkpoints, or a single one"
 
 _NO_INDEX = (
     "`zoo export` wrote these files, but their index FOLDER.index.parquet doesn't lie beside them: "
@@ -53,44 +51,53 @@ _MAX_SCALARS = 1_000
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
-def detect(path: Path) -> bool:
-    """Whether it is a checkpoint, by its name or its first bytes, or a folder that holds one by its name."""
-    if path.is_file():
-        return is_checkpoint(path) or holds_tensors(path)
-    return any(is_checkpoint(file) for file in walk_files(path))
+class PlainFolder(Reader):
+    """Anything that holds checkpoints, so it is asked for last."""
 
+    NAME = "folder"
+    TITLE = "A folder of checkpoints, or a single one"
+    RANK = 1
 
-def read(path: Path, options: ReadOptions) -> Collection:
-    """Every checkpoint, in the order of their paths. `options.architecture` and `options.labels` name files."""
-    files, left_out = ([path], []) if path.is_file() else find_networks(path, options)
-    root = path.parent if path.is_file() else path
-    if not files:
-        hint = "--exclude leaves all of them out" if options.exclude else None
-        raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}", hint=hint)
-    declaration = None if options.architecture is None else read_untrusted_yaml(options.architecture)
-    found = _Headers(declaration, options, related_files(files))
-    files, bad = _look_into(root, files, found, options)
-    left_out += bad
-    index = np.array([found.index[file] for file in files], np.int64)
-    labels = options.labels or find_table(root)
-    table, rule, notes = _table(root, files, [found.scalars[file] for file in files], options, labels)
-    return Collection(
-        format=NAME,
-        kind=_kind(found.architectures),
-        table=table,
-        architectures=tuple(found.architectures),
-        architecture_index=index,
-        load=lambda rows: stack_networks(
-            found.architectures[index[rows[0]]],
-            [files[row] for row in rows.tolist()],
-            lambda file: tensors_of(file, options.weights),
-        ),
-        fingerprint=f"{fingerprint_of_files(_read_from(files, labels))} {table.num_columns}",
-        conventions={"splits": rule} if rule else {},
-        notes=(*found.notes, *notes),
-        assumptions=tuple(found.assumptions),
-        left_out=tuple(left_out),
-    )
+    @classmethod
+    def detect(cls, path: Path) -> bool:
+        """Whether it is a checkpoint, by its name or its first bytes, or a folder that holds one by its name."""
+        if path.is_file():
+            return is_checkpoint(path) or holds_tensors(path)
+        return any(is_checkpoint(file) for file in walk_files(path))
+
+    @classmethod
+    def read(cls, path: Path, options: ReadOptions) -> Collection:
+        """Every checkpoint, in the order of their paths. `options.architecture` and `options.labels` name files."""
+        files, left_out = ([path], []) if path.is_file() else find_networks(path, options)
+        root = path.parent if path.is_file() else path
+        if not files:
+            hint = "--exclude leaves all of them out" if options.exclude else None
+            raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}", hint=hint)
+        declaration = None if options.architecture is None else read_untrusted_yaml(options.architecture)
+        found = _Headers(declaration, options, related_files(files))
+        files, bad = _look_into(root, files, found, options)
+        index = np.array([found.index[file] for file in files], np.int64)
+        labels = options.labels or find_table(root)
+        table, rule, notes = _table(root, files, [found.scalars[file] for file in files], options, labels)
+        families = {architecture.family for architecture in found.architectures}
+        read_from = [part for file in files for part in files_of(file)] + ([] if labels is None else [labels])
+        return Collection(
+            format=cls.NAME,
+            kind=families.pop() if len(families) == 1 else "mixed",
+            table=table,
+            architectures=tuple(found.architectures),
+            architecture_index=index,
+            load=lambda rows: stack_networks(
+                found.architectures[index[rows[0]]],
+                [files[row] for row in rows.tolist()],
+                lambda file: tensors_of(file, options.weights),
+            ),
+            fingerprint=f"{fingerprint_of_files(read_from)} {table.num_columns}",
+            conventions={"splits": rule} if rule else {},
+            notes=(*found.notes, *notes),
+            assumptions=tuple(found.assumptions),
+            left_out=(*left_out, *bad),
+        )
 
 
 def tensors_of(path: Path, weights: str | None = None) -> Tensors:
@@ -245,16 +252,6 @@ def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadO
     return table, notes
 
 
-def _read_from(files: Sequence[Path], labels: Path | None) -> list[Path]:
-    """Every file that networks and their table come from."""
-    return [*(part for file in files for part in files_of(file)), *([] if labels is None else [labels])]
-
-
 def _are_ids(column: pa.ChunkedArray) -> bool:
     """Whether a table's net_id names its networks, as an export's does: then they keep these names."""
     return pa.types.is_string(column.type) and column.null_count == 0 and len(column.unique()) == len(column)
-
-
-def _kind(architectures: Sequence[Architecture]) -> str:
-    families = {architecture.family for architecture in architectures}
-    return families.pop() if len(families) == 1 else "mixed"

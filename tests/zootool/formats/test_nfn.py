@@ -7,7 +7,7 @@ import torch
 from tests.zootool.formats.converting import assert_claimed_by, assert_holds, column, converted, notes_of, save
 from tests.zootool.formats.sirens_here import nfn_state, write_nfn, write_nfn_converted
 from zootool.errors import BadDataError, FormatError, NumericalError
-from zootool.formats import nfn, nfn_converted
+from zootool.formats.nfn import NfnConverted, NfnSirens
 from zootool.formats.options import ReadOptions
 from zootool.zoo.export import export
 
@@ -86,10 +86,10 @@ def test_the_nfn_layout_gives_the_same_files_back(tmp_path: Path) -> None:
 def test_the_root_may_be_the_working_folder_or_a_single_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_nfn(tmp_path / "siren_mnist_wts", [(0, 3, 0), (0, 4, 1)])
     monkeypatch.chdir(tmp_path / "siren_mnist_wts")
-    assert len(nfn.read(Path(), ReadOptions())) == 2
+    assert len(NfnSirens.read(Path(), ReadOptions())) == 2
     one = tmp_path / "siren_mnist_wts" / "randinit_smaller_3s"
-    assert nfn.detect(one)
-    assert nfn.read(one, ReadOptions()).table["label"].to_pylist() == [3]
+    assert NfnSirens.detect(one)
+    assert NfnSirens.read(one, ReadOptions()).table["label"].to_pylist() == [3]
 
 
 def test_other_folders_are_passed_over(tmp_path: Path) -> None:
@@ -115,17 +115,17 @@ def test_two_files_of_one_network_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "siren_mnist_wts"
     write_nfn(root, [(0, 3, 0), (0, 4, 0)])
     with pytest.raises(FormatError, match="are both copy 0 of image 0"):
-        nfn.read(root, ReadOptions())
+        NfnSirens.read(root, ReadOptions())
 
 
 def test_a_set_that_nothing_names_is_refused(tmp_path: Path) -> None:
     write_nfn(tmp_path / "weights", [(0, 3, 0)])
     with pytest.raises(FormatError, match="siren_mnist_wts"):
-        nfn.read(tmp_path / "weights", ReadOptions())
+        NfnSirens.read(tmp_path / "weights", ReadOptions())
     # MNIST's networks have one output: a name that says otherwise isn't believed.
     write_nfn(tmp_path / "siren_mnist_wts", [(0, 3, 0)], num_outputs=3)
     with pytest.raises(FormatError, match="3 channels"):
-        nfn.read(tmp_path / "siren_mnist_wts", ReadOptions())
+        NfnSirens.read(tmp_path / "siren_mnist_wts", ReadOptions())
 
 
 def test_a_network_of_another_shape_is_named(tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_files_that_are_no_sirens_are_named(tmp_path: Path) -> None:
     root = tmp_path / "siren_mnist_wts"
     save({"weight": torch.zeros(3)}, root / "randinit_smaller_3s" / "net0.pth")
     with pytest.raises(FormatError, match=r"net0\.pth has no bias net\.2\.bias"):
-        nfn.read(root, ReadOptions())
+        NfnSirens.read(root, ReadOptions())
     (root / "randinit_smaller_3s" / "net0.pth").unlink()
     with pytest.raises(FormatError, match="holds no networks"):
-        nfn.read(root, ReadOptions())
+        NfnSirens.read(root, ReadOptions())
 
 
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
@@ -193,11 +193,11 @@ def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
     root = tmp_path / "siren_\x1b[2Jmnist"
     write_nfn(root, [(0, 3, 0)])
     with pytest.raises(FormatError) as caught:
-        nfn.read(root, ReadOptions())
+        NfnSirens.read(root, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
 def test_the_two_forms_differ_by_their_files_names(tmp_path: Path) -> None:
     write_nfn(tmp_path / "siren_mnist_wts", [(0, 3, 0)])
-    assert not nfn_converted.detect(tmp_path / "siren_mnist_wts")
-    assert not nfn.detect(tmp_path / "nothing")
+    assert not NfnConverted.detect(tmp_path / "siren_mnist_wts")
+    assert not NfnSirens.detect(tmp_path / "nothing")

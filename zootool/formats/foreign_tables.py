@@ -1,10 +1,16 @@
-"""A table of labels beside a folder of checkpoints: CSV, JSON lines or Parquet, one row per file."""
+"""Tables from elsewhere: labels beside checkpoints (CSV, JSON lines, Parquet), and the CSV files of published zoos.
+
+The latter are bounded, every row is complete, and columns are found by their names.
+"""
 
 import csv
+import gzip
+import io
 import json
 import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +22,18 @@ import pyarrow.parquet as pq
 
 from zootool.columns.values import is_text, plain_values
 from zootool.errors import FormatError, MissingError, printable
+from zootool.untrusted.byte_source import FileSource
 
-NAMES = ("labels.csv", "labels.jsonl", "labels.parquet", "metadata.csv", "metadata.jsonl", "metadata.parquet")
+_NAMES = ("labels.csv", "labels.jsonl", "labels.parquet", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 _PATH_COLUMNS = ("path", "file", "file_name", "filename", "name")
 _OLD_INDEX = "index.parquet"
 _MAX_BYTES = 4 << 30
 _MAX_COLUMNS = 10_000
 _MAX_HEADER_BYTES = 4 << 20
 _MAX_DEPTH = 32
+_MAX_CSV_BYTES = 64 << 20
+_MAX_UNPACKED_BYTES = 1 << 30
+_MAX_CSV_COLUMNS = 1_000
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # 007 and 7 are two names, and what int64 can't hold would be rounded: neither is a number to compute with.
 _TOO_LARGE = r"\d{20,}|9[2-9]\d{17}"
@@ -42,21 +52,13 @@ class LabelTable:
 
 def find_table(folder: Path) -> Path | None:
     """The table in `folder` that has one of the usual names."""
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    found = [folder / name for name in _NAMES if (folder / name).is_file()]
     found += [folder / _OLD_INDEX] * _is_old_index(folder / _OLD_INDEX)
     if len(found) > 1:
         raise FormatError(
             f"{printable(folder)} has {len(found)} tables of labels", hint=f"name one: --labels {found[0].name}"
         )
     return found[0] if found else None
-
-
-def _is_old_index(path: Path) -> bool:
-    """Whether it is the table that `zoo export` once wrote into its folder."""
-    try:
-        return path.is_file() and {"net_id", "file"} <= set(pq.read_schema(path).names)
-    except (pa.ArrowException, ValueError, OSError):
-        return False
 
 
 def read_labels(path: Path) -> LabelTable:
@@ -84,6 +86,52 @@ def read_labels(path: Path) -> LabelTable:
     return LabelTable(paths, table.drop_columns([key]), notes)
 
 
+def read_csv_rows(path: Path, required: Sequence[str], max_bytes: int = _MAX_CSV_BYTES) -> list[dict[str, str]]:
+    """The rows of a small CSV file by column. Raises MissingError, and FormatError for one that is cut off or large."""
+    source = FileSource(path)
+    if source.size > max_bytes:
+        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
+    try:
+        lines = list(csv.reader(io.StringIO(bytes(source.read(0, source.size)).decode("utf-8-sig")), strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise FormatError(f"{source.shown} is no readable CSV: {printable(error)}", hint="get it again") from error
+    header = _checked_header(lines[0] if lines else [], required, source.shown)
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
+            raise FormatError(
+                f"{source.shown} line {number} has {len(line)} cells, its header has {len(header)}",
+                hint="the copy is damaged: get the file again",
+            )
+    return [dict(zip(header, line, strict=True)) for line in lines[1:]]
+
+
+def read_csv_columns(path: Path, kinds: Mapping[str, pa.DataType], required: Sequence[str]) -> pa.Table:
+    """The columns of `kinds` that a large CSV file (.gz unpacked) has, in these types; empty cells are null.
+
+    Raises MissingError, and FormatError for what is cut off, too large, or not of these types.
+    """
+    shown = printable(path)
+    content = _unpacked(path)
+    line = content[: 1 << 16].split(b"\n", 1)[0].decode("utf-8-sig", "replace")
+    header = _checked_header(next(csv.reader([line.rstrip("\r")]), []), required, shown)
+    columns = [name for name in kinds if name in header]
+    convert = pacsv.ConvertOptions(
+        column_types={name: kinds[name] for name in columns}, include_columns=columns, strings_can_be_null=True
+    )
+    try:
+        return pacsv.read_csv(pa.BufferReader(content), convert_options=convert)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise FormatError(f"{shown} is no readable table: {printable(error)}", hint="get it again") from error
+
+
+def _is_old_index(path: Path) -> bool:
+    """Whether it is the table that `zoo export` once wrote into its folder."""
+    try:
+        return path.is_file() and {"net_id", "file"} <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, ValueError, OSError):
+        return False
+
+
 def _read(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     if path.suffix == ".parquet":
         return pq.read_table(path), ()
@@ -97,14 +145,15 @@ def _read(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
 
 def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     """A CSV file's columns. Text stays text: a formula is never more than the characters that it is made of."""
-    encoding, separator, names = _dialect(path)
+    separator, names = _dialect(path)
     notes = [] if separator == "," else [f"{path.name} is read as separated by {_SEPARATORS[separator]}"]
-    reading = pacsv.ReadOptions(encoding=encoding, column_names=[str(i) for i in range(len(names))], skip_rows=1)
+    reading = pacsv.ReadOptions(column_names=[str(i) for i in range(len(names))], skip_rows=1)
     parsing = pacsv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    as_texts = pacsv.ConvertOptions(
+        column_types=dict.fromkeys(reading.column_names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
     try:
-        texts = _parsed(path, reading, parsing, pacsv.ConvertOptions(
-            column_types=dict.fromkeys(reading.column_names, pa.string()), strings_can_be_null=True, null_values=[""]
-        ))  # fmt: skip
+        texts = pacsv.read_csv(path, reading, parsing, as_texts)
     except (pa.ArrowException, UnicodeError) as error:
         if "UTF8" not in str(error) and "codec" not in str(error):
             raise
@@ -119,7 +168,7 @@ def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     )
     if converting.decimal_point == ",":
         notes.append(f"{path.name} is read with decimal commas")
-    table = _parsed(path, reading, parsing, converting)
+    table = pacsv.read_csv(path, reading, parsing, converting)
     columns = []
     for number in reading.column_names:
         column = table[number]
@@ -130,14 +179,8 @@ def _read_csv(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     return pa.table(columns, names=names), tuple(notes)
 
 
-def _parsed(
-    path: Path, reading: pacsv.ReadOptions, parsing: pacsv.ParseOptions, converting: pacsv.ConvertOptions
-) -> pa.Table:
-    return pacsv.read_csv(path, read_options=reading, parse_options=parsing, convert_options=converting)
-
-
-def _dialect(path: Path) -> tuple[str, str, list[str]]:
-    """A CSV file's encoding, what separates its columns, and their names, from its first line."""
+def _dialect(path: Path) -> tuple[str, list[str]]:
+    """What separates a CSV file's columns, and their names, from its first line."""
     with path.open("rb") as file:
         line = file.readline(_MAX_HEADER_BYTES + 1)
     if len(line) > _MAX_HEADER_BYTES:
@@ -163,7 +206,7 @@ def _dialect(path: Path) -> tuple[str, str, list[str]]:
             "ways or none", hint="separate them by commas",
         )  # fmt: skip
     mark = marks[0] if marks else ","
-    return "utf8", mark, [name.strip() for name in headers[mark]]
+    return mark, [name.strip() for name in headers[mark]]
 
 
 def _not_utf8(path: Path, error: Exception) -> FormatError:
@@ -218,3 +261,31 @@ def _depth(value: object) -> int:
     ]:
         depth += 1
     return depth
+
+
+def _unpacked(path: Path) -> bytes:
+    source = FileSource(path)
+    content = bytes(source.read(0, min(source.size, _MAX_UNPACKED_BYTES + 1)))
+    if path.suffix == ".gz":
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(_MAX_UNPACKED_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise FormatError(f"{source.shown} can't be unpacked: {printable(error)}", hint="get it again") from error
+    if len(content) > _MAX_UNPACKED_BYTES:
+        raise FormatError(f"{source.shown} holds more than {_MAX_UNPACKED_BYTES} bytes")
+    return content
+
+
+def _checked_header(header: list[str], required: Sequence[str], shown: str) -> list[str]:
+    if len(header) > _MAX_CSV_COLUMNS:
+        raise FormatError(f"{shown} has {len(header)} columns, at most {_MAX_CSV_COLUMNS} are read")
+    for name in required:
+        if header.count(name) != 1:
+            found = printable(", ".join(header), 160)
+            raise FormatError(
+                f"{shown} has {header.count(name)} columns {name!r}, wanted is one", hint=f"it has {found}"
+            )
+    if len(set(header)) != len(header):
+        raise FormatError(f"{shown} has two columns of one name")
+    return header

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from zootool.errors import FormatError
-from zootool.formats.label_table import read_labels
+from zootool.formats.foreign_tables import read_labels
 from zootool.formats.options import ReadOptions
-from zootool.formats.plain_folder import read
+from zootool.formats.plain_folder import PlainFolder
 
 CASES = Path(__file__).parents[2] / "cases" / "csv_reading"
 
@@ -23,11 +23,11 @@ def table_of(folder: Path, content: str | bytes, name: str = "labels.csv") -> tu
 
 @pytest.mark.parametrize("case", ["csv_backslash", "csv_semicolon", "csv_space", "csv_zero_ids2"])
 def test_each_case_is_read_right(case: str) -> None:
-    assert read(CASES / case, ReadOptions()).table["label"].to_pylist() == [1, 2, 3]
+    assert PlainFolder.read(CASES / case, ReadOptions()).table["label"].to_pylist() == [1, 2, 3]
 
 
 def test_ids_stay_the_text_that_they_are() -> None:
-    assert read(CASES / "csv_zero_ids2", ReadOptions()).table["run_id"].to_pylist() == ["007", "08", "7"]
+    assert PlainFolder.read(CASES / "csv_zero_ids2", ReadOptions()).table["run_id"].to_pylist() == ["007", "08", "7"]
 
 
 def test_runs_of_two_names_are_two_runs(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_file_whose_own_name_has_a_backslash_is_meant_first(tmp_path: Path) ->
     shutil.copy(tmp_path / "nets" / "n0.pth", tmp_path / "nets\\n0.pth")
     rows = ["path,label", "nets\\n0.pth,9", "nets/n0.pth,1", "nets\\n1.pth,2", "nets\\n2.pth,3"]
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    table = read(tmp_path, ReadOptions()).table
+    table = PlainFolder.read(tmp_path, ReadOptions()).table
     assert dict(zip(table["net_id"].to_pylist(), table["label"].to_pylist(), strict=True)) == {
         "nets\\n0.pth": 9, "nets/n0.pth": 1, "nets/n1.pth": 2, "nets/n2.pth": 3,
     }  # fmt: skip
