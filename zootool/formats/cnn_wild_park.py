@@ -9,7 +9,7 @@ steps by split.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -65,6 +65,7 @@ class CnnWildPark(FileReader):
         {"net_id": TEXT, "split": TEXT, "run_id": TEXT, "training_step": WHOLE, "test_accuracy": NUMBER}
     )
     GROUP = "run_id"
+    CONVENTIONS: ClassVar = {"training_step": "the trainer's iteration"}
     IMAGES = (CollectedImages("cifar10", (32, 32, 3), 10),)
     NOTHING = ("holds no checkpoints of this format", "run `zoo show` on it")
 
@@ -107,17 +108,17 @@ class CnnWildPark(FileReader):
         for network in self.networks:
             network.row.update(published.get(network.row["net_id"]) or self._read_record(network))
         if file is None:
-            drawn = self.drawn("run", [network.row["run_id"] for network in self.networks])
+            drawn = super().splits()
             self._splits = drawn._replace(notes=(f"there is no {_SPLITS}: the splits are drawn by run",))
             for network, split in zip(self.networks, drawn.of_each, strict=True):
                 network.row["split"] = split
         else:
             known = sum(network.row["net_id"] in published for network in self.networks)
-            self._splits = as_published(file, [n.row.get("split") for n in self.networks], len(published), known)
+            self._splits = as_published(file, self.column("split"), len(published), known)
 
     def splits(self) -> Splits:
         """Those of all checkpoints, whichever steps are wanted."""
-        return self._splits._replace(of_each=[network.row.get("split") for network in self.networks])
+        return self._splits._replace(of_each=self.column("split"))
 
     def architecture(self, network: Network) -> Architecture:
         """By the config of a run's first checkpoint. Raises FormatError where the file's tensors contradict it."""
@@ -136,10 +137,6 @@ class CnnWildPark(FileReader):
     def fingerprint(self) -> str:
         """Of all files below the folder, or of the zip file."""
         return fingerprint_of_files(self._files)
-
-    def conventions(self) -> dict[str, Any]:
-        """What steps are."""
-        return {"training_step": "the trainer's iteration"}
 
     def tensors(self, network: Network) -> Tensors:
         """The weights of a checkpoint whose config is that of its run."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from zootool.architecture import Activation, Architecture, Pooling, Timestamp
 from zootool.errors import FormatError, MissingError, printable
-from zootool.formats.checked_values import Splits, finite_number, fraction, plain_name, whole_number
+from zootool.formats.checked_values import finite_number, fraction, plain_name, whole_number
 from zootool.formats.collection import CollectedImages
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, first_folders, holds
 from zootool.nets.lay_out import Entry, lay_out
@@ -76,6 +76,7 @@ class HyperRepresentations(FileReader):
         | dict.fromkeys((*_METRICS, "ggap"), NUMBER)
     )
     GROUP = "run_id"
+    RUN = ("trial", "run_id")
     # The papers' own shares.
     SHARES = (0.7, 0.15, 0.15)
     NOTHING = ("holds no trials of this format", "give the folder of the trials")
@@ -92,8 +93,8 @@ class HyperRepresentations(FileReader):
         )
 
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
-        """The trial and number of a checkpoint. A trial one folder deeper down belongs to another zoo."""
         folder = file.parent.parent
+        # A trial one folder deeper down belongs to another zoo.
         if folder.parent != self.path:
             return None
         trial = plain_name(folder.name, f"a trial in {self.shown}")
@@ -114,28 +115,35 @@ class HyperRepresentations(FileReader):
             network.row.update({"net_id": f"{trial}/{step:06d}", "training_step": step, **metrics})
             network.row["ggap"] = None if train is None or test is None else train - test
 
-    def splits(self) -> Splits:
-        """Drawn by trial."""
-        return self.drawn("trial", [network.row["run_id"] for network in self.networks])
-
     def architecture(self, network: Network) -> Architecture:
-        """That of a trial, from its first checkpoint."""
         settings = self._trials[network.row["run_id"]].settings
         return _trial_architecture(self.tensors(network), settings, printable(network.source))
 
-    def kind(self) -> str:
-        """By the first architecture."""
-        return "cnn" if _has_convolutions(self.architectures[0]) else "mlp"
-
     def table(self) -> pa.Table:
-        """Also with the settings."""
         settings = [self._trials[network.row["run_id"]].settings for network in self.networks]
         table = super().table()
         for name, column in _hyper_columns(settings).items():
             table = table.append_column(name, column)
         return table
 
-    def image_sets(self) -> tuple[CollectedImages, ...]:
+    def about(self) -> dict[str, Any]:
+        without = sum("test_accuracy" not in network.row for network in self.networks)
+        notes = [f"{without:,} checkpoints have no line in result.json: their metrics are null"] if without else []
+        if self._offset:
+            notes.append("checkpoints are numbered from 0 and training iterations from 1: they were matched so")
+        are_cnns = [any(timestamp.kind == "conv" for timestamp in a.timestamps) for a in self.architectures]
+        return {
+            "kind": "cnn" if are_cnns[0] else "mlp",
+            "image_sets": self._image_sets(),
+            "conventions": {
+                "training_step": f"training_iteration: the checkpoint's number plus {self._offset}",
+                "ggap": "train_accuracy - test_accuracy",
+            },
+            "notes": notes,
+            "assumptions": tuple(_ASSUMED if is_cnn else _ASSUMED[:1] for is_cnn in are_cnns),
+        }
+
+    def _image_sets(self) -> tuple[CollectedImages, ...]:
         """The one that the settings or the folder's name say, where they name one."""
         settings = [trial.settings for trial in self._trials.values()]
         named = {str(value) for record in settings for key, value in record.items() if key.startswith("dataset")}
@@ -145,29 +153,6 @@ class HyperRepresentations(FileReader):
                 if name.replace("-", "_") in words:
                     return (_IMAGE_SETS[_WRITTEN_AS.get(name, name)],)
         return ()
-
-    def conventions(self) -> dict[str, Any]:
-        """What steps and gaps are."""
-        return {
-            "training_step": f"training_iteration: the checkpoint's number plus {self._offset}",
-            "ggap": "train_accuracy - test_accuracy",
-        }
-
-    def notes(self) -> tuple[str, ...]:
-        """Checkpoints without metrics, and how the others were matched."""
-        without = sum("test_accuracy" not in network.row for network in self.networks)
-        notes = [f"{without:,} checkpoints have no line in result.json: their metrics are null"] if without else []
-        if self._offset:
-            notes.append("checkpoints are numbered from 0 and training iterations from 1: they were matched so")
-        return tuple(notes)
-
-    def assumptions(self) -> tuple[tuple[str, ...], ...]:
-        """The order of layers, and poolings."""
-        return tuple(_ASSUMED if _has_convolutions(found) else _ASSUMED[:1] for found in self.architectures)
-
-
-def _has_convolutions(architecture: Architecture) -> bool:
-    return any(timestamp.kind == "conv" for timestamp in architecture.timestamps)
 
 
 def _read_trial(folder: Path) -> _Trial:

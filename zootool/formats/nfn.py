@@ -11,10 +11,8 @@ holds each layer's weights source by source (`W.T.flatten()`), b the biases. The
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,26 +31,14 @@ _FOLDER = r"randinit_smaller(?:_aug(\d{1,6}))?_(\d{1,3})s"
 _HIDDEN = (32, 32)
 
 
-@dataclass(frozen=True)
-class _SirenSet:
-    """An image set of these papers, and where training ends and testing begins among the indices."""
-
-    images: CollectedImages
-    num_training: int
-    first_test: int
-
-
-def _siren_set(name: str, first_test: int, shape: tuple[int, int, int], num_classes: int) -> _SirenSet:
-    images = CollectedImages(name, shape, num_classes, GRIDS["ij"], (-1.0, 1.0))
-    return _SirenSet(images, first_test - 5_000, first_test)
-
-
+_CONVENTION = (GRIDS["ij"], (-1.0, 1.0))
 _SETS = {
-    "mnist": _siren_set("mnist", 50_000, (28, 28, 1), 10),
-    "fashion": _siren_set("fashion-mnist", 60_000, (28, 28, 1), 10),
-    "cifar": _siren_set("cifar10", 50_000, (32, 32, 3), 10),
-    "cifar100": _siren_set("cifar100", 50_000, (32, 32, 3), 100),
+    "mnist": CollectedImages("mnist", (28, 28, 1), 10, *_CONVENTION),
+    "fashion": CollectedImages("fashion-mnist", (28, 28, 1), 10, *_CONVENTION),
+    "cifar": CollectedImages("cifar10", (32, 32, 3), 10, *_CONVENTION),
+    "cifar100": CollectedImages("cifar100", (32, 32, 3), 100, *_CONVENTION),
 }
+"""The image sets by what a source's folder calls them."""
 
 
 class NfnSirens(FileReader):
@@ -65,6 +51,7 @@ class NfnSirens(FileReader):
     COLUMNS = pa.schema({
         "net_id": TEXT, "source_index": WHOLE, "copy": pa.int32(), "label": WHOLE, "split": TEXT, "run_id": TEXT,
     })  # fmt: skip
+    CONVENTIONS: ClassVar = {"omega_0": 30.0, "output_offset": 0.0}
     TWICE = ("are both copy {copy} of image {source_index}", "keep one of them")
 
     @classmethod
@@ -75,21 +62,20 @@ class NfnSirens(FileReader):
         return holds(path, file) if is_folder else holds(path, folder, file)
 
     def network(self, file: Path, match: re.Match[str]) -> Network:
-        """The copy, label and index of a file."""
         copy, index = 0 if match[1] is None else int(match[1]) + 1, int(match[3])
         net_id = f"{index:06d}-{copy:02d}"
         row = {"net_id": net_id, "source_index": index, "copy": copy, "label": int(match[2]), "run_id": net_id}
         return Network(file, (copy, index), row)
 
-    @cached_property
-    def _set(self) -> _SirenSet:
-        """The set that the name of the source, or of the folder that it is in, says. Raises FormatError."""
+    def complete(self) -> None:
+        """The set, which the name of the source, or of the folder that it is in, says. Raises FormatError."""
         num_outputs = self._num_outputs(self.networks[0])
         whole = Path(os.path.abspath(self.path))
         for part in (whole.name, whole.parent.name):
             match = re.search(r"siren_(mnist|fashion|cifar100|cifar)(?:_|$)", part)
-            if match and _SETS[match[1]].images.shape[2] == num_outputs:
-                return _SETS[match[1]]
+            if match and _SETS[match[1]].shape[2] == num_outputs:
+                self._images = _SETS[match[1]]
+                return
         raise FormatError(
             f"{self.shown} doesn't say which images these SIRENs of {num_outputs} channels show",
             hint="rename it as published: siren_mnist_wts, siren_fashion_wts, siren_cifar_wts or siren_cifar100_wts",
@@ -102,26 +88,16 @@ class NfnSirens(FileReader):
         return bias.shape[0]
 
     def splits(self) -> Splits:
-        """By index, in the cuts of the set."""
-        cuts = (self._set.num_training, self._set.first_test)
-        index = np.array([network.row["source_index"] for network in self.networks])
-        names = np.array(["train", "validation", "test"])[np.searchsorted(cuts, index, side="right")]
-        return Splits(names.tolist(), "by index, as published")
+        first_test = 60_000 if self._images.name == "fashion-mnist" else 50_000
+        cuts = (first_test - 5_000, first_test)
+        names = np.array(["train", "validation", "test"])
+        of_each = names[np.searchsorted(cuts, self.column("source_index"), side="right")]
+        return Splits(of_each.tolist(), "by index, as published")
 
     def architecture(self, network: Network) -> Architecture:
-        """The one of all networks."""
-        return siren_architecture(2, _HIDDEN, self._set.images.shape[2])
+        return siren_architecture(2, _HIDDEN, self._images.shape[2])
 
-    def image_sets(self) -> tuple[CollectedImages, ...]:
-        """The set's."""
-        return (self._set.images,)
-
-    def conventions(self) -> dict[str, Any]:
-        """Those of the papers."""
-        return {"omega_0": 30.0, "output_offset": 0.0}
-
-    def notes(self) -> tuple[str, ...]:
-        """What is odd about labels and indices."""
+    def about(self) -> dict[str, Any]:
         notes = []
         labels: dict[int, set[int]] = {}
         for network in self.networks:
@@ -129,15 +105,15 @@ class NfnSirens(FileReader):
         contradicting = sum(len(found) > 1 for found in labels.values())
         if contradicting:
             notes.append(f"{contradicting:,} images have copies under different labels")
-        num_classes = self._set.images.num_classes or 0
-        beyond = sum(network.row["label"] >= num_classes for network in self.networks)
+        num_classes = self._images.num_classes or 0
+        beyond = sum(label >= num_classes for label in self.column("label"))
         if beyond:
             notes.append(f"{beyond:,} networks have a label beyond the {num_classes} classes")
-        if self._set.images.name == "mnist" and max(labels) >= 60_000:
+        if self._images.name == "mnist" and max(labels) >= 60_000:
             notes.append(
                 "the test split is everything from 50,000 on, as the public loaders have it: 20,000 if complete"
             )
-        return tuple(notes)
+        return {"image_sets": (self._images,), "notes": notes}
 
 
 class NfnConverted(NfnSirens):

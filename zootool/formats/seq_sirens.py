@@ -15,9 +15,9 @@ images it shows, neither does the zoo.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -38,10 +38,9 @@ from zootool.nets.lay_out import renamed
 from zootool.nets.rendering import GRIDS
 from zootool.nets.siren_architecture import siren_architecture, siren_key_prefix
 from zootool.untrusted.bounded_text import read_json
-from zootool.untrusted.file_stack import Tensors, found_in
+from zootool.untrusted.file_stack import Tensors, found_in, state_dict_of
 from zootool.untrusted.lazy_tensor import LazyTensor
 from zootool.untrusted.safe_load import load_checkpoint
-from zootool.untrusted.state_dicts import StateDict
 
 _OMEGA_0 = 30.0
 _MAX_WIDTH = 4096
@@ -55,14 +54,10 @@ class _OffsetSirens(FileReader):
     """What mnist-inrs and fmnist_inrs share: the networks, and that the test images are held apart."""
 
     KIND = "siren"
+    CONVENTIONS: ClassVar = {"omega_0": _OMEGA_0, "output_offset": 0.5, "initial_biases": "zero"}
 
     def architecture(self, network: Network) -> Architecture:
-        """The one of all networks."""
         return _seq_siren((32, 32), 1, output_offset=0.5)
-
-    def conventions(self) -> dict[str, Any]:
-        """Those of the networks' authors."""
-        return {"omega_0": _OMEGA_0, "output_offset": 0.5, "initial_biases": "zero"}
 
     def held_apart(self, names: list[str | None], rule: str) -> Splits:
         """Splits of networks by their names, drawn among the training images; None is a test image's."""
@@ -77,39 +72,39 @@ class MnistInrs(_OffsetSirens):
 
     NAME = "mnist-inrs"
     TITLE = "mnist-inrs: SIRENs of MNIST, a folder per network"
-    PARTS = (r"mnist_png_(training|testing)_(\d{1,3})_(\d{1,9})", "checkpoints", r"model_final\.pth")
+    PARTS = (r"(mnist_png_(training|testing)_(\d{1,3})_(\d{1,9}))", "checkpoints", r"model_final\.pth")
     COLUMNS = pa.schema({"net_id": TEXT, "source_index": WHOLE, "label": WHOLE, "split": TEXT, "run_id": TEXT})
     IMAGES = (CollectedImages("mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0)),)
+    CONVENTIONS: ClassVar = {
+        **_OffsetSirens.CONVENTIONS,
+        "source_index": "the image's id; test images count on from 60,000",
+    }
     TWICE = ("are of one image", "keep one of them")
 
     def network(self, file: Path, match: re.Match[str]) -> Network:
-        """The image and label that the folder's name says: test images count on from the training images."""
-        is_test, label, image = match[1] == "testing", int(match[2]), int(match[3])
+        is_test, label, image = match[2] == "testing", int(match[3]), int(match[4])
         if label > 9 or (not is_test and image >= _NUM_MNIST):
             raise FormatError(f"{printable(file)}: MNIST has no such label or image", hint="remove this folder")
         index = image + _NUM_MNIST * is_test
-        net_id = f"{index:06d}"
-        return Network(file, (index,), {"net_id": net_id, "source_index": index, "label": label, "run_id": net_id})
+        row = {"net_id": f"{index:06d}", "source_index": index, "label": label, "run_id": f"{index:06d}"}
+        return Network(file, (index,), {**row, "folder": match[1], "is_test": is_test})
 
     def splits(self) -> Splits:
         """Those of mnist_splits.json, in or beside the source."""
-        names = [network.source.parent.parent.name for network in self.networks]
+        names = self.column("folder")
         usual = [folder / "mnist_splits.json" for folder in (self.path, self.path.absolute().parent)]
         file = find_splits(self.options.splits, *usual)
         if file is not None:
             return published_splits(file, names, self._name_in)
-        drawn = [name if name.startswith("mnist_png_training") else None for name in names]
-        return self.held_apart(drawn, "testing folders; of the others")
+        are_tests = self.column("is_test")
+        names = [None if is_test else name for name, is_test in zip(names, are_tests, strict=True)]
+        return self.held_apart(names, "testing folders; of the others")
 
     def _name_in(self, entry: object, where: str) -> str:
         parts = [part for part in path_tail(entry, 3, where) if re.fullmatch(self.PARTS[0], part)]
         if not parts:
             raise FormatError(f"{where} lists {printable(entry, 120)!r}, which names no network of this format")
         return parts[-1]
-
-    def conventions(self) -> dict[str, Any]:
-        """Also how images are numbered."""
-        return {**super().conventions(), "source_index": "the image's id; test images count on from 60,000"}
 
 
 class FashionInrs(_OffsetSirens):
@@ -124,37 +119,36 @@ class FashionInrs(_OffsetSirens):
     IMAGES = (CollectedImages("fashion-mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0), assumed=("grid",)),)
 
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
-        """The number of a file of one of the two folders."""
         folder, number = file.parent.name, int(match[1])
         net_id = f"{folder}-{number:06d}"
         is_one = folder in self.FOLDERS
         return Network(file, (folder == "test", number), {"net_id": net_id, "run_id": net_id}) if is_one else None
 
     def complete(self) -> None:
-        """The labels."""
+        """The labels, which are entries of the state_dicts, as numbers or tensors."""
         for network in self.networks:
-            network.row["label"] = _label_of(network.source)
+            state = found_in(load_checkpoint(network.source))
+            label = _scalar_of(state.tensors.get("label", state.others.get("label")))
+            network.row["label"] = whole_number(label, f"{printable(network.source)}: the label", high=9)
 
     def splits(self) -> Splits:
-        """Those of splits.json in the source; the numbers are no indices."""
+        """Those of splits.json in the source."""
         names = [network.source.parts[-2:] for network in self.networks]
         file = find_splits(self.options.splits, self.path / "splits.json")
         if file is not None:
             found = published_splits(file, names, lambda entry, where: path_tail(entry, 2, where))
         else:
-            found = self.held_apart(
-                [None if folder == "test" else name for folder, name in names], "the folder test; of train"
-            )
+            training = [None if folder == "test" else name for folder, name in names]
+            found = self.held_apart(training, "the folder test; of train")
         note = "the files' numbers aren't said to be indices of images: there is no source_index"
         return found._replace(notes=(note, *found.notes))
 
     def tensors(self, network: Network) -> Tensors:
-        """Without the label, which some files have as a tensor."""
-        return {key: tensor for key, tensor in _state_dict(network.source).tensors.items() if key != "label"}
+        return {key: tensor for key, tensor in state_dict_of(network.source).items() if key != "label"}
 
 
 class WideInrs(FileReader):
-    """SIRENs of other widths, by image and seed; splits are drawn by image."""
+    """SIRENs of other widths, by image and seed; splits are drawn by image, whose seeds stay together."""
 
     NAME = "wide-inrs"
     TITLE = "SIRENs of other widths, ckpts/{label}/{image}_{seed}.ckpt"
@@ -163,90 +157,66 @@ class WideInrs(FileReader):
     PARTS = (r"(\d{2,3})", r"(\d{6})_(\d{7})\.ckpt")
     COLUMNS = pa.schema({
         "net_id": TEXT, "source_index": WHOLE, "copy": pa.int32(), "label": WHOLE, "split": TEXT, "run_id": TEXT,
-        "seed": WHOLE,
+        "seed": WHOLE, "psnr": NUMBER,
     })  # fmt: skip
+    RUN = ("image", "image")
     TWICE = (
         "have one number of an image and one seed",
         "keep one of them, or make two folders of two ranges of images",
     )
 
     def network(self, file: Path, match: re.Match[str]) -> Network:
-        """The label, image and seed in a path."""
-        image, seed = int(match[2]), int(match[3])
-        net_id = f"{image:06d}-{seed:07d}"
+        image, seed = match[2], int(match[3])
+        net_id = f"{image}-{match[3]}"
         row = {"net_id": net_id, "image": image, "label": int(match[1]), "run_id": net_id, "seed": seed}
-        return Network(file, (image, seed), row)
+        return Network(file, (int(image), seed), row)
 
     def complete(self) -> None:
-        """The copies of an image, and its place in its set where that can be known."""
-        self._reports = _reports(self.path)
+        """The copies of an image, its place in its set where that can be known, and its PSNR."""
         self._images = _images_of(self.path)
-        first, self._where, self._odd = self._first_index()
+        reports = _reports(self.path)
+        first, self._where, odd = self._first_index(list(reports.values()))
         copies: dict[int, int] = {}
         for network in self.networks:
-            image = network.row["image"]
+            image = network.place[0]
             copies[image] = copies.get(image, -1) + 1
             network.row.update({"copy": copies[image], "source_index": None if first is None else first + image})
-        self._psnr, notes = self._read_psnr(has_copies=len(copies) < len(self.networks))
-        self._odd += notes
+        psnr, notes = _read_psnr(reports, has_copies=len(copies) < len(self.networks))
+        for network in self.networks if psnr else ():
+            network.row["psnr"] = psnr.get(network.place[0])
+        self._notes = (*odd, *notes)
 
-    def _first_index(self) -> tuple[int | None, str, tuple[str, ...]]:
+    def _first_index(self, ranges: list[tuple[int, int]]) -> tuple[int | None, str, tuple[str, ...]]:
         """The place of image 0 in its set, None where nobody can know; how it is known; what is odd about it."""
-        ranges = list(self._reports.values())
         if len(ranges) > 1:
             note = f"images are counted from 0 within each of {len(ranges)} ranges: which ones they are isn't known"
             return None, "unknown", (note,)
         start, end = ranges[0] if ranges else (0, 0)
         words = re.split(r"[^a-z]+", self.path.absolute().name.lower())
         is_test = self._images.name != _UNSTATED and not {"test", "testing"}.isdisjoint(words)
-        beyond = sum(network.row["image"] >= end - start for network in self.networks) if ranges else 0
+        beyond = sum(network.place[0] >= end - start for network in self.networks) if ranges else 0
         notes = (f"{beyond:,} networks are of images beyond the range {start}_{end}",) if beyond else ()
         where = f"the image's number from {start:,} on, in the {'test' if is_test else 'training'} images"
         return start + _NUM_CIFAR * is_test, where, notes
 
-    def _read_psnr(self, has_copies: bool) -> tuple[Mapping[int, float | None], tuple[str, ...]]:
-        """PSNR by image from a file {start}_{end}.json: an object by image, or a list, both from 0 on."""
-        by_image: dict[int, float | None] = {}
-        notes: tuple[str, ...] = ()
-        for report, (start, end) in self._reports.items():
-            content = read_json(report)
-            content = content.get("psnr", content) if isinstance(content, dict) else content
-            if isinstance(content, list) and len(content) == end - start:
-                pairs: Iterable[tuple[Any, Any]] = enumerate(content)
-            elif isinstance(content, dict):
-                pairs = content.items()
-            else:
-                notes += (f"{printable(report.name, 60)} says nothing by image: its PSNR is left out",)
-                continue
-            where = printable(report)
-            by_image |= {whole_number(image, where): finite_number(value, where) for image, value in pairs}
-        if by_image and len(self._reports) > 1:
-            return {}, (*notes, "PSNR is given by image within several ranges: it is left out")
-        if by_image and has_copies:
-            return {}, (*notes, "PSNR is given by image, but images have several networks: it is left out")
-        return by_image, notes
-
-    def splits(self) -> Splits:
-        """Drawn by image: its seeds stay together."""
-        return self.drawn("image", [f"{network.row['image']:06d}" for network in self.networks])
-
     def table(self) -> pa.Table:
-        """Also with PSNR, where it is known."""
-        psnr = [self._psnr.get(network.row["image"]) for network in self.networks]
-        return super().table().append_column("psnr", pa.array(psnr, NUMBER)) if self._psnr else super().table()
+        has_psnr = "psnr" in self.networks[0].row
+        return super().table() if has_psnr else super().table().drop_columns(["psnr"])
 
     def architecture(self, network: Network) -> Architecture:
-        """The one of all networks, whose widths are those of the first."""
-        hidden, num_outputs = _widths_of(self.tensors(network), network.source)
-        return _seq_siren(hidden, num_outputs, output_offset=0.0)
+        """The widths are those of the first network."""
+        tensors = self.tensors(network)
+        biases = [tensors.get(f"seq.{layer}.bias") for layer in range(3)]
+        shapes = [() if bias is None else bias.shape for bias in biases]
+        if any(len(shape) != 1 or not 1 <= shape[0] <= _MAX_WIDTH for shape in shapes):
+            where = printable(network.source)
+            raise FormatError(f"{where} has biases seq.0..2 of {shapes}, wanted are three layers")
+        first, second, last = (shape[0] for shape in shapes)
+        return _seq_siren((first, second), last, output_offset=0.0)
 
-    def image_sets(self) -> tuple[CollectedImages, ...]:
-        """The one that the folder's name says."""
-        return (self._images,)
-
-    def conventions(self) -> dict[str, Any]:
-        """Also how the targets were scaled, by the mean and standard deviation of ImageNet."""
-        return {
+    def about(self) -> dict[str, Any]:
+        """Targets were scaled by the mean and standard deviation of ImageNet."""
+        conventions = {
             "omega_0": _OMEGA_0,
             "output_offset": 0.0,
             "target": "(pixel / 255 - mean) / std per channel",
@@ -254,10 +224,7 @@ class WideInrs(FileReader):
             "target_std": [0.229, 0.224, 0.225],
             "source_index": self._where,
         }
-
-    def notes(self) -> tuple[str, ...]:
-        """What is odd about ranges and PSNR."""
-        return self._odd
+        return {"image_sets": (self._images,), "conventions": conventions, "notes": self._notes}
 
     def tensors(self, network: Network) -> Tensors:
         """Those of `params`, once the image that the file says it shows is the one that its name says."""
@@ -265,10 +232,9 @@ class WideInrs(FileReader):
         if isinstance(loaded.value, dict):
             found = _scalar_of(loaded.value.get("image_idx"))
             where = f"{printable(network.source)}: image_idx"
-            if whole_number(found, where) != network.row["image"]:
-                raise FormatError(
-                    f"{where} is {printable(found, 20)}, its name says another image", hint="rename the file"
-                )
+            if whole_number(found, where) != network.place[0]:
+                shown = printable(found, 20)
+                raise FormatError(f"{where} is {shown}, its name says another image", hint="rename the file")
         return found_in(loaded, "params").tensors
 
 
@@ -292,14 +258,27 @@ def _reports(path: Path) -> dict[Path, tuple[int, int]]:
     return {file: (int(match[1]), int(match[2])) for file, match in matches.items() if match}
 
 
-def _state_dict(path: Path) -> StateDict:
-    return found_in(load_checkpoint(path))
-
-
-def _label_of(path: Path) -> int:
-    state = _state_dict(path)
-    found = _scalar_of(state.tensors.get("label", state.others.get("label")))
-    return whole_number(found, f"{printable(path)}: the label", high=9)
+def _read_psnr(
+    reports: Mapping[Path, tuple[int, int]], has_copies: bool
+) -> tuple[dict[int, float | None], tuple[str, ...]]:
+    """PSNR by image from files {start}_{end}.json, an object by image or a list, both from 0 on; and what is odd."""
+    by_image: dict[int, float | None] = {}
+    notes: tuple[str, ...] = ()
+    for report, (start, end) in reports.items():
+        content = read_json(report)
+        content = content.get("psnr", content) if isinstance(content, dict) else content
+        if isinstance(content, list) and len(content) == end - start:
+            content = dict(enumerate(content))
+        if not isinstance(content, dict):
+            notes += (f"{printable(report.name, 60)} says nothing by image: its PSNR is left out",)
+            continue
+        where = printable(report)
+        by_image |= {whole_number(image, where): finite_number(value, where) for image, value in content.items()}
+    if by_image and len(reports) > 1:
+        return {}, (*notes, "PSNR is given by image within several ranges: it is left out")
+    if by_image and has_copies:
+        return {}, (*notes, "PSNR is given by image, but images have several networks: it is left out")
+    return by_image, notes
 
 
 def _scalar_of(value: Any) -> Any:
@@ -318,12 +297,3 @@ def _seq_siren(hidden: tuple[int, ...], num_outputs: int, output_offset: float) 
         for part in ("weight", "bias")
     }
     return renamed(siren, names)
-
-
-def _widths_of(tensors: Tensors, shown: object) -> tuple[tuple[int, ...], int]:
-    """(hidden widths, outputs) of a SIREN with these tensors. Raises FormatError."""
-    biases = [tensors.get(f"seq.{layer}.bias") for layer in range(3)]
-    shapes = [() if bias is None else bias.shape for bias in biases]
-    if any(len(shape) != 1 or not 1 <= shape[0] <= _MAX_WIDTH for shape in shapes):
-        raise FormatError(f"{printable(shown)} has biases seq.0..2 of {shapes}, wanted are three layers")
-    return (shapes[0][0], shapes[1][0]), shapes[2][0]

@@ -44,20 +44,21 @@ class SimpleVitZoo(FileReader):
         "net_id": TEXT, "split": TEXT, "run_id": TEXT, "training_step": WHOLE, "train_accuracy": NUMBER,
         "test_accuracy": NUMBER,
     })  # fmt: skip
+    RUN = ("model", "model")
     IMAGES = (CollectedImages("cifar10", (32, 32, 3), 10),)
 
     def network(self, file: Path, match: re.Match[str]) -> Network:
-        """The model and epoch in a file's name."""
         model, epoch = int(match[1]), int(match[2])
-        run = f"{model:06d}"
-        return Network(file, (model, epoch), {"net_id": f"{run}-{epoch:04d}", "run_id": run, "training_step": epoch})
+        row = {"net_id": f"{model:06d}-{epoch:04d}", "run_id": f"{model:06d}", "training_step": epoch}
+        return Network(file, (model, epoch), {**row, "model": f"{model:09d}"})
 
     def complete(self) -> None:
         """Accuracies, from every shard; the sizes are looked for first, since without them nothing can be read."""
         self._sizes = self._read_sizes()
         merged: dict[tuple[int, ...], Mapping[str, Any]] = {}
-        self._files = [file for file in sorted((self.path / "stat").iterdir()) if _RESULTS.fullmatch(file.name)]
-        for file in self._files:
+        files = [file for file in sorted((self.path / "stat").iterdir()) if _RESULTS.fullmatch(file.name)]
+        self._num_results = len(files)
+        for file in files:
             for key, accuracies in _read_results(file).items():
                 if merged.setdefault(key, accuracies) != accuracies:
                     raise FormatError(
@@ -69,12 +70,10 @@ class SimpleVitZoo(FileReader):
 
     def splits(self) -> Splits:
         """Those of stat/splits.json by model, or drawn by model."""
-        models = [network.place[0] for network in self.networks]
         file = find_splits(self.options.splits, self.path / "stat" / "splits.json")
         if file is not None:
-            return published_splits(file, models, whole_number, key=None)
-        drawn = self.drawn("model", [f"{model:09d}" for model in models])
-        return drawn._replace(notes=("there is no stat/splits.json: the splits are drawn by model",))
+            return published_splits(file, [network.place[0] for network in self.networks], whole_number, key=None)
+        return super().splits()._replace(notes=("there is no stat/splits.json: the splits are drawn by model",))
 
     def _read_sizes(self) -> dict[str, int]:
         """The sizes in stat/vit_hyperparameters.json. Raises MissingError and FormatError."""
@@ -87,20 +86,17 @@ class SimpleVitZoo(FileReader):
         return {key: whole_number(value.get(key), f"{printable(file)}: {key}", high=1 << 16) for key in _SIZES}
 
     def architecture(self, network: Network) -> Architecture:
-        """The one of all networks: that of the sizes, in the version that the tensors are of."""
         return _vit_architecture(self._sizes, self.tensors(network), printable(network.source))
 
-    def conventions(self) -> dict[str, Any]:
-        """How epochs count, and the sizes."""
-        return {"training_step": "epoch, counted from 0", "hyperparameters": dict(self._sizes)}
-
-    def notes(self) -> tuple[str, ...]:
-        """Where accuracies are from, and how they are given."""
-        notes = [f"{len(self._files)} results files were merged"] if len(self._files) > 1 else []
+    def about(self) -> dict[str, Any]:
+        notes = [f"{self._num_results} results files were merged"] if self._num_results > 1 else []
         without = sum("test_accuracy" not in network.row for network in self.networks)
         if without:
             notes.append(f"{without:,} networks have no accuracies in stat/")
-        return (*notes, "accuracies are given in percent and stored as shares")
+        return {
+            "conventions": {"training_step": "epoch, counted from 0", "hyperparameters": self._sizes},
+            "notes": (*notes, "accuracies are given in percent and stored as shares"),
+        }
 
 
 def _read_results(file: Path) -> dict[tuple[int, ...], Mapping[str, Any]]:

@@ -3,10 +3,11 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,13 +59,12 @@ class Network:
 class FileReader(Reader):
     """A reader of zoos that have a file for each network; an object of it reads one source.
 
-    A format declares its class variables and `network`, which turns a file's path into a network; the methods below
-    that, from `complete` to `tensors`, are for what else it knows, in the order in which they are called. The rest is
-    done here: the order of networks, two files of one network, none at all, training steps, split, table,
-    architectures and loading.
+    A format declares its class variables and `network`, which turns a file's path into a network. The methods behind
+    that are for what else it knows, in the order in which they are called. The rest is done here: the order of
+    networks, two files of one network, none at all, training steps, split, table, architectures and loading.
     """
 
-    KIND: ClassVar[str]
+    KIND: ClassVar[str] = ""
     COLUMNS: ClassVar[pa.Schema]
     """The table's columns, which are filled from the networks' rows."""
     FOLDERS: ClassVar[tuple[str, ...]] = ()
@@ -73,9 +73,12 @@ class FileReader(Reader):
     """Patterns of the last parts of a network's path; `network` gets the match of all of them, joined by "/"."""
     GROUP: ClassVar[str | None] = None
     """The column whose equal values mean one architecture, where a zoo has several."""
+    RUN: ClassVar[tuple[str, str]] = ("run", "run_id")
+    """What splits are drawn by, and its column."""
     SHARES: ClassVar[tuple[float, float, float]] = (0.8, 0.1, 0.1)
     """Of training, validation and testing, where splits are drawn."""
     IMAGES: ClassVar[tuple[CollectedImages, ...]] = ()
+    CONVENTIONS: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     NOTHING: ClassVar[tuple[str, str]] = ("holds no networks of this format", "run `zoo show` on it")
     TWICE: ClassVar[tuple[str, str]] = ("are one network", "keep one of them")
     """What is wrong with two files of one place, with columns in braces, and what to do about it."""
@@ -99,25 +102,25 @@ class FileReader(Reader):
         self.networks = self._ordered(self.find())
         self.complete()
         if "training_step" in cls.COLUMNS.names:
-            steps = [network.row["training_step"] for network in self.networks]
-            self.networks = [self.networks[place] for place in wanted_steps(steps, options.steps).tolist()]
+            places = wanted_steps(self.column("training_step"), options.steps)
+            self.networks = [self.networks[place] for place in places.tolist()]
         splits = self.splits()
         for network, split in zip(self.networks, splits.of_each, strict=True):
             network.row["split"] = split
         index = self._find_architectures()
         networks, architectures = self.networks, self.architectures
+        about: dict[str, Any] = {"kind": cls.KIND, "image_sets": cls.IMAGES, "notes": ()} | self.about()
+        conventions = about.pop("conventions", cls.CONVENTIONS)
         return Collection(
             format=cls.NAME,
-            kind=self.kind(),
             table=self.table(),
             architectures=architectures,
             architecture_index=index,
             load=lambda rows: self.load(architectures[index[rows[0]]], [networks[row] for row in rows.tolist()]),
             fingerprint=self.fingerprint(),
-            image_sets=self.image_sets(),
-            conventions={**self.conventions(), "splits": splits.rule},
-            notes=(*splits.notes, *self.notes()),
-            assumptions=self.assumptions(),
+            conventions={**conventions, "splits": splits.rule},
+            notes=(*splits.notes, *about.pop("notes")),
+            **about,
         )
 
     def find(self) -> Iterable[Network]:
@@ -136,48 +139,34 @@ class FileReader(Reader):
         raise NotImplementedError
 
     def complete(self) -> None:
-        """Fill in the networks' rows what their paths don't say, as their training steps."""
+        """Fill in the networks' rows what their paths don't say, such as their training steps."""
 
     def splits(self) -> Splits:
         """The networks' splits, here drawn by run."""
-        return self.drawn("run", [network.row["run_id"] for network in self.networks])
-
-    def drawn(self, noun: str, names: Sequence[str]) -> Splits:
-        """Splits drawn by what the networks are named after, called `noun`."""
-        of_each, rule = seeded_split(names, self.SHARES, self.options.seed)
+        noun, column = self.RUN
+        of_each, rule = seeded_split(self.column(column), self.SHARES, self.options.seed)
         return Splits(of_each.tolist(), f"by {noun}: {rule}")
 
+    def column(self, name: str) -> list[Any]:
+        """A column of the networks' rows."""
+        return [network.row.get(name) for network in self.networks]
+
     def architecture(self, network: Network) -> Architecture:
-        """The architecture of a network, and of all others of its group."""
+        """The architecture of a network, and of all others of its group. Raises FormatError."""
         raise NotImplementedError
 
-    def kind(self) -> str:
-        """What kind of networks these are."""
-        return self.KIND
-
-    def table(self) -> pa.Table:
-        """The networks' columns."""
-        return pa.Table.from_pylist([network.row for network in self.networks], self.COLUMNS)
+    def about(self) -> dict[str, Any]:
+        """What else is known of the networks, by the names of `Collection`'s fields: notes beside the splits' own,
+        assumptions, and what isn't declared as the same for all sources, such as image_sets."""
+        return {}
 
     def fingerprint(self) -> str:
         """What changes when the source does."""
         return fingerprint_of_files([network.source for network in self.networks])
 
-    def image_sets(self) -> tuple[CollectedImages, ...]:
-        """The images that the networks are of."""
-        return self.IMAGES
-
-    def conventions(self) -> dict[str, Any]:
-        """What makes the weights readable and isn't in the architecture."""
-        return {}
-
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know about the source, beside its splits."""
-        return ()
-
-    def assumptions(self) -> tuple[tuple[str, ...], ...]:
-        """What was taken for granted about each architecture."""
-        return ()
+    def table(self) -> pa.Table:
+        """The networks' columns."""
+        return pa.Table.from_pylist([network.row for network in self.networks], self.COLUMNS)
 
     def load(self, architecture: Architecture, networks: Sequence[Network]) -> dict[str, np.ndarray]:
         """The tensors of networks of one architecture, stacked: state_dict key -> (networks, *shape)."""

@@ -9,7 +9,7 @@ run.
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
@@ -53,6 +53,7 @@ class SmallTransformers(FileReader):
         "test_accuracy": NUMBER,
     })  # fmt: skip
     GROUP = "dataset"
+    CONVENTIONS: ClassVar = {"training_step": "epoch", "norms": "layer norms without parameters"}
     # The shares of the zoo's own reader, which shuffles without a seed.
     SHARES = (0.7, 0.15, 0.15)
 
@@ -62,7 +63,6 @@ class SmallTransformers(FileReader):
         return bool(_sets_in(path))
 
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
-        """The set, run and epoch of a file that lies in the folder of a set."""
         name = file.parent.name
         if file.parent != self.path / name or name not in _sets_in(self.path):
             return None
@@ -82,20 +82,10 @@ class SmallTransformers(FileReader):
                 network.row.update({"checkpoint": printable(line.epoch, 40), "test_accuracy": line.accuracy})
 
     def architecture(self, network: Network) -> Architecture:
-        """That of a set, whose networks are all alike."""
         return _Layers(self.tensors(network), printable(network.source)).architecture()
 
-    def image_sets(self) -> tuple[CollectedImages, ...]:
-        """MNIST, where all networks are of it."""
-        is_mnist = {network.row["dataset"] for network in self.networks} == {"mnist"}
-        return (CollectedImages("mnist", (28, 28, 1), 10),) if is_mnist else ()
-
-    def conventions(self) -> dict[str, Any]:
-        """What steps are, and the norms."""
-        return {"training_step": "epoch", "norms": "layer norms without parameters"}
-
-    def notes(self) -> tuple[str, ...]:
-        """Gaps between tables and folders, and tensors that are kept, but are no part of a network's graph."""
+    def about(self) -> dict[str, Any]:
+        """Notes are on gaps between tables and folders, and on tensors that are no part of a network's graph."""
         notes = ["the zoo's own reader shuffles without a seed: its splits can't be repeated"]
         unlisted = sum("checkpoint" not in network.row for network in self.networks)
         if unlisted:
@@ -109,12 +99,13 @@ class SmallTransformers(FileReader):
         if extras:
             behind = "kept among the extras; the network begins behind this embedding, at the encoder's input"
             notes.append(f"{printable(', '.join(extras), 160)}: {behind}")
-        return tuple(notes)
-
-    def assumptions(self) -> tuple[tuple[str, ...], ...]:
-        """The heads, which no tensor shows."""
-        text = f"attention is taken to have {_NUM_HEADS} heads, as in the zoo's paper"
-        return ((text,),) * len(self.architectures)
+        is_mnist = set(self.column("dataset")) == {"mnist"}
+        assumed = f"attention is taken to have {_NUM_HEADS} heads, as in the zoo's paper"
+        return {
+            "image_sets": (CollectedImages("mnist", (28, 28, 1), 10),) if is_mnist else (),
+            "notes": notes,
+            "assumptions": ((assumed,),) * len(self.architectures),
+        }
 
 
 def _sets_in(path: Path) -> list[str]:
