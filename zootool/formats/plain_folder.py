@@ -32,10 +32,8 @@ from zootool.formats.folder_files import (
 from zootool.formats.foreign_tables import find_table, read_labels
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import Reader
-from zootool.nets.chain import Inferred
 from zootool.nets.declared import read_declaration
 from zootool.nets.infer import infer_architecture
-from zootool.nets.module_names import Shapes
 from zootool.untrusted.bounded_text import read_untrusted_yaml
 from zootool.untrusted.file_stack import Tensors, found_in, stack_networks
 from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
@@ -47,8 +45,6 @@ _NO_INDEX = (
 )
 
 _MAX_SCALARS = 1_000
-
-Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
 class PlainFolder(Reader):
@@ -139,19 +135,18 @@ class _Headers:
         self.index: dict[Path, int] = {}
         self.related: dict[Path, Tensors] = {}
         self._are_related = related
-        self._known: dict[Signature, int] = {}
+        self._known: dict[tuple[tuple[str, tuple[int, ...], str], ...], int] = {}
         self._declaration = declaration
         self._weights = options.weights
-        self._where = str(options.architecture or "")
+        self._where = printable(options.architecture or "")
 
     def look_into(self, file: Path) -> None:
         """Note a file's tensors, scalars and the number of its architecture. Raises FormatError for no network."""
         loaded = load_network(file)
-        if ORDER_KEY in loaded.metadata and _NO_INDEX not in self.notes:
-            self.notes.append(_NO_INDEX)
         found = found_in(loaded, self._weights)
-        if found.choice is not None and found.choice not in self.notes:
-            self.notes.append(found.choice)
+        for note in (_NO_INDEX if ORDER_KEY in loaded.metadata else None, found.choice):
+            if note is not None and note not in self.notes:
+                self.notes.append(note)
         metadata = {key: text for key, text in loaded.metadata.items() if key != "format"}
         scalars = _scalars(metadata) | _scalars(loaded.value) | _scalars(found.others)
         if len(scalars) > _MAX_SCALARS:
@@ -162,7 +157,11 @@ class _Headers:
             )
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
-            made = self._inferred(file, {key: (s, d) for key, s, d in signature})
+            shapes, shown = {key: (shape, dtype) for key, shape, dtype in signature}, printable(file.name, 80)
+            if self._declaration is None:
+                made = infer_architecture(shapes, shown)
+            else:
+                made = read_declaration(self._declaration, shapes, f"{self._where} for {shown}")
             self._known[signature] = len(self.architectures)
             self.architectures.append(made.architecture)
             self.assumptions.append(made.assumptions)
@@ -170,12 +169,6 @@ class _Headers:
         if file in self._are_related:
             self.related[file] = found.tensors
         self.scalars[file] = scalars
-
-    def _inferred(self, file: Path, shapes: Shapes) -> Inferred:
-        shown = printable(file.name, 80)
-        if self._declaration is None:
-            return infer_architecture(shapes, shown)
-        return read_declaration(self._declaration, shapes, f"{printable(self._where)} for {shown}")
 
 
 def _scalars(value: Any) -> dict[str, Any]:
@@ -237,7 +230,10 @@ def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadO
         )
     chosen = labels.table.take(pa.array([places[net_id] for net_id in ids], pa.int64()))
     names = chosen.column_names
-    if "net_id" in names and not _are_ids(labels.table["net_id"]):
+    # A table's net_id may name its networks, as an export's does: then they keep these names.
+    ids_here = labels.table["net_id"] if "net_id" in names else None
+    are_ids = ids_here is not None and pa.types.is_string(ids_here.type) and len(ids_here.unique()) == len(ids_here)
+    if ids_here is not None and not (are_ids and ids_here.null_count == 0):
         chosen = chosen.rename_columns([free_name(name, names) if name == "net_id" else name for name in names])
     chosen, found = check_columns(chosen, ColumnRules(options.split_names))
     notes = [*labels.notes, *(f"in {printable(path.name, 60)}, {note}" for note in found)]
@@ -250,8 +246,3 @@ def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadO
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
     return table, notes
-
-
-def _are_ids(column: pa.ChunkedArray) -> bool:
-    """Whether a table's net_id names its networks, as an export's does: then they keep these names."""
-    return pa.types.is_string(column.type) and column.null_count == 0 and len(column.unique()) == len(column)
