@@ -15,17 +15,8 @@ import pyarrow as pa
 
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError, FormatError, printable
-from zootool.formats.checked_values import (
-    Splits,
-    as_published,
-    find_splits,
-    fraction,
-    list_in,
-    path_tail,
-    plain_name,
-    read_splits,
-    whole_number,
-)
+from zootool.formats import checked_values as checked
+from zootool.formats.checked_values import Splits
 from zootool.formats.collection import CollectedImages
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, holds
@@ -96,14 +87,14 @@ class CnnWildPark(FileReader):
         for name in names:
             match = _FILE.fullmatch(name)
             if match is not None and "__MACOSX" not in name.split("/"):
-                run = plain_name(match[1], f"{self.shown}: a run")
-                folder = plain_name(match[2], f"{self.shown}: a checkpoint")
+                run = checked.plain_name(match[1], f"{self.shown}: a run")
+                folder = checked.plain_name(match[2], f"{self.shown}: a checkpoint")
                 yield Network(self.path / name, (name,), {"net_id": f"{run}/{folder}", "run_id": run})
 
     def complete(self) -> None:
         """Steps, accuracies and splits: of the split file, or, where it lists none, of the checkpoint itself."""
         beside = self.path if self.path.is_dir() else self.path.absolute().parent
-        file = find_splits(self.options.splits, beside / _SPLITS, beside.absolute().parent / _SPLITS)
+        file = checked.find_splits(self.options.splits, beside / _SPLITS, beside.absolute().parent / _SPLITS)
         published = {} if file is None else _read_published(file)
         for network in self.networks:
             network.row.update(published.get(network.row["net_id"]) or self._read_record(network))
@@ -114,7 +105,7 @@ class CnnWildPark(FileReader):
                 network.row["split"] = split
         else:
             known = sum(network.row["net_id"] in published for network in self.networks)
-            self._splits = as_published(file, self.column("split"), len(published), known)
+            self._splits = checked.as_published(file, self.column("split"), len(published), known)
 
     def splits(self) -> Splits:
         """Those of all checkpoints, whichever steps are wanted."""
@@ -151,8 +142,8 @@ class CnnWildPark(FileReader):
         loaded, where = self._load(network)
         last = loaded.value.get("last_result")
         score = last.get("test/acc") if isinstance(last, dict) else None
-        step = whole_number(loaded.value.get("iteration"), f"{where}: iteration")
-        return {"training_step": step, "test_accuracy": fraction(score, f"{where}: test/acc")}
+        step = checked.whole_number(loaded.value.get("iteration"), f"{where}: iteration")
+        return {"training_step": step, "test_accuracy": checked.fraction(score, f"{where}: test/acc")}
 
     def _load(self, network: Network) -> tuple[Loaded, str]:
         """A checkpoint, whose value is a dictionary, and how errors name it."""
@@ -168,20 +159,20 @@ def _read_published(path: Path) -> dict[str, dict[str, Any]]:
     """ "run/checkpoint folder" -> what the split file says of it. Raises FormatError."""
     shown = printable(path)
     records: dict[str, dict[str, Any]] = {}
-    for split, content in read_splits(path).items():
-        paths, scores, steps = (list_in(content, key, shown) for key in ("path", "score", "step"))
+    for split, content in checked.read_splits(path).items():
+        paths, scores, steps = (checked.list_in(content, key, shown) for key in ("path", "score", "step"))
         if not len(paths) == len(scores) == len(steps):
             raise FormatError(f"{shown} has {len(paths)} paths, {len(scores)} scores and {len(steps)} steps in {split}")
         for entry, score, step in zip(paths, scores, steps, strict=True):
-            tail = path_tail(entry, 3, shown)
+            tail = checked.path_tail(entry, 3, shown)
             net_id = "/".join(tail[:2] if tail[-1:] == ("checkpoint.pt",) else tail[-2:])
             where = f"{shown}: {printable(net_id, 120)}"
             if net_id in records:
                 raise FormatError(f"{shown} lists {printable(net_id, 120)} twice")
             records[net_id] = {
                 "split": split,
-                "test_accuracy": fraction(score, f"{where}: score"),
-                "training_step": whole_number(step, f"{where}: step"),
+                "test_accuracy": checked.fraction(score, f"{where}: score"),
+                "training_step": checked.whole_number(step, f"{where}: step"),
             }
     return records
 

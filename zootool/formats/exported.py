@@ -73,16 +73,15 @@ class ZooExport(Reader):
         if options.architecture or (options.labels and options.labels.absolute() != index):
             return PlainFolder.read(path, options)
         shown = printable(index)
-        table = _read_index(index)
+        table = _read_index(index, shown)
         info = from_plain(_Info, parse_json(table.schema.metadata[INFO_KEY], shown), shown)
         known = _architectures(parse_json(table.schema.metadata[ARCHITECTURES_KEY], shown), shown)
         table, left_out = _present(table, path, options)
         files = [path / name for name in table[FILE_COLUMN].to_pylist()]
-        signatures = table["architecture"].to_pylist()
-        if unknown := set(signatures) - set(known):
+        if unknown := set(table["architecture"].to_pylist()) - set(known):
             raise FormatError(f"{shown} lacks the architecture {printable(min(map(str, unknown)), 40)}")
-        numbers = {signature: number for number, signature in enumerate(known)}
-        number = np.array([numbers[signature] for signature in signatures], np.int64)
+        places = {signature: place for place, signature in enumerate(known)}
+        number = np.array([places[signature] for signature in table["architecture"].to_pylist()], np.int64)
         architectures = tuple(known.values())
         return Collection(
             format=cls.NAME,
@@ -108,17 +107,15 @@ class ZooExport(Reader):
         )
 
 
-def _read_index(index: Path) -> pa.Table:
+def _read_index(index: Path, shown: str) -> pa.Table:
     try:
         table = pq.read_table(index)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise FormatError(f"{printable(index)} isn't a readable table ({printable(error, 160)})") from error
+        raise FormatError(f"{shown} isn't a readable table ({printable(error, 160)})") from error
     if table.column_names[:1] != ["net_id"] or not {"architecture", FILE_COLUMN} <= set(table.column_names):
-        raise FormatError(
-            f"{printable(index)} lacks net_id, architecture or {FILE_COLUMN}", hint="export the zoo again"
-        )
+        raise FormatError(f"{shown} lacks net_id, architecture or {FILE_COLUMN}", hint="export the zoo again")
     if not {INFO_KEY, ARCHITECTURES_KEY} <= set(table.schema.metadata or {}):
-        raise FormatError(f"{printable(index)} says nothing about its zoo", hint="export again")
+        raise FormatError(f"{shown} says nothing about its zoo", hint="export again")
     for name in table[FILE_COLUMN].to_pylist():
         check_member_name(str(name))
     return table

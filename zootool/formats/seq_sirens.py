@@ -24,14 +24,8 @@ import pyarrow as pa
 from zootool.architecture import Architecture
 from zootool.columns.splits import seeded_split
 from zootool.errors import FormatError, printable
-from zootool.formats.checked_values import (
-    Splits,
-    find_splits,
-    finite_number,
-    path_tail,
-    published_splits,
-    whole_number,
-)
+from zootool.formats import checked_values as checked
+from zootool.formats.checked_values import Splits
 from zootool.formats.collection import CollectedImages
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import renamed
@@ -93,15 +87,15 @@ class MnistInrs(_OffsetSirens):
         """Those of mnist_splits.json, in or beside the source."""
         names = self.column("folder")
         usual = [folder / "mnist_splits.json" for folder in (self.path, self.path.absolute().parent)]
-        file = find_splits(self.options.splits, *usual)
+        file = checked.find_splits(self.options.splits, *usual)
         if file is not None:
-            return published_splits(file, names, self._name_in)
+            return checked.published_splits(file, names, self._name_in)
         are_tests = self.column("is_test")
         names = [None if is_test else name for name, is_test in zip(names, are_tests, strict=True)]
         return self.held_apart(names, "testing folders; of the others")
 
     def _name_in(self, entry: object, where: str) -> str:
-        parts = [part for part in path_tail(entry, 3, where) if re.fullmatch(self.PARTS[0], part)]
+        parts = [part for part in checked.path_tail(entry, 3, where) if re.fullmatch(self.PARTS[0], part)]
         if not parts:
             raise FormatError(f"{where} lists {printable(entry, 120)!r}, which names no network of this format")
         return parts[-1]
@@ -129,14 +123,14 @@ class FashionInrs(_OffsetSirens):
         for network in self.networks:
             state = found_in(load_checkpoint(network.source))
             label = _scalar_of(state.tensors.get("label", state.others.get("label")))
-            network.row["label"] = whole_number(label, f"{printable(network.source)}: the label", high=9)
+            network.row["label"] = checked.whole_number(label, f"{printable(network.source)}: the label", high=9)
 
     def splits(self) -> Splits:
         """Those of splits.json in the source."""
         names = [network.source.parts[-2:] for network in self.networks]
-        file = find_splits(self.options.splits, self.path / "splits.json")
+        file = checked.find_splits(self.options.splits, self.path / "splits.json")
         if file is not None:
-            found = published_splits(file, names, lambda entry, where: path_tail(entry, 2, where))
+            found = checked.published_splits(file, names, lambda entry, where: checked.path_tail(entry, 2, where))
         else:
             training = [None if folder == "test" else name for folder, name in names]
             found = self.held_apart(training, "the folder test; of train")
@@ -232,7 +226,7 @@ class WideInrs(FileReader):
         if isinstance(loaded.value, dict):
             found = _scalar_of(loaded.value.get("image_idx"))
             where = f"{printable(network.source)}: image_idx"
-            if whole_number(found, where) != network.place[0]:
+            if checked.whole_number(found, where) != network.place[0]:
                 shown = printable(found, 20)
                 raise FormatError(f"{where} is {shown}, its name says another image", hint="rename the file")
         return found_in(loaded, "params").tensors
@@ -273,7 +267,9 @@ def _read_psnr(
             notes += (f"{printable(report.name, 60)} says nothing by image: its PSNR is left out",)
             continue
         where = printable(report)
-        by_image |= {whole_number(image, where): finite_number(value, where) for image, value in content.items()}
+        by_image |= {
+            checked.whole_number(image, where): checked.finite_number(value, where) for image, value in content.items()
+        }
     if by_image and len(reports) > 1:
         return {}, (*notes, "PSNR is given by image within several ranges: it is left out")
     if by_image and has_copies:
