@@ -88,18 +88,16 @@ def read_labels(path: Path) -> LabelTable:
 
 def read_csv_rows(path: Path, required: Sequence[str], max_bytes: int = _MAX_CSV_BYTES) -> list[dict[str, str]]:
     """The rows of a small CSV file by column. Raises MissingError, and FormatError for one that is cut off or large."""
-    source = FileSource(path)
-    if source.size > max_bytes:
-        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
+    content, shown = read_bounded(path, max_bytes)
     try:
-        lines = list(csv.reader(io.StringIO(bytes(source.read(0, source.size)).decode("utf-8-sig")), strict=True))
+        lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise FormatError(f"{source.shown} is no readable CSV: {printable(error)}", hint="get it again") from error
-    header = _checked_header(lines[0] if lines else [], required, source.shown)
+        raise FormatError(f"{shown} is no readable CSV: {printable(error)}", hint="get it again") from error
+    header = _checked_header(lines[0] if lines else [], required, shown)
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise FormatError(
-                f"{source.shown} line {number} has {len(line)} cells, its header has {len(header)}",
+                f"{shown} line {number} has {len(line)} cells, its header has {len(header)}",
                 hint="the copy is damaged: get the file again",
             )
     return [dict(zip(header, line, strict=True)) for line in lines[1:]]
@@ -122,6 +120,14 @@ def read_csv_columns(path: Path, kinds: Mapping[str, pa.DataType], required: Seq
         return pacsv.read_csv(pa.BufferReader(content), convert_options=convert)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise FormatError(f"{shown} is no readable table: {printable(error)}", hint="get it again") from error
+
+
+def read_bounded(path: Path, max_bytes: int) -> tuple[bytes, str]:
+    """The content of a file, and how errors name it. Raises MissingError, and FormatError for a large one."""
+    source = FileSource(path)
+    if source.size > max_bytes:
+        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
+    return bytes(source.read(0, source.size)), source.shown
 
 
 def _is_old_index(path: Path) -> bool:
@@ -238,13 +244,11 @@ def _check_lines(path: Path) -> None:
                 raise FormatError(
                     f"{printable(path)} line {number} has a whole number that would be rounded", hint="put it in quotes"
                 )
-            if line.count(b"[") + line.count(b"{") <= _MAX_DEPTH:
-                continue
             try:
-                deep = _depth(json.loads(line)) > _MAX_DEPTH
+                is_deep = line.count(b"[") + line.count(b"{") > _MAX_DEPTH and _depth(json.loads(line)) > _MAX_DEPTH
             except RecursionError:
-                deep = True
-            if deep:
+                is_deep = True
+            if is_deep:
                 raise FormatError(
                     f"{printable(path)} line {number} is nested more than {_MAX_DEPTH} deep",
                     hint="a row is an object of plain values",
@@ -252,15 +256,8 @@ def _check_lines(path: Path) -> None:
 
 
 def _depth(value: object) -> int:
-    depth, level = 0, [value]
-    while level := [
-        item
-        for found in level
-        if isinstance(found, dict | list)
-        for item in (found.values() if isinstance(found, dict) else found)
-    ]:
-        depth += 1
-    return depth
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(map(_depth, inner)) if isinstance(inner, list) and inner else 0
 
 
 def _unpacked(path: Path) -> bytes:

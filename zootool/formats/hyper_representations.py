@@ -206,20 +206,15 @@ def _is_plain(value: Any) -> bool:
 def _column(values: Sequence[Any]) -> pa.Array:
     values = [value if _is_plain(value) else None for value in values]
     kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
-        return pa.array(values, pa.bool_())
-    if kinds == {int} and all(value is None or abs(value) < 1 << 63 for value in values):
-        return pa.array(values, pa.int64())
-    if kinds <= {int, float}:
-        return pa.array([None if value is None else _as_float(value) for value in values], pa.float64())
-    return pa.array([None if value is None else printable(value, _MAX_TEXT) for value in values], pa.string())
-
-
-def _as_float(value: int | float) -> float:
+    if not kinds <= {int, float} and kinds != {bool}:
+        return pa.array([None if value is None else printable(value, _MAX_TEXT) for value in values], TEXT)
     try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+        return pa.array(values, NUMBER if float in kinds or not kinds else None)
+    except (OverflowError, pa.ArrowException):
+        # A whole number that int64 can't hold, or float64 not exactly: one of 300 digits is infinite.
+        return pa.array(
+            [None if value is None else float(value) if abs(value) < 1e308 else math.inf for value in values]
+        )
 
 
 def _trial_architecture(tensors: Tensors, settings: Mapping[str, Any], shown: str) -> Architecture:

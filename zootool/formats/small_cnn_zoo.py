@@ -26,11 +26,10 @@ from zootool.columns.splits import seeded_split
 from zootool.errors import FormatError, UsageError, printable
 from zootool.formats.checked_values import plain_name, wanted_steps, whole_number
 from zootool.formats.collection import CollectedImages, Collection
-from zootool.formats.foreign_tables import read_csv_columns, read_csv_rows
+from zootool.formats.foreign_tables import read_bounded, read_csv_columns, read_csv_rows
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, Reader
 from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
-from zootool.untrusted.byte_source import FileSource
 from zootool.untrusted.folder_walk import fingerprint_of_files
 from zootool.untrusted.literal import parse_literal
 from zootool.untrusted.safe_npy import open_npy
@@ -49,11 +48,17 @@ _LAYOUT_NAME = re.compile(r"(?:[^/]+/)?(?:conv2d(?:_(\d{1,2}))?|(dense))/(bias|k
 _MAX_COLUMNS = 1 << 24
 _TORCH_ORDER = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 
-_TEXTS = ("activation", "b_init", "dataset", "dnn_architecture", "optimizer", "w_init")
-_NUMBERS = ("dropout", "init_std", "l2reg", "learning_rate", "train_fraction")
-_COUNTS = ("epochs", "epochs_between_checkpoints", "num_layers", "num_units", "random_seed")
-_ACCURACIES = ("test_accuracy", "train_accuracy")
-_LOSSES = ("test_loss", "train_loss")
+_SETTINGS = {
+    "text": ("activation", "b_init", "dataset", "dnn_architecture", "optimizer", "w_init"),
+    "number": ("dropout", "init_std", "l2reg", "learning_rate", "train_fraction"),
+    "count": ("epochs", "epochs_between_checkpoints", "num_layers", "num_units", "random_seed"),
+}
+_KINDS = {
+    "test_accuracy": "share", "train_accuracy": "share", "test_loss": "loss", "train_loss": "loss",
+    **{f"config.{name}": kind for kind, names in _SETTINGS.items() for name in names},
+}  # fmt: skip
+"""The columns of metrics.csv.gz that become the table's, and what they hold; config.* become hp_*."""
+_OWN_KINDS = {"modeldir": "text", "step": "count"}
 _MAX_COUNT = 2.0**53
 
 _FINAL_STEP = 86
@@ -105,7 +110,7 @@ class SmallCnnZoo(Reader):
             block = _rows_of(weights, chosen.rows[rows])
             return {entry.key: entry.tensor(block) for entry in layout}
 
-        names = sorted(set(metrics.datasets))
+        images = [_IMAGE_SETS[name] for name in metrics.datasets if name in _IMAGE_SETS]
         return Collection(
             format=cls.NAME,
             kind="cnn",
@@ -114,7 +119,7 @@ class SmallCnnZoo(Reader):
             architecture_index=index,
             load=load,
             fingerprint=fingerprint_of_files([path / name for name in _FILES]),
-            image_sets=(_IMAGE_SETS[names[0]],) if len(names) == 1 and names[0] in _IMAGE_SETS else (),
+            image_sets=tuple(images) if len(metrics.datasets) == 1 else (),
             conventions={"images": "one channel, in [0, 1]", "training_step": "epoch", "splits": chosen.rule},
             notes=chosen.notes,
         )
@@ -231,64 +236,48 @@ class _Metrics:
 
     def __init__(self, path: Path, num_networks: int) -> None:
         self._shown = printable(path)
-        numbers = [*_ACCURACIES, *_LOSSES, "step", *(f"config.{name}" for name in (*_NUMBERS, *_COUNTS))]
-        texts = ["modeldir", *(f"config.{name}" for name in _TEXTS)]
-        kinds = dict.fromkeys(numbers, NUMBER) | dict.fromkeys(texts, TEXT)
+        kinds = {name: TEXT if kind == "text" else NUMBER for name, kind in (_KINDS | _OWN_KINDS).items()}
         self._table = read_csv_columns(path, kinds, ("modeldir", "step", "test_accuracy", "config.activation"))
         if len(self._table) != num_networks:
             raise FormatError(
                 f"{self._shown} has {len(self._table)} rows, weights.npy has {num_networks}",
                 hint="get both files again",
             )
-        self.runs, self.activations = self._texts("modeldir"), self._texts("config.activation")
-        self.datasets = self._texts("config.dataset") if "config.dataset" in self._table.column_names else []
-        self.steps = self._counts("step")
-        self.columns = self._columns()
+        self.runs, self.activations = self._complete_texts("modeldir"), self._complete_texts("config.activation")
+        has_datasets = "config.dataset" in self._table.column_names
+        self.datasets = set(self._complete_texts("config.dataset")) if has_datasets else set()
+        self.steps = self._column("step").to_numpy()
+        names = [name for name in _KINDS if name in self._table.column_names]
+        self.columns = pa.table({name.replace("config.", "hp_"): self._column(name) for name in names})
 
-    def _columns(self) -> pa.Table:
-        columns: dict[str, pa.Array] = {}
-        for name in (*_ACCURACIES, *_LOSSES):
-            if name in self._table.column_names:
-                values = self._shares(name) if name in _ACCURACIES else self._floats(name)
-                columns[name] = pa.array(values, from_pandas=True)
-        for name in (*_TEXTS, *_NUMBERS, *_COUNTS):
-            source = f"config.{name}"
-            if source in self._table.column_names:
-                if name in _TEXTS:
-                    self._check_texts(source)
-                columns[f"hp_{name}"] = pa.array(self._counts(source)) if name in _COUNTS else self._table[source]
-        return pa.table(columns)
+    def _complete_texts(self, name: str) -> np.ndarray:
+        column = self._column(name)
+        if column.null_count:
+            raise FormatError(f"{self._shown} lacks {name} in {column.null_count} rows", hint="get the file again")
+        return column.to_numpy(zero_copy_only=False).astype(object)
 
-    def _floats(self, name: str) -> np.ndarray:
-        return self._table[name].to_numpy().astype(np.float64)
-
-    def _shares(self, name: str) -> np.ndarray:
-        values = self._floats(name)
-        self._check(name, values, np.isnan(values) | ((values >= 0) & (values <= 1)), "a share from 0 to 1")
-        return values
-
-    def _counts(self, name: str) -> np.ndarray:
-        values = self._floats(name)
+    def _column(self, name: str) -> pa.Array:
+        """A column, its values checked."""
+        column, kind = self._table[name].combine_chunks(), (_KINDS | _OWN_KINDS)[name]
+        if kind == "text":
+            for value in column.unique().drop_null().to_pylist():
+                plain_name(value, f"{self._shown}: {name}")
+        if kind in ("text", "number"):
+            return column
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        if kind == "share":
+            self._check(name, values, np.isnan(values) | ((values >= 0) & (values <= 1)), "a share from 0 to 1")
+        if kind != "count":
+            return pa.array(values, from_pandas=True)
         # NaN fails every comparison, so a missing count is refused too.
         is_count = (values >= 0) & (values < _MAX_COUNT) & (values == np.floor(values))
         self._check(name, values, is_count, "a whole number")
-        return values.astype(np.int64)
+        return pa.array(values.astype(np.int64))
 
     def _check(self, name: str, values: np.ndarray, are_fit: np.ndarray, wanted: str) -> None:
         if not are_fit.all():
             row = int(np.argmin(are_fit))
             raise FormatError(f"{self._shown} row {row}: {name} is {values[row]:g}, wanted is {wanted}")
-
-    def _texts(self, name: str) -> np.ndarray:
-        column = self._table[name]
-        if column.null_count:
-            raise FormatError(f"{self._shown} lacks {name} in {column.null_count} rows", hint="get the file again")
-        self._check_texts(name)
-        return column.to_numpy().astype(object)
-
-    def _check_texts(self, name: str) -> None:
-        for value in self._table[name].unique().drop_null().to_pylist():
-            plain_name(value, f"{self._shown}: {name}")
 
 
 def _choose(metrics: _Metrics, options: ReadOptions) -> _Chosen:
@@ -340,16 +329,14 @@ def _cut(count: int) -> np.ndarray:
 
 
 def _read_order(path: Path, num_rows: int) -> np.ndarray:
-    source = FileSource(path)
-    if source.size > _MAX_SPLIT_BYTES:
-        raise FormatError(f"{source.shown} has {source.size} bytes, at most {_MAX_SPLIT_BYTES} are read")
-    lines = bytes(source.read(0, source.size)).split()
+    content, shown_path = read_bounded(path, _MAX_SPLIT_BYTES)
+    lines = content.split()
     if not lines or len(lines) > 2 * num_rows + 1:
-        raise FormatError(f"{source.shown} lists {len(lines)} networks, weights.npy has {num_rows}")
+        raise FormatError(f"{shown_path} lists {len(lines)} networks, weights.npy has {num_rows}")
     odd = next((line for line in lines if not (line.isdigit() and len(line) < 16 and int(line) < num_rows)), None)
     if odd is not None:
         shown = printable(odd.decode("utf-8", "replace"), 40)
-        raise FormatError(f"{source.shown} lists {shown!r}, wanted are rows 0 to {num_rows - 1} of weights.npy")
+        raise FormatError(f"{shown_path} lists {shown!r}, wanted are rows 0 to {num_rows - 1} of weights.npy")
     return np.array([int(line) for line in lines], np.int64)
 
 
