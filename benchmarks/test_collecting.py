@@ -19,7 +19,7 @@ from benchmarks.contenders import Run, compare, rate
 from tests.zootool.formats.small_cnns_here import LAYOUT, metric_rows, write_layout, write_metrics
 from zootool.conversion.convert import convert
 from zootool.formats.collection import Collection
-from zootool.formats.nfn import NfnSirens
+from zootool.formats.nfn_sirens import NfnSirens
 from zootool.formats.options import ReadOptions
 from zootool.formats.small_cnn_zoo import SmallCnnZoo
 from zootool.store import WriteOptions

@@ -7,7 +7,7 @@ import torch
 from tests.zootool.formats.converting import assert_claimed_by, assert_holds, column, converted, notes_of, save
 from tests.zootool.formats.sirens_here import nfn_state, write_nfn, write_nfn_converted
 from zootool.errors import BadDataError, FormatError, NumericalError
-from zootool.formats.nfn import NfnConverted, NfnSirens
+from zootool.formats.nfn_sirens import NfnConverted, NfnSirens
 from zootool.formats.options import ReadOptions
 from zootool.zoo.export import export
 
