@@ -15,6 +15,7 @@ images it shows, neither does the zoo.
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -49,16 +50,29 @@ class _OffsetSirens(FileReader):
 
     KIND = "siren"
     CONVENTIONS: ClassVar = {"omega_0": _OMEGA_0, "output_offset": 0.5, "initial_biases": "zero"}
+    HELD_APART: ClassVar[str]
 
     def architecture(self, network: Network) -> Architecture:
         return _seq_siren((32, 32), 1, output_offset=0.5)
 
-    def held_apart(self, names: list[str | None], rule: str) -> Splits:
-        """Splits of networks by their names, drawn among the training images; None is a test image's."""
-        training = [name for name in names if name is not None]
-        drawn, drawn_by = seeded_split(training, _SHARES, self.options.seed) if training else ((), "")
+    def splits(self) -> Splits:
+        """Those of the split file, or the test images held apart and the others drawn by their names."""
+        names = self.column("name")
+        file = checked.find_splits(self.options.splits, *self.split_files())
+        if file is not None:
+            return checked.published_splits(file, names, self.name_in)
+        training = [network.row["name"] for network in self.networks if not network.row["is_test"]]
+        drawn, rule = seeded_split(training, _SHARES, self.options.seed) if training else ((), "")
         of_name = dict(zip(training, drawn, strict=True))
-        return Splits(["test" if name is None else of_name[name] for name in names], f"{rule} {drawn_by}")
+        return Splits([of_name.get(name, "test") for name in names], f"{self.HELD_APART} {rule}")
+
+    @abstractmethod
+    def split_files(self) -> list[Path]:
+        """Where the split file may lie."""
+
+    @abstractmethod
+    def name_in(self, entry: object, where: str) -> str:
+        """The name of a network in an entry of a split file."""
 
 
 class MnistInrs(_OffsetSirens):
@@ -74,6 +88,7 @@ class MnistInrs(_OffsetSirens):
         "source_index": "the image's id; test images count on from 60,000",
     }
     TWICE = ("are of one image", "keep one of them")
+    HELD_APART = "testing folders; of the others"
 
     def network(self, file: Path, match: re.Match[str]) -> Network:
         is_test, label, image = match[2] == "testing", int(match[3]), int(match[4])
@@ -81,20 +96,12 @@ class MnistInrs(_OffsetSirens):
             raise FormatError(f"{printable(file)}: MNIST has no such label or image", hint="remove this folder")
         index = image + _NUM_MNIST * is_test
         row = {"net_id": f"{index:06d}", "source_index": index, "label": label, "run_id": f"{index:06d}"}
-        return Network(file, (index,), {**row, "folder": match[1], "is_test": is_test})
+        return Network(file, (index,), {**row, "name": match[1], "is_test": is_test})
 
-    def splits(self) -> Splits:
-        """Those of mnist_splits.json, in or beside the source."""
-        names = self.column("folder")
-        usual = [folder / "mnist_splits.json" for folder in (self.path, self.path.absolute().parent)]
-        file = checked.find_splits(self.options.splits, *usual)
-        if file is not None:
-            return checked.published_splits(file, names, self._name_in)
-        are_tests = self.column("is_test")
-        names = [None if is_test else name for name, is_test in zip(names, are_tests, strict=True)]
-        return self.held_apart(names, "testing folders; of the others")
+    def split_files(self) -> list[Path]:
+        return [folder / "mnist_splits.json" for folder in (self.path, self.path.absolute().parent)]
 
-    def _name_in(self, entry: object, where: str) -> str:
+    def name_in(self, entry: object, where: str) -> str:
         parts = [part for part in checked.path_tail(entry, 3, where) if re.fullmatch(self.PARTS[0], part)]
         if not parts:
             raise FormatError(f"{where} lists {printable(entry, 120)!r}, which names no network of this format")
@@ -109,14 +116,17 @@ class FashionInrs(_OffsetSirens):
     FOLDERS = ("train", "test")
     PARTS = (r"model_(\d{1,9})\.pth",)
     COLUMNS = pa.schema({"net_id": TEXT, "label": WHOLE, "split": TEXT, "run_id": TEXT})
+    HELD_APART = "the folder test; of train"
     # Nobody published how these are rendered; they are the networks of mnist-inrs, which are on xy.
     IMAGES = (CollectedImages("fashion-mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0), assumed=("grid",)),)
 
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
         folder, number = file.parent.name, int(match[1])
-        net_id = f"{folder}-{number:06d}"
-        is_one = folder in self.FOLDERS
-        return Network(file, (folder == "test", number), {"net_id": net_id, "run_id": net_id}) if is_one else None
+        if folder not in self.FOLDERS:
+            return None
+        row = {"net_id": f"{folder}-{number:06d}", "run_id": f"{folder}-{number:06d}"}
+        is_test = folder == "test"
+        return Network(file, (is_test, number), {**row, "name": f"{folder}/{file.name}", "is_test": is_test})
 
     def complete(self) -> None:
         """The labels, which are entries of the state_dicts, as numbers or tensors."""
@@ -125,15 +135,14 @@ class FashionInrs(_OffsetSirens):
             label = _scalar_of(state.tensors.get("label", state.others.get("label")))
             network.row["label"] = checked.whole_number(label, f"{printable(network.source)}: the label", high=9)
 
+    def split_files(self) -> list[Path]:
+        return [self.path / "splits.json"]
+
+    def name_in(self, entry: object, where: str) -> str:
+        return "/".join(checked.path_tail(entry, 2, where))
+
     def splits(self) -> Splits:
-        """Those of splits.json in the source."""
-        names = [network.source.parts[-2:] for network in self.networks]
-        file = checked.find_splits(self.options.splits, self.path / "splits.json")
-        if file is not None:
-            found = checked.published_splits(file, names, lambda entry, where: checked.path_tail(entry, 2, where))
-        else:
-            training = [None if folder == "test" else name for folder, name in names]
-            found = self.held_apart(training, "the folder test; of train")
+        found = super().splits()
         note = "the files' numbers aren't said to be indices of images: there is no source_index"
         return found._replace(notes=(note, *found.notes))
 

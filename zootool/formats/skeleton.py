@@ -126,13 +126,17 @@ class FileReader(Reader):
     def find(self) -> Iterable[Network]:
         """The networks in any order: of every file whose path ends as PARTS say."""
         pattern = re.compile("(?s:.*/)?" + "/".join(self.PARTS))
-        folders = [self.path / name for name in self.FOLDERS if (self.path / name).is_dir()]
-        for folder in folders if self.FOLDERS else [self.path]:
+        for folder in self.folders():
             for file in walk_files(folder, self.options.leaves_out):
                 match = pattern.fullmatch(file.as_posix())
                 network = None if match is None else self.network(file, match)
                 if network is not None:
                     yield network
+
+    def folders(self) -> list[Path]:
+        """The folders that networks lie below."""
+        named = [self.path / name for name in self.FOLDERS]
+        return [folder for folder in named if folder.is_dir()] if named else [self.path]
 
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
         """The network in a file with the format's name, None for one that is none. Raises FormatError."""

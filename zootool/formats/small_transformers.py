@@ -62,9 +62,12 @@ class SmallTransformers(FileReader):
         """Whether there is a table in metadata/ for a folder of that name."""
         return bool(_sets_in(path))
 
+    def folders(self) -> list[Path]:
+        return [self.path / name for name in _sets_in(self.path)]
+
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
         name = file.parent.name
-        if file.parent != self.path / name or name not in _sets_in(self.path):
+        if file.parent.parent != self.path:
             return None
         run = f"{name}/{plain_name(match[1], f'a run in {self.shown}')}"
         row = {"net_id": f"{name}/{file.stem}", "dataset": name, "run_id": run, "epoch": match[2]}
