@@ -96,12 +96,12 @@ class Collection:
 
     def with_free_names(self) -> "Collection":
         """The same without columns that have the names of the store's own: they are called file_{name}, with a note."""
-        names, notes = list(self.table.column_names), list(self.notes)
-        for place, name in enumerate(names):
-            if name in _RESERVED_COLUMNS:
-                names[place] = free_name(name, names)
-                notes.append(f"the column {name} became {names[place]}: every store has a column {name} of its own")
-        return replace(self, table=self.table.rename_columns(names), notes=tuple(notes))
+        names = self.table.column_names
+        free = {name: free_name(name, names) for name in names if name in _RESERVED_COLUMNS}
+        notes = [
+            f"the column {old} became {new}: every store has a column {old} of its own" for old, new in free.items()
+        ]
+        return replace(self, table=self.table.rename_columns(free), notes=(*self.notes, *notes))
 
     def take(self, rows: Int64[np.ndarray, " rows"]) -> "Collection":
         """The networks at these rows alone."""

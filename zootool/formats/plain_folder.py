@@ -234,15 +234,13 @@ def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadO
     ids_here = labels.table["net_id"] if "net_id" in names else None
     are_ids = ids_here is not None and pa.types.is_string(ids_here.type) and len(ids_here.unique()) == len(ids_here)
     if ids_here is not None and not (are_ids and ids_here.null_count == 0):
-        chosen = chosen.rename_columns([free_name(name, names) if name == "net_id" else name for name in names])
+        chosen = chosen.rename_columns({"net_id": free_name("net_id", names)})
     chosen, found = check_columns(chosen, ColumnRules(options.split_names))
     notes = [*labels.notes, *(f"in {printable(path.name, 60)}, {note}" for note in found)]
     if "source" in chosen.column_names and max(chosen["source"].drop_null().to_pylist(), default=0) > 0:
         # An export's table counts through image sets that only its zoo knows.
         kept = free_name("source", chosen.column_names)
-        chosen = chosen.rename_columns([kept if name == "source" else name for name in chosen.column_names])
+        chosen = chosen.rename_columns({"source": kept})
         notes.append(f"the column 'source' counts image sets that the files don't name: it is the column {kept!r}")
-    for name, column in zip(chosen.column_names, chosen.columns, strict=True):
-        place = table.schema.get_field_index(name)
-        table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
-    return table, notes
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table(columns | dict(zip(chosen.column_names, chosen.columns, strict=True))), notes
