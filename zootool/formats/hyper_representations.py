@@ -26,8 +26,11 @@ from zootool.untrusted.bounded_text import read_json, read_json_lines
 from zootool.untrusted.file_stack import Tensors
 
 _SETTINGS = ("params.json", "config.json")
-_METRICS = tuple(f"{split}_{what}" for split in ("train", "validation", "test") for what in ("accuracy", "loss"))
-_THEIR_NAMES = {"validation": "val", "accuracy": "acc"}
+_METRICS = {
+    "train_accuracy": "train_acc", "train_loss": "train_loss", "validation_accuracy": "val_acc",
+    "validation_loss": "val_loss", "test_accuracy": "test_acc", "test_loss": "test_loss",
+}  # fmt: skip
+"""Our columns, and what result.json calls them."""
 _MAX_HYPER_COLUMNS = 200
 _MAX_TEXT = 1_000
 # What no tensor and no setting says; the second for networks with convolutions.
@@ -167,19 +170,13 @@ def _read_trial(folder: Path) -> _Trial:
     for line in read_json_lines(folder / "result.json"):
         if not isinstance(line, dict):
             raise FormatError(f"{where} has a line that is no object")
+        metrics = {}
+        for name, theirs in _METRICS.items():
+            parse = fraction if name.endswith("accuracy") else finite_number
+            metrics[name] = parse(line.get(theirs), f"{where}: {theirs}")
         # A training that was resumed writes some epochs again: the later line belongs to the checkpoint.
-        results[whole_number(line.get("training_iteration"), f"{where}: training_iteration")] = _metrics(line, where)
+        results[whole_number(line.get("training_iteration"), f"{where}: training_iteration")] = metrics
     return _Trial(settings, results)
-
-
-def _metrics(line: Mapping[str, Any], where: str) -> dict[str, float | None]:
-    metrics = {}
-    for name in _METRICS:
-        split, what = name.split("_")
-        theirs = f"{_THEIR_NAMES.get(split, split)}_{_THEIR_NAMES.get(what, what)}"
-        parse = fraction if what == "accuracy" else finite_number
-        metrics[name] = parse(line.get(theirs), f"{where}: {theirs}")
-    return metrics
 
 
 def _hyper_columns(settings: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
