@@ -17,7 +17,7 @@ from zootool.architecture import Architecture
 from zootool.errors import BadDataError, FormatError, printable
 from zootool.formats import checked_values as checked
 from zootool.formats.checked_values import Splits
-from zootool.formats.collection import CollectedImages
+from zootool.formats.collection import usual_images
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, holds
 from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
@@ -57,7 +57,7 @@ class CnnWildPark(FileReader):
     )
     GROUP = "run_id"
     CONVENTIONS: ClassVar = {"training_step": "the trainer's iteration"}
-    IMAGES = (CollectedImages("cifar10", (32, 32, 3), 10),)
+    IMAGES = (usual_images("cifar10"),)
     NOTHING = ("holds no checkpoints of this format", "run `zoo show` on it")
 
     def __init__(self, path: Path, options: ReadOptions) -> None:

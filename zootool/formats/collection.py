@@ -16,6 +16,12 @@ _RESERVED_COLUMNS = ("architecture", "edge_offset", "node_offset", "extra_offset
 """What the store fills itself, beside the networks' net_id."""
 
 
+_USUAL_IMAGES = {
+    "mnist": ((28, 28, 1), 10), "fashion-mnist": ((28, 28, 1), 10), "usps": ((16, 16, 1), 10),
+    "cifar10": ((32, 32, 3), 10), "cifar100": ((32, 32, 3), 100), "svhn": ((32, 32, 3), 10), "stl10": ((96, 96, 3), 10),
+}  # fmt: skip
+
+
 def free_name(name: str, taken: Iterable[str]) -> str:
     """The name of a column of a source that can't be called `name`."""
     made = f"file_{name}"
@@ -41,6 +47,11 @@ class CollectedImages:
     num_images: int | None = None
     is_partial: bool = False
     terms: str | None = None
+
+
+def usual_images(name: str, **rest: Any) -> CollectedImages:
+    """An image set with the shape and the classes that it was published with."""
+    return CollectedImages(name, *_USUAL_IMAGES[name], **rest)
 
 
 @dataclass(frozen=True)

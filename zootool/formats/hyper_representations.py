@@ -19,7 +19,7 @@ import pyarrow as pa
 from zootool.architecture import Activation, Architecture, Pooling, Timestamp
 from zootool.errors import FormatError, MissingError, printable
 from zootool.formats.checked_values import finite_number, fraction, plain_name, whole_number
-from zootool.formats.collection import CollectedImages
+from zootool.formats.collection import CollectedImages, usual_images
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, first_folders, holds
 from zootool.nets.lay_out import Entry, lay_out
 from zootool.untrusted.bounded_text import read_json, read_json_lines
@@ -45,18 +45,7 @@ _ACTIVATIONS = {
 _ACTIVATION_KEYS = ("model::nlin", "model.nlin", "nlin", "activation")
 _POOLED: dict[tuple[int, ...], tuple[bool, ...]] = {(5, 5, 2): (True, True, False), (3, 3, 3): (True, True, True)}
 _MAX_LAYERS = 64
-_IMAGE_SETS = {
-    images.name: images
-    for images in (
-        CollectedImages("fashion-mnist", (28, 28, 1), 10),
-        CollectedImages("mnist", (28, 28, 1), 10),
-        CollectedImages("usps", (16, 16, 1), 10),
-        CollectedImages("cifar100", (32, 32, 3), 100),
-        CollectedImages("cifar10", (32, 32, 3), 10),
-        CollectedImages("svhn", (32, 32, 3), 10),
-        CollectedImages("stl10", (96, 96, 3), 10),
-    )
-}
+_IMAGE_SETS = ("fashion-mnist", "mnist", "usps", "cifar100", "cifar10", "svhn", "stl10")
 _WRITTEN_AS = {"fashion": "fashion-mnist", "fmnist": "fashion-mnist", "cifar_100": "cifar100", "cifar_10": "cifar10"}
 
 
@@ -154,7 +143,7 @@ class HyperRepresentations(FileReader):
             words = re.sub(r"[^a-z0-9]+", "_", text.lower())
             for name in (*_WRITTEN_AS, *_IMAGE_SETS):
                 if name.replace("-", "_") in words:
-                    return (_IMAGE_SETS[_WRITTEN_AS.get(name, name)],)
+                    return (usual_images(_WRITTEN_AS.get(name, name)),)
         return ()
 
 

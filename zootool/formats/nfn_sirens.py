@@ -20,7 +20,7 @@ import pyarrow as pa
 from zootool.architecture import Architecture
 from zootool.errors import FormatError, printable
 from zootool.formats.checked_values import Splits
-from zootool.formats.collection import CollectedImages
+from zootool.formats.collection import usual_images
 from zootool.formats.skeleton import TEXT, WHOLE, FileReader, Network, holds
 from zootool.nets.rendering import GRIDS
 from zootool.nets.siren_architecture import siren_architecture
@@ -31,13 +31,7 @@ _FOLDER = r"randinit_smaller(?:_aug(\d{1,6}))?_(\d{1,3})s"
 _HIDDEN = (32, 32)
 
 
-_CONVENTION = (GRIDS["ij"], (-1.0, 1.0))
-_SETS = {
-    "mnist": CollectedImages("mnist", (28, 28, 1), 10, *_CONVENTION),
-    "fashion": CollectedImages("fashion-mnist", (28, 28, 1), 10, *_CONVENTION),
-    "cifar": CollectedImages("cifar10", (32, 32, 3), 10, *_CONVENTION),
-    "cifar100": CollectedImages("cifar100", (32, 32, 3), 100, *_CONVENTION),
-}
+_SETS = {"mnist": "mnist", "fashion": "fashion-mnist", "cifar": "cifar10", "cifar100": "cifar100"}
 """The image sets by what a source's folder calls them."""
 
 
@@ -73,9 +67,10 @@ class NfnSirens(FileReader):
         whole = Path(os.path.abspath(self.path))
         for part in (whole.name, whole.parent.name):
             match = re.search(r"siren_(mnist|fashion|cifar100|cifar)(?:_|$)", part)
-            if match and _SETS[match[1]].shape[2] == num_outputs:
-                self._images = _SETS[match[1]]
-                return
+            if match:
+                self._images = usual_images(_SETS[match[1]], grid=GRIDS["ij"], target=(-1.0, 1.0))
+                if self._images.shape[2] == num_outputs:
+                    return
         raise FormatError(
             f"{self.shown} doesn't say which images these SIRENs of {num_outputs} channels show",
             hint="rename it as published: siren_mnist_wts, siren_fashion_wts, siren_cifar_wts or siren_cifar100_wts",

@@ -27,7 +27,7 @@ from zootool.columns.splits import seeded_split
 from zootool.errors import FormatError, printable
 from zootool.formats import checked_values as checked
 from zootool.formats.checked_values import Splits
-from zootool.formats.collection import CollectedImages
+from zootool.formats.collection import CollectedImages, usual_images
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import renamed
 from zootool.nets.rendering import GRIDS
@@ -82,7 +82,7 @@ class MnistInrs(_OffsetSirens):
     TITLE = "mnist-inrs: SIRENs of MNIST, a folder per network"
     PARTS = (r"(mnist_png_(training|testing)_(\d{1,3})_(\d{1,9}))", "checkpoints", r"model_final\.pth")
     COLUMNS = pa.schema({"net_id": TEXT, "source_index": WHOLE, "label": WHOLE, "split": TEXT, "run_id": TEXT})
-    IMAGES = (CollectedImages("mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0)),)
+    IMAGES = (usual_images("mnist", grid=GRIDS["xy"], target=(0.0, 1.0)),)
     CONVENTIONS: ClassVar = {
         **_OffsetSirens.CONVENTIONS,
         "source_index": "the image's id; test images count on from 60,000",
@@ -118,7 +118,7 @@ class FashionInrs(_OffsetSirens):
     COLUMNS = pa.schema({"net_id": TEXT, "label": WHOLE, "split": TEXT, "run_id": TEXT})
     HELD_APART = "the folder test; of train"
     # Nobody published how these are rendered; they are the networks of mnist-inrs, which are on xy.
-    IMAGES = (CollectedImages("fashion-mnist", (28, 28, 1), 10, GRIDS["xy"], (0.0, 1.0), assumed=("grid",)),)
+    IMAGES = (usual_images("fashion-mnist", grid=GRIDS["xy"], target=(0.0, 1.0), assumed=("grid",)),)
 
     def network(self, file: Path, match: re.Match[str]) -> Network | None:
         folder, number = file.parent.name, int(match[1])
@@ -251,7 +251,7 @@ def _images_of(path: Path) -> CollectedImages:
     found = re.search(r"cifar[-_]?(100|10)(?!\d)", (whole.parent if is_split else whole).name.lower())
     if found is None:
         return CollectedImages(_UNSTATED)
-    return CollectedImages(f"cifar{found[1]}", (32, 32, 3), int(found[1]), GRIDS["xy"], assumed=("source_index",))
+    return usual_images(f"cifar{found[1]}", grid=GRIDS["xy"], assumed=("source_index",))
 
 
 def _reports(path: Path) -> dict[Path, tuple[int, int]]:

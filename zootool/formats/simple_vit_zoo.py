@@ -18,7 +18,7 @@ import pyarrow as pa
 from zootool.architecture import Architecture, Pooling, Timestamp
 from zootool.errors import FormatError, MissingError, printable
 from zootool.formats.checked_values import Splits, find_splits, fraction, published_splits, whole_number
-from zootool.formats.collection import CollectedImages
+from zootool.formats.collection import usual_images
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import Entry, entries_of, lay_out
 from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
@@ -45,7 +45,7 @@ class SimpleVitZoo(FileReader):
         "test_accuracy": NUMBER,
     })  # fmt: skip
     RUN = ("model", "model")
-    IMAGES = (CollectedImages("cifar10", (32, 32, 3), 10),)
+    IMAGES = (usual_images("cifar10"),)
 
     def network(self, file: Path, match: re.Match[str]) -> Network:
         model, epoch = int(match[1]), int(match[2])

@@ -13,7 +13,7 @@ one row early.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -25,7 +25,7 @@ from zootool.architecture import Architecture
 from zootool.columns.splits import seeded_split
 from zootool.errors import FormatError, UsageError, printable
 from zootool.formats.checked_values import plain_name, wanted_steps, whole_number
-from zootool.formats.collection import CollectedImages, Collection
+from zootool.formats.collection import Collection, usual_images
 from zootool.formats.foreign_tables import read_bounded, read_csv_columns, read_csv_rows
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, Reader
@@ -36,12 +36,7 @@ from zootool.untrusted.safe_npy import open_npy
 
 _FILES = ("weights.npy", "layout.csv", "metrics.csv.gz")
 _ACTIVATIONS = {name: name for name in ("relu", "tanh", "sigmoid", "elu", "gelu")} | {"linear": "none"}
-_IMAGE_SETS = {
-    "mnist": CollectedImages("mnist", (28, 28, 1), 10),
-    "fashion_mnist": CollectedImages("fashion-mnist", (28, 28, 1), 10),
-    "cifar10": CollectedImages("cifar10", (32, 32, 1), 10),
-    "svhn_cropped": CollectedImages("svhn", (32, 32, 1), 10),
-}
+_IMAGE_SETS = {"mnist": "mnist", "fashion_mnist": "fashion-mnist", "cifar10": "cifar10", "svhn_cropped": "svhn"}
 
 _LAYOUT_COLUMNS = ("varname", "start_idx", "end_idx", "shape")
 _LAYOUT_NAME = re.compile(r"(?:[^/]+/)?(?:conv2d(?:_(\d{1,2}))?|(dense))/(bias|kernel):0")
@@ -110,7 +105,9 @@ class SmallCnnZoo(Reader):
             block = _rows_of(weights, chosen.rows[rows])
             return {entry.key: entry.tensor(block) for entry in layout}
 
-        images = [_IMAGE_SETS[name] for name in metrics.datasets if name in _IMAGE_SETS]
+        # The networks see grey images.
+        images = [usual_images(_IMAGE_SETS[name]) for name in metrics.datasets if name in _IMAGE_SETS]
+        images = [replace(image_set, shape=(*image_set.shape[:2], 1)) for image_set in images]
         return Collection(
             format=cls.NAME,
             kind="cnn",

@@ -16,7 +16,7 @@ import pyarrow as pa
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp, Tokens
 from zootool.errors import FormatError, printable
 from zootool.formats.checked_values import fraction, path_tail, plain_name, whole_number
-from zootool.formats.collection import CollectedImages
+from zootool.formats.collection import usual_images
 from zootool.formats.foreign_tables import read_csv_rows
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import Entry, lay_out
@@ -105,7 +105,7 @@ class SmallTransformers(FileReader):
         is_mnist = set(self.column("dataset")) == {"mnist"}
         assumed = f"attention is taken to have {_NUM_HEADS} heads, as in the zoo's paper"
         return {
-            "image_sets": (CollectedImages("mnist", (28, 28, 1), 10),) if is_mnist else (),
+            "image_sets": (usual_images("mnist"),) if is_mnist else (),
             "notes": notes,
             "assumptions": ((assumed,),) * len(self.architectures),
         }
