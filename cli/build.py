@@ -13,10 +13,10 @@ from cli.build_options import (
     SeedOption,
     SetOption,
     Workforce,
-    with_groups,
 )
 from cli.building import default_folder, images_of, recipe_of, required, show_plan, show_result, show_status
 from cli.console import progress_bars
+from cli.options import with_groups
 
 if TYPE_CHECKING:
     from zootool.build import CnnRecipe, VitRecipe

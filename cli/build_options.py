@@ -1,11 +1,8 @@
 """Options that every command of `zoo build` has, declared once: a command takes a group of them as one parameter."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter, signature
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,28 +38,3 @@ class Request:
         bool, typer.Option("--download/--no-download", help="Fetch the image set if it is not on this computer.")
     ] = False
     as_json: JsonOption = False
-
-
-def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` as Typer reads it: in the place of a parameter whose type is a dataclass, options for its fields."""
-    declared = signature(command).parameters.values()
-    groups = {parameter.name: parameter.annotation for parameter in declared if is_dataclass(parameter.annotation)}
-
-    @wraps(command)
-    def ungrouped(**given: Any) -> None:
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        command(**given)
-
-    options = [option for parameter in declared for option in _options(parameter)]
-    ungrouped.__signature__ = signature(command).replace(parameters=options)  # type: ignore[missing-attribute]
-    return ungrouped
-
-
-def _options(parameter: Parameter) -> Iterator[Parameter]:
-    group = parameter.annotation
-    if not is_dataclass(group):
-        yield parameter
-        return
-    for field in fields(group):
-        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_table, shown
+from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_grid, shown
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -105,5 +105,5 @@ def _show(results: dict[str, Any], out: Path) -> None:
     table.add_row("mean PSNR", f"{results['psnr_mean']:.1f} dB")
     table.add_row("networks", f"{results['num_networks']:,} SIRENs, {results['initialisation']} initialisation")
     table.add_row("time", f"{results['seconds']:.0f} s")
-    show_table(table)
+    show_grid(table)
     say(f"look at {shown(out / 'report.html')}; the numbers are in {shown(out / 'results.json')}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import JsonOption, note, print_json, progress_bars, say, shown
-from cli.embed import DeviceOption
+from cli.options import DeviceOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def generalization(
 
     Example: zoo bench generalization --zoo cnns.zoo --model dng,statistics
     """
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.generalization.report import results_table, write_report
     from dng.bench.generalization.run import run_generalization
     from dng.runs.on_zoo import Place

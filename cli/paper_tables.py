@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import JsonOption, note, print_json, progress_bars, say, shown
-from cli.embed import DeviceOption
+from cli.options import DeviceOption
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -40,7 +40,7 @@ def tables(
     """
     from dataclasses import asdict
 
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.tables import put_together, run_tables, table_jobs
     from dng.bench.tables import scale as scale_of
     from zootool.build.builder import available_threads

@@ -4,7 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.build_options import Request, Workforce, with_groups
+from cli.build_options import Request, Workforce
+from cli.options import with_groups
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`zoo publish`: put a store where others can read it."""
+"""`zoo publish` and `zoo pull`: a store put where others can read it, and one fetched from there."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import JsonOption, print_json, progress_bars, say, shown
+from cli.console import JsonOption, answer, print_json, progress_bars, say, shown
 
 if TYPE_CHECKING:
     from zootool.share.plan import PublishPlan
@@ -39,11 +39,11 @@ def publish(
         )
     if as_json:
         print_json(asdict(plan) | {"dry_run": dry_run, "num_bytes": plan.num_bytes})
-        return
-    _show(plan, store, dry_run)
+    else:
+        _show_plan(plan, store, dry_run)
 
 
-def _show(plan: "PublishPlan", store: Path, dry_run: bool) -> None:
+def _show_plan(plan: "PublishPlan", store: Path, dry_run: bool) -> None:
     what = "there already" if plan.is_done else "would publish" if dry_run else "published"
     say(f"[green]{what}[/] {shown(store)} at {shown(plan.url)}, id {plan.zoo_id[:16]}")
     say(f"licence  {shown(plan.licence)}")
@@ -59,13 +59,9 @@ def _show(plan: "PublishPlan", store: Path, dry_run: bool) -> None:
     say(f"{verb} {len(plan.to_upload):,} files, {plan.num_bytes / 1e6:,.1f} MB; {len(plan.present):,} were there")
     if plan.to_remove:
         say(f"{'to remove' if dry_run else 'removed'} {len(plan.to_remove):,} files")
-    if dry_run:
-        _show_files(plan)
-    else:
+    if not dry_run:
         say(f"next: zoo pull {shown(plan.url)}@{plan.zoo_id}")
-
-
-def _show_files(plan: "PublishPlan") -> None:
+        return
     for path, size in sorted(plan.to_upload.items())[:_MAX_SHOWN]:
         say(f"  + {shown(path)}  {size:,} bytes")
     for path in plan.to_remove[:_MAX_SHOWN]:
@@ -73,3 +69,41 @@ def _show_files(plan: "PublishPlan") -> None:
     more = max(0, len(plan.to_upload) - _MAX_SHOWN) + max(0, len(plan.to_remove) - _MAX_SHOWN)
     if more:
         say(f"  and {more:,} more: see --json")
+
+
+def pull(
+    url: Annotated[str, typer.Argument(help="Where the zoo is; URL@ID takes that version and no other.")],
+    destination: Annotated[Path | None, typer.Argument(help="The new folder. \\[default: the URL's last part]")] = None,
+    split: Annotated[str | None, typer.Option(help="Only the networks of a split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first networks.")] = None,
+    where: Annotated[str | None, typer.Option(help="Which networks, such as split=test,label=3|5.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns of the table to keep, such as label,psnr.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Files that are downloaded at once.")] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a published zoo, checked and resumed; a part of it becomes a zoo of its own.
+
+    Example: zoo pull https://example.org/digits.zoo --split test --limit 1000
+    """
+    from zootool.share.address import parse_address
+    from zootool.share.pull import pull as pull_all
+    from zootool.share.pull_part import pull_part
+    from zootool.zoo.where import narrowed
+
+    address = parse_address(url)
+    target = destination or Path(address.folder_name)
+    conditions = where if split is None else narrowed("split", split, where)
+    with progress_bars() as report:
+        if conditions is not None or limit is not None or columns is not None:
+            kept = None if columns is None else [name.strip() for name in columns.split(",")]
+            done = pull_part(
+                address, target, where=conditions, limit=limit, columns=kept, workers=workers, report=report
+            )
+        else:
+            done = pull_all(address, target, workers=workers, report=report)
+    answer(
+        as_json,
+        {"path": str(done.path), "id": done.zoo_id, "num_files": done.num_files, "bytes": done.num_bytes},
+        f"[green]pulled[/] {shown(done.path)}: {done.num_files:,} files, id {done.zoo_id[:16]}",
+        f"next: zoo info {shown(done.path)}",
+    )
