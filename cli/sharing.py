@@ -86,21 +86,15 @@ def pull(
     Example: zoo pull https://example.org/digits.zoo --split test --limit 1000
     """
     from zootool.share.address import parse_address
-    from zootool.share.pull import pull as pull_all
-    from zootool.share.pull_part import pull_part
+    from zootool.share.pull import pull as pull_zoo
     from zootool.zoo.where import narrowed
 
     address = parse_address(url)
     target = destination or Path(address.folder_name)
     conditions = where if split is None else narrowed("split", split, where)
+    kept = None if columns is None else [name.strip() for name in columns.split(",")]
     with progress_bars() as report:
-        if conditions is not None or limit is not None or columns is not None:
-            kept = None if columns is None else [name.strip() for name in columns.split(",")]
-            done = pull_part(
-                address, target, where=conditions, limit=limit, columns=kept, workers=workers, report=report
-            )
-        else:
-            done = pull_all(address, target, workers=workers, report=report)
+        done = pull_zoo(address, target, where=conditions, limit=limit, columns=kept, workers=workers, report=report)
     answer(
         as_json,
         {"path": str(done.path), "id": done.zoo_id, "num_files": done.num_files, "bytes": done.num_bytes},

@@ -68,12 +68,6 @@ def open_manifest(address: Address) -> tuple[Storage, Manifest, bytes]:
     return storage, manifest, content
 
 
-def replacement_of(address: Address, manifest: Manifest) -> str | None:
-    """The id of the version that has taken the place of `manifest`'s meanwhile, None where none has."""
-    found = open_manifest(Address(address.url))[1].zoo_id
-    return found if found != manifest.zoo_id else None
-
-
 def _check_paths(paths: Iterable[str], where: str) -> None:
     """Refuse what no folder can hold, and pages that a browser would run."""
     paths = set(paths)

@@ -41,7 +41,7 @@ def dying(owner: Any, name: str, count: int, counts: Callable[..., bool]) -> Non
 
 def main(what: str, source: str, destination: str, count: int) -> None:
     """Do `what` until it is time to die."""
-    from zootool.share import object_store, publish, pull, pull_part, targets, upload
+    from zootool.share import object_store, publish, pull, targets, upload
     from zootool.share.address import Address
     from zootool.store import http_storage, storage
 
@@ -56,7 +56,7 @@ def main(what: str, source: str, destination: str, count: int) -> None:
     if what == "pull":
         pull.pull(Address(source), Path(destination), workers=1)
     else:
-        pull_part.pull_part(Address(source), Path(destination), where="split=train")
+        pull.pull(Address(source), Path(destination), where="split=train")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from zootool.share.address import Address
 from zootool.share.hub import HubTarget
 from zootool.share.publish import publish
 from zootool.share.pull import pull
-from zootool.share.pull_part import pull_part
 from zootool.share.upload import Upload
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import verify
@@ -147,7 +146,7 @@ def test_a_zoo_comes_back_from_the_hub(hub: Hub, tmp_path: Path) -> None:
     zoo_id = write_zoo(tmp_path / "x.zoo")
     publish(tmp_path / "x.zoo", URL)
     pull(Address(URL, zoo_id), tmp_path / "y.zoo")
-    pull_part(Address(URL), tmp_path / "z.zoo", where="split=test")
+    pull(Address(URL), tmp_path / "z.zoo", where="split=test")
     assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
     assert verify(tmp_path / "z.zoo", "deep").passed
 
