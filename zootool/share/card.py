@@ -10,7 +10,7 @@ import yaml
 from zootool.errors import printable
 from zootool.files import canonical_json
 from zootool.share.croissant import Publication, croissant
-from zootool.share.summary import Summary, cited_images, describe, num_parameters, summarise
+from zootool.share.summary import Summary, cited_images, describe, num_parameters
 from zootool.store.reader import Store
 from zootool.store.schema import NETS_PARQUET, assumed_lines
 
@@ -41,7 +41,7 @@ zoo.state_dict(0)
 
 def derived_files(store: Store, publication: Publication | None = None) -> dict[str, bytes]:
     """README.md and croissant.json of a store, by name."""
-    summary = summarise(store)
+    summary = Summary(store)
     return {"README.md": card(summary).encode(), "croissant.json": croissant(summary, publication or Publication())}
 
 

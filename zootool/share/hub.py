@@ -1,6 +1,5 @@
 """Publishing to a data set repository of the Hugging Face hub: all files appear in one commit."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -9,9 +8,10 @@ from threading import Lock
 from typing import Any
 
 from zootool.errors import MissingError, UsageError, printable
-from zootool.share.targets import HUB, Found, Target, check_sent
+from zootool.share.targets import Found, Target, check_sent
 from zootool.store.patience import Result, patiently
 
+HUB = "hf://"
 _DATASET = re.compile(r"hf://datasets/([A-Za-z0-9][\w.-]*/[\w.-]+)/?", re.ASCII)
 _NOT_THERE = {"EntryNotFoundError", "RepositoryNotFoundError"}
 _CONFLICT = (409, 412)
@@ -64,18 +64,15 @@ class HubTarget(Target):
 
         return self._ask(download, f"reading {path} of")
 
-    def put(self, path: str, source: Path, sha256: str) -> str | None:
-        if source.stat().st_size < _SMALL_BYTES:
+    def put(self, path: str, source: Path | bytes, sha256: str) -> str | None:
+        content: bytes | str = source if isinstance(source, bytes) else str(source)
+        if isinstance(source, Path) and source.stat().st_size < _SMALL_BYTES:
             # The commit wants the content only where it is too small for a content store.
             content = source.read_bytes()
-            check_sent(path, hashlib.sha256(content).hexdigest(), sha256)
-            self.put_bytes(path, content)
-            return None
-        addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(source))
+        addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
         # Under this digest the hub expects the content, and checks it.
         check_sent(path, addition.upload_info.sha256.hex(), sha256)
         self._add(path, addition)
-        return None
 
     def put_bytes(self, path: str, content: bytes) -> None:
         self._add(path, self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content))

@@ -41,14 +41,14 @@ def dying(owner: Any, name: str, count: int, counts: Callable[..., bool]) -> Non
 
 def main(what: str, source: str, destination: str, count: int) -> None:
     """Do `what` until it is time to die."""
-    from zootool.share import object_store, publish, pull, targets, upload
+    from zootool.share import publish, pull, targets
     from zootool.share.address import Address
     from zootool.store import http_storage, storage
 
     if what == "publish":
-        upload._RENEWED_SECONDS = 0
+        publish._RENEWED_SECONDS = 0
         dying(targets, "check_sent", count, lambda *_: True)
-        dying(object_store.ObjectStoreTarget, "put", count, lambda *_: True)
+        dying(targets.ObjectStoreTarget, "put", count, lambda *_: True)
         publish.publish(source, destination, workers=1)
         return
     for kind in (http_storage.HttpStorage, storage.RemoteStorage, storage.LocalStorage):
