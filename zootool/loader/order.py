@@ -1,4 +1,8 @@
-"""Which networks come when: the batches of an epoch, from a seed, an epoch and a rank alone."""
+"""Which networks come when: the batches of an epoch, from a seed, an epoch and a rank alone.
+
+Nothing depends on who asks or how often, so that every rank knows all batches without talking to the others, and an
+epoch goes on from the number of its next batch.
+"""
 
 from dataclasses import dataclass
 
@@ -6,6 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from zootool.errors import UsageError, checked_count, checked_flag
+from zootool.loader.targets import numbers_of
+from zootool.store.reader import Store
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,18 @@ class Population:
     buckets: tuple[Int64[np.ndarray, " positions"], ...]
     block_of: Int64[np.ndarray, " networks"] | None = None
     weights: Float64[np.ndarray, " networks"] | None = None
+
+
+def population_of(store: Store, rows: np.ndarray, order: OrderConfig, weights: str | None) -> Population:
+    """The positions of `rows` in buckets; with their blocks where the order has windows, and the column of weights.
+
+    Raises UsageError for weights that are negative, not finite or all zero.
+    """
+    return Population(
+        tuple(_buckets(store, rows)),
+        None if order.window is None else _blocks(store, rows),
+        None if weights is None else _odds(store, rows, weights),
+    )
 
 
 @dataclass(frozen=True)
@@ -141,3 +159,30 @@ def _mixed(mine: np.ndarray, config: OrderConfig, generator: np.random.Generator
         return mine
     size = config.batches_per_window * config.batch_size
     return np.concatenate([generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)] or [mine])
+
+
+def _buckets(store: Store, rows: np.ndarray) -> list[np.ndarray]:
+    """By the node counts of their architectures alone: a batch of one architecture would often be one training run."""
+    segments = store.segment_of(rows)
+    keys: dict[tuple[int, ...], list[int]] = {}
+    for number in np.unique(segments).tolist():
+        keys.setdefault(store.spans[number].architecture.node_counts, []).append(number)
+    if len(keys) <= 1:
+        return [np.arange(len(rows))]
+    return [np.flatnonzero(np.isin(segments, numbers)) for numbers in keys.values()]
+
+
+def _blocks(store: Store, rows: np.ndarray) -> np.ndarray:
+    """The inner chunk of `edges` in which each network begins."""
+    segments = store.segment_of(rows)
+    first_rows = np.array([span.first_row for span in store.spans])[segments]
+    offsets = np.array([span.offsets["edges"] for span in store.spans])[segments]
+    lengths = np.array([span.architecture.num_edges for span in store.spans])[segments]
+    return (offsets + (rows - first_rows) * lengths) // store.arrays["edges"].layout.chunk
+
+
+def _odds(store: Store, rows: np.ndarray, name: str) -> np.ndarray:
+    odds = numbers_of(store, name, rows, with_classes=False).astype(np.float64)
+    if len(odds) and (not np.isfinite(odds).all() or odds.min() < 0 or odds.sum() == 0):
+        raise UsageError(f"the weights in {name!r} must be finite, not negative, and not all zero")
+    return odds
