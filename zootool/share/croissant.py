@@ -69,7 +69,16 @@ def croissant(summary: Summary, publication: Publication) -> bytes:
         "citeAs": printable(info.citation or f"{info.name}, zoo {summary.store.zoo_id}", 2000),
         **_responsible_ai(summary),
         "distribution": [_file(path, entry) for path, entry in sorted(summary.store.manifest.files.items())],
-        "recordSet": [_networks(summary)],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "networks",
+                "name": "networks",
+                "description": "A row per network.",
+                "key": {"@id": "networks/net_id"},
+                "field": list(filter(None, map(_field, summary.store.nets.schema))),
+            }
+        ],
     }
     return json.dumps(value, indent=1).encode("ascii")
 
@@ -105,18 +114,6 @@ def _file(path: str, entry: FileEntry) -> dict[str, Any]:
         "contentSize": f"{entry.size} B",
         "encodingFormat": _FORMATS.get(PurePosixPath(path).suffix, "application/octet-stream"),
         "sha256": entry.sha256,
-    }
-
-
-def _networks(summary: Summary) -> dict[str, Any]:
-    fields = [_field(column) for column in summary.store.nets.schema]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "networks",
-        "name": "networks",
-        "description": "A row per network.",
-        "key": {"@id": "networks/net_id"},
-        "field": [field for field in fields if field is not None],
     }
 
 

@@ -9,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import ARRAYS, Architecture
-from zootool.catalog import load_catalog
 from zootool.columns.values import codes, counted, numbers
 from zootool.errors import printable
 from zootool.store.reader import Store
-from zootool.store.schema import ZooInfo
 
 METRICS = ("psnr", "test_accuracy", "train_accuracy", "loss")
 """Columns worth a line, in this order."""
@@ -48,8 +46,11 @@ class Summary:
         for name in METRICS:
             metric = column(name)
             values = None if metric is None else numbers(metric)
-            if values is not None and np.isfinite(values).any():
-                self.spreads[name] = spread_of(values)
+            finite = np.empty(0) if values is None else values[np.isfinite(values)]
+            if len(finite):
+                with np.errstate(over="ignore", invalid="ignore"):
+                    low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
+                    self.spreads[name] = Spread(len(finite), float(finite.mean()), low, median, high)
 
     @property
     def num_bytes(self) -> int:
@@ -76,14 +77,6 @@ class Summary:
         return sorted({architecture.output_offset for architecture in self.store.architectures.values()})
 
 
-def spread_of(values: np.ndarray) -> Spread:
-    """The spread of those of some numbers that are finite; there is one."""
-    finite = values[np.isfinite(values)]
-    with np.errstate(over="ignore", invalid="ignore"):
-        low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
-        return Spread(len(finite), float(finite.mean()), low, median, high)
-
-
 def histogram(values: np.ndarray, bins: int, low: float, high: float) -> dict[str, Any]:
     """How many finite numbers lie in each bin between two of them; one bin where floats have no more."""
     with np.errstate(all="ignore"):
@@ -95,12 +88,6 @@ def histogram(values: np.ndarray, bins: int, low: float, high: float) -> dict[st
             return {"counts": counts.tolist(), "low": low, "high": high}
     inside = int(((values >= low) & (values <= high)).sum())
     return {"counts": [inside], "low": float(np.nan_to_num(low)), "high": float(np.nan_to_num(high))}
-
-
-def cited_images(info: ZooInfo) -> dict[str, str]:
-    """How the image sets behind a zoo are cited, by name, where the catalog knows them."""
-    known = load_catalog().image_sets
-    return {source.name: known[source.name].citation for source in info.sources if source.name in known}
 
 
 def num_parameters(architecture: Architecture) -> int:

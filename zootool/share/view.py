@@ -61,7 +61,8 @@ def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
     summary = Summary(zoo.store)
     columns, records = sample_networks(zoo, size, _MAX_IMAGE_BYTES, seed)
     metric = next(iter(summary.spreads), None)
-    typical = _typical(records, metric)
+    ranked = sorted((r[metric], i) for i, r in enumerate(records) if metric and is_number(r.get(metric)))
+    typical = records[ranked[len(ranked) // 2][1] if ranked else 0]
     return {
         "name": printable(zoo.info.name, 120),
         "lead": f"{len(zoo):,} trained networks as data, {summary.num_bytes / 1e6:,.1f} MB",
@@ -73,12 +74,6 @@ def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
         "steps": _steps(zoo, int(np.searchsorted(zoo.rows, typical["row"]))),
         "stepped": str(typical.get("net_id", typical["row"])),
     }
-
-
-def _typical(records: list[dict[str, Any]], metric: str | None) -> dict[str, Any]:
-    """The record whose metric is the sample's median."""
-    values = [(record[metric], i) for i, record in enumerate(records) if metric and is_number(record.get(metric))]
-    return records[sorted(values)[len(values) // 2][1] if values else 0]
 
 
 def _facts(summary: Summary) -> list[list[str]]:
