@@ -103,7 +103,13 @@ def epoch_order(population: Population, config: OrderConfig, epoch: int) -> Epoc
     generator = np.random.Generator(np.random.Philox(key=np.array([config.seed % 2**64, epoch], dtype=np.uint64)))
     windows: list[list[np.ndarray]] = []
     for bucket in _drawn(population, config, generator):
-        mine = _mixed(_share(bucket, config), config, generator)
+        # What the ranks have in common is drawn by now; each takes its own piece, and mixes that on its own.
+        start = len(bucket) * config.rank // config.world_size
+        mine = bucket[start : start + _share_size(len(bucket), config)]
+        if config.shuffle and config.window is not None:
+            size = config.batches_per_window * config.batch_size
+            parts = [generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)]
+            mine = np.concatenate(parts or [mine])
         batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
         per_window = config.batches_per_window if config.window else 1
         windows += [batches[i : i + per_window] for i in range(0, len(batches), per_window)]
@@ -133,32 +139,19 @@ def _drawn(population: Population, config: OrderConfig, generator: np.random.Gen
         return list(population.buckets)
     if config.window is None or population.block_of is None:
         return [generator.permutation(bucket) for bucket in population.buckets]
-    return [_shuffled_blocks(bucket, population.block_of[bucket], generator) for bucket in population.buckets]
-
-
-def _shuffled_blocks(bucket: np.ndarray, blocks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    starts = np.flatnonzero(np.diff(blocks, prepend=blocks[:1] - 1))
-    parts = np.split(bucket, starts[1:])
-    return np.concatenate([parts[i] for i in generator.permutation(len(parts))])
-
-
-def _share(bucket: np.ndarray, config: OrderConfig) -> np.ndarray:
-    size = len(bucket)
-    start = size * config.rank // config.world_size
-    return bucket[start : start + _share_size(size, config)]
+    shuffled = []
+    for bucket in population.buckets:
+        # Whole blocks change places, so that a window is read from few pieces of the store.
+        blocks = population.block_of[bucket]
+        parts = np.split(bucket, np.flatnonzero(np.diff(blocks, prepend=blocks[:1] - 1))[1:])
+        shuffled.append(np.concatenate([parts[i] for i in generator.permutation(len(parts))]))
+    return shuffled
 
 
 def _share_size(size: int, config: OrderConfig) -> int:
     if config.drop_last:
         return size // config.world_size // config.batch_size * config.batch_size
     return size * (config.rank + 1) // config.world_size - size * config.rank // config.world_size
-
-
-def _mixed(mine: np.ndarray, config: OrderConfig, generator: np.random.Generator) -> np.ndarray:
-    if not config.shuffle or config.window is None:
-        return mine
-    size = config.batches_per_window * config.batch_size
-    return np.concatenate([generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)] or [mine])
 
 
 def _buckets(store: Store, rows: np.ndarray) -> list[np.ndarray]:

@@ -61,6 +61,7 @@ def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
     summary = Summary(zoo.store)
     columns, records = sample_networks(zoo, size, _MAX_IMAGE_BYTES, seed)
     metric = next(iter(summary.spreads), None)
+    # The network that is drawn in steps has the sample's median metric.
     ranked = sorted((r[metric], i) for i, r in enumerate(records) if metric and is_number(r.get(metric)))
     typical = records[ranked[len(ranked) // 2][1] if ranked else 0]
     return {
