@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, answer, listed, print_json, progress_bars, say, shown
+from cli.console import JsonOption, listed, print_json, progress_bars, say, shown
 from cli.options import NewStoreArgument, with_groups
 
 if TYPE_CHECKING:
@@ -211,16 +211,18 @@ def _show_store(destination: Path, known: int, as_json: bool) -> None:
     from zootool.store.schema import assumed_lines
 
     store = open_store(destination)
+    if as_json:
+        print_json({"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known})
+        return
     had = f", which had {known:,} of them already" if known else ""
+    say(f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}")
     provenance = store.info.provenance
+    for text in provenance.get("notes", []):
+        say(f"[yellow]note[/] {shown(text)}")
     left_out = provenance.get("left_out", [])
-    more = provenance.get("num_left_out", 0) - len(left_out)
-    answer(
-        as_json,
-        {"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known},
-        f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}",
-        *(f"[yellow]note[/] {shown(text)}" for text in provenance.get("notes", [])),
-        *(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}" for left in left_out),
-        f"[yellow]left out[/] and {more:,} more" if more > 0 else "",
-        *(f"[yellow]assumed[/] {shown(text, 500)}" for text in assumed_lines(store.info.assumptions)),
-    )
+    for left in left_out:
+        say(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}")
+    if provenance.get("num_left_out", 0) > len(left_out):
+        say(f"[yellow]left out[/] and {provenance['num_left_out'] - len(left_out):,} more")
+    for text in assumed_lines(store.info.assumptions):
+        say(f"[yellow]assumed[/] {shown(text, 500)}")
