@@ -71,14 +71,19 @@ def load_recipe_of(
     return validate(kind, _parts(entry) | dict(own) | dict(overrides or {}), f"recipe {name}", UsageError)
 
 
-def load_any_recipe(name: str, dataset: str | None = None, catalog: Catalog | None = None) -> AnyRecipe:
-    """The recipe called `name`, of whatever kind, as it is for `dataset`. Raises UsageError."""
+def load_any_recipe(
+    name: str,
+    dataset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    catalog: Catalog | None = None,
+) -> AnyRecipe:
+    """The recipe called `name`, of whatever kind, as in `load_recipe`; an unknown `dataset` is a UsageError too."""
     catalog = catalog or load_catalog()
     entry = _entry(name, catalog)
     if dataset is not None and dataset not in entry.per_dataset and not dataset.startswith("folder:"):
         catalog.image_set(dataset)
     kind: Any = RECIPE_KINDS[entry.kind]
-    return load_recipe_of(kind, name, dataset, catalog=catalog)
+    return load_recipe_of(kind, name, dataset, overrides, catalog)
 
 
 def check_recipe(name: str, value: Any) -> RecipeEntry:
