@@ -56,7 +56,7 @@ def siren(
     """
     from zootool.build.builder import available_threads
     from zootool.build.extents import parse_limit, parse_share
-    from zootool.build.siren_recipe import SirenRecipe
+    from zootool.build.recipe import SirenRecipe
     from zootool.engines.engine import choose_engine
 
     if request.status:
@@ -151,7 +151,7 @@ def _build_classifiers(
     how = choose_engine(workforce.engine, workers=workforce.workers, address=workforce.address)
     images = images_of(dataset, request.partial, request.download, request.as_json)
     if request.plan:
-        from zootool.build.classifier_plan import plan_classifiers
+        from zootool.build.plan import plan_classifiers
 
         show_plan(plan_classifiers(images, recipe, runs=runs), images, request.as_json)
         return

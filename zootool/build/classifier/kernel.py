@@ -13,13 +13,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from zootool.build.classifier.activations import activate_lanes
+from zootool.build.classifier.elementwise import Optimiser, State, activate_lanes, keep_mask, update
 from zootool.build.classifier.geometry import BLOCK, Geometry
-from zootool.build.classifier.random import keep_mask
-from zootool.build.classifier.updates import Optimiser, State, update
-from zootool.build.siren.lanes import NUM_LANES, jit, load, splat, store, total, typed
+from zootool.build.siren.lanes import (
+    NUM_LANES,
+    TILE_ROWS,
+    fma_outer,
+    fma_rows,
+    jit,
+    load,
+    splat,
+    store,
+    store_tile,
+    sum_lanes,
+    total,
+    typed,
+)
 from zootool.build.siren.products import ONE, ZERO, Numbers, multiply
-from zootool.build.siren.tiles import TILE_ROWS, fma_outer, fma_rows, store_tile, sum_lanes
 
 _CHUNK = 16
 """Positions whose gradients are summed up before they are added to the weight's: they fit the first cache."""
