@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cli.build_options import Request
     from zootool.build import BuildResult
     from zootool.build.plan import BuildPlan, BuildStatus
-    from zootool.build.recipe import Kind
+    from zootool.build.recipe import AnyRecipe
     from zootool.images import Images
 
 
@@ -23,16 +23,17 @@ def required(dataset: str | None) -> str:
     return dataset
 
 
-def recipe_of(kind: "type[Kind]", name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "Kind":
+def recipe_of(kind: str, name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "AnyRecipe":
     """A recipe with the overrides of --set and of options of their own."""
-    from zootool.build.recipe import load_recipe_of, parse_overrides
+    from zootool.build.recipe import RECIPE_KINDS, load_recipe_of, parse_overrides
     from zootool.errors import UsageError
 
     given = {key: value for key, value in options.items() if value is not None}
-    overrides = parse_overrides(parts or [], kind)
+    overrides = parse_overrides(parts or [], RECIPE_KINDS[kind])
     if twice := sorted(given.keys() & overrides.keys()):
         raise UsageError(f"--{twice[0]} and --set {twice[0]} say the same", hint="give one of them")
-    return load_recipe_of(kind, name, dataset, overrides | given)
+    wanted: Any = RECIPE_KINDS[kind]
+    return load_recipe_of(wanted, name, dataset, overrides | given)
 
 
 def images_of(dataset: str, partial: bool, download: bool, as_json: bool) -> "Images":

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -94,14 +94,13 @@ class BuiltUnit:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UnitJob(Job[UnitOutcome]):
-    """One unit to build: its networks and their copies or splits, as planned. Each kind of network has its own job."""
+    """One unit to build. Each kind of network has its own job."""
 
-    networks: np.ndarray
-    parts: np.ndarray
+    unit: PlannedUnit
 
     def __len__(self) -> int:
         """Networks to be trained; one with several checkpoints counts once."""
-        return len(self.networks)
+        return len(self.unit)
 
     @abstractmethod
     def build(self, advance: Advance) -> BuiltUnit:
@@ -171,14 +170,30 @@ def build_units(
     """
     first, step = share or (0, 1)
     waiting = [unit for unit in units[first::step] if not Unit(out, unit.number).is_sound()]
-    outcomes = _run(engine, waiting, job_of, stage, report)
     others = {unit.number for unit in units} - {unit.number for unit in waiting}
-    found = [unit for unit in units if unit.number in others and Unit(out, unit.number).receipt_path.exists()]
+    total, done = sum(map(len, waiting)), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(stage, done, total)
+
+    def build(chosen: Iterable[PlannedUnit]) -> list[UnitOutcome]:
+        # Jobs are made one at a time: only those in hand take memory.
+        return list(engine((job_of(unit) for unit in chosen), advance))
+
+    advance(0)
+    outcomes = build(waiting)
+    if claimed := {outcome.number for outcome in outcomes if outcome.state == "claimed"}:
+        # Once more at the end: who held them may have died.
+        outcomes = [outcome for outcome in outcomes if outcome.number not in claimed]
+        outcomes += build(unit for unit in waiting if unit.number in claimed)
+    found = [len(unit) for unit in units if unit.number in others and Unit(out, unit.number).receipt_path.exists()]
     return BuildResult(
         folder=out,
         num_networks=record.extent.num_networks,
         built=sum(o.num_networks for o in outcomes if o.state == "built"),
-        found=sum(map(len, found)) + sum(o.num_networks for o in outcomes if o.state == "found"),
+        found=sum(found) + sum(o.num_networks for o in outcomes if o.state == "found"),
         num_refitted=sum(o.num_refitted for o in outcomes),
         num_diverged=sum(o.num_diverged for o in outcomes),
     )
@@ -187,28 +202,6 @@ def build_units(
 def available_threads() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(
-    engine: Engine, units: list[PlannedUnit], job_of: Callable[[PlannedUnit], UnitJob], stage: str, report: Reporter
-) -> list[UnitOutcome]:
-    """Build units; those that another process holds are tried once more at the end, as it may have died."""
-    total, done = sum(map(len, units)), 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        report(stage, done, total)
-
-    def jobs(chosen: Iterable[PlannedUnit]) -> Iterator[UnitJob]:
-        # One at a time: only the jobs in hand take memory.
-        return (job_of(unit) for unit in chosen)
-
-    advance(0)
-    outcomes = list(engine(jobs(units), advance))
-    claimed = {outcome.number for outcome in outcomes if outcome.state == "claimed"}
-    again = list(engine(jobs(unit for unit in units if unit.number in claimed), advance)) if claimed else []
-    return [outcome for outcome in outcomes if outcome.number not in claimed] + again
 
 
 def _refuse_change(out: Path, prefix: str, found: Entry, wanted: Entry) -> None:

@@ -59,10 +59,9 @@ def build_classifiers(
     common: dict[str, Any] = {"folder": out, "threads": threads or available_threads(), "data": data}
 
     def job(unit: PlannedUnit) -> UnitJob:
-        own = {"number": unit.number, "networks": unit.networks, "parts": unit.parts}
         if isinstance(recipe, CnnRecipe):
-            return CnnJob(recipe=recipe, **own, **common)
-        return VitJob(recipe=recipe, **own, **common)
+            return CnnJob(number=unit.number, unit=unit, recipe=recipe, **common)
+        return VitJob(number=unit.number, unit=unit, recipe=recipe, **common)
 
     units = units_of_runs(extents, recipe.split_ratios, record.unit_size)
     return build_units(out, record, units, job, STAGE, engine=engine, share=share, report=report)
@@ -106,7 +105,7 @@ class TrainedRun:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CnnJob(UnitJob):
-    """One unit of CNNs; `networks` are their runs, `parts` the runs' splits."""
+    """One unit of CNNs."""
 
     recipe: CnnRecipe
     data: ClassifierData
@@ -120,9 +119,9 @@ class CnnJob(UnitJob):
         trained: dict[int, TrainedRun] = {}
 
         def train_one(index: int) -> int:
-            run = draw_run(self.recipe, int(self.networks[index]), self.data.image_shape, self.data.num_classes)
+            run = draw_run(self.recipe, int(self.unit.networks[index]), self.data.image_shape, self.data.num_classes)
             checkpoints = train_cnn(run, self.recipe, train, test)
-            split, architecture = str(self.parts[index]), cnn_architecture(run.config)
+            split, architecture = str(self.unit.parts[index]), cnn_architecture(run.config)
             trained[index] = TrainedRun(run.run, split, architecture, _cnn_columns(self.recipe, run), checkpoints)
             return 1
 
@@ -132,7 +131,7 @@ class CnnJob(UnitJob):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VitJob(UnitJob):
-    """One unit of SimpleViTs; `networks` are their runs, `parts` the runs' splits."""
+    """One unit of SimpleViTs."""
 
     recipe: VitRecipe
     data: ClassifierData
@@ -142,7 +141,7 @@ class VitJob(UnitJob):
         from zootool.build.classifier.vit import train_vits
 
         recipe, stacks = self.recipe, self._stacks()
-        splits = dict(zip(self.networks.tolist(), self.parts.tolist(), strict=True))
+        splits = dict(zip(self.unit.networks.tolist(), self.unit.parts.tolist(), strict=True))
         architecture = recipe.architecture(self.data.image_shape[2], self.data.num_classes)
         trained: dict[int, TrainedRun] = {}
 
@@ -157,13 +156,13 @@ class VitJob(UnitJob):
             return len(runs)
 
         run_on_threads(train_stack, len(stacks), self.threads, advance)
-        return _assemble([trained[run] for run in self.networks.tolist()], recipe.seed, "stacked torch")
+        return _assemble([trained[run] for run in self.unit.networks.tolist()], recipe.seed, "stacked torch")
 
     def _stacks(self) -> list[tuple[int, list[int]]]:
         """Epochs and runs of each stack; those that take longest come first, so that threads end together."""
         stacks, epochs = [], self.recipe.epochs
         for more_epochs in sorted(set(epochs), reverse=True):
-            runs = [run for run in self.networks.tolist() if epochs[run % len(epochs)] == more_epochs]
+            runs = [run for run in self.unit.networks.tolist() if epochs[run % len(epochs)] == more_epochs]
             stacks += [(1 + more_epochs, runs[i : i + MAX_STACKED]) for i in range(0, len(runs), MAX_STACKED)]
         return stacks
 

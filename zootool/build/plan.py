@@ -14,14 +14,14 @@ from zootool.build.classifier.data import ClassifierData, Labelled, levels_of
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifiers import MAX_STACKED, checked_request
 from zootool.build.extents import Limit, extent_of
-from zootool.build.recipe import AnyRecipe, CnnRecipe, SirenRecipe, VitRecipe
+from zootool.build.recipe import CnnRecipe, SirenRecipe, VitRecipe
 from zootool.build.siren.backends import Backend, choose_backend
 from zootool.build.siren.settings import FitSettings, initial_weights
 from zootool.build.sirens import scaled_targets
 from zootool.build.units import Unit, read_recipe
 from zootool.engines.claims import Claims
 from zootool.images import Images
-from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
+from zootool.nets.cnn_architecture import cnn_architecture
 
 CALIBRATION_SECONDS = 1.0
 _TABLE_BYTES = 40  # a row of a unit's table, compressed
@@ -71,18 +71,18 @@ def plan_sirens(
     backend_name, backend = choose_backend(settings, device, threads)
     batch = max(1, min(len(images), threads * _BATCHES[device.partition(":")[0]]))
     rate = _steps_per_second(backend, images, recipe, settings, batch) / settings.steps
-    recipe = recipe.with_unit_size(device)
-    return _plan(
-        recipe,
+    unit_size, count = recipe.with_unit_size(device).unit_size or 1, extent.num_networks
+    # Of a network in a unit: its pixels and targets, and its parameters as words, initial, packed and fitted.
+    network_bytes = 5 * settings.num_pixels * settings.num_channels + 24 * settings.num_parameters
+    return BuildPlan(
         num_images=extent.num_images,
-        num_networks=extent.num_networks,
+        num_networks=count,
+        num_units=-(-count // unit_size),
         num_parameters=settings.num_parameters,
-        num_stored=extent.num_networks * settings.num_parameters,
-        num_rows=extent.num_networks,
-        # Of each network in a unit: its pixels and targets, and its parameters as words, initial, packed and fitted.
-        unit_bytes=_unit_size(recipe)
-        * (5 * settings.num_pixels * settings.num_channels + 24 * settings.num_parameters),
-        rate=rate,
+        disk_bytes=_disk_bytes(count * settings.num_parameters, count, -(-count // unit_size)),
+        memory_bytes=_peak_memory() + unit_size * network_bytes,
+        seconds=count / rate,
+        networks_per_second=rate,
         backend=backend_name,
         threads=threads,
     )
@@ -95,23 +95,24 @@ def plan_classifiers(
     count, data = checked_request(images, recipe, runs)
     threads = threads or available_threads()
     if isinstance(recipe, CnnRecipe):
-        num_parameters, seconds, checkpoints = *_cnn_work(data, recipe, count), len(recipe.checkpoints)
+        checkpoints, backend = len(recipe.checkpoints), "CPU kernel"
+        num_parameters, seconds = _cnn_work(data, recipe, count)
     else:
-        num_parameters, seconds, checkpoints = *_vit_work(data, recipe, count), 1
-    recipe = recipe.with_unit_size("cpu")
-    return _plan(
-        recipe,
+        checkpoints, backend = 1, "stacked torch"
+        num_parameters, seconds = _vit_work(data, recipe, count)
+    unit_size, stored = recipe.with_unit_size("cpu").unit_size or 1, num_parameters * checkpoints
+    # The images once more, as the networks see them; of a network in a unit its checkpoints, stacked and written.
+    image_bytes = data.train.pixels.nbytes + data.test.pixels.nbytes
+    return BuildPlan(
         num_images=len(data.train.labels) + len(data.test.labels),
         num_networks=count,
+        num_units=-(-count // unit_size),
         num_parameters=num_parameters // count,
-        num_stored=num_parameters * checkpoints,
-        num_rows=count * checkpoints,
-        # The images once more, as the networks see them; of each network its checkpoints, stacked and written.
-        unit_bytes=data.train.pixels.nbytes
-        + data.test.pixels.nbytes
-        + 12 * num_parameters * checkpoints * min(_unit_size(recipe), count) // count,
-        rate=count * min(threads, count) / seconds,
-        backend="CPU kernel" if isinstance(recipe, CnnRecipe) else "stacked torch",
+        disk_bytes=_disk_bytes(stored, count * checkpoints, -(-count // unit_size)),
+        memory_bytes=_peak_memory() + image_bytes + 12 * stored * min(unit_size, count) // count,
+        seconds=seconds / min(threads, count),
+        networks_per_second=count * min(threads, count) / seconds,
+        backend=backend,
         threads=threads,
     )
 
@@ -137,37 +138,8 @@ def status_of(folder: Path) -> BuildStatus:
     )
 
 
-def _plan(
-    recipe: AnyRecipe,
-    *,
-    num_images: int,
-    num_networks: int,
-    num_parameters: int,
-    num_stored: int,
-    num_rows: int,
-    unit_bytes: int,
-    rate: float,
-    backend: str,
-    threads: int,
-) -> BuildPlan:
-    """The plan from a zoo's counts and the networks per second; `num_stored` are all numbers of all checkpoints."""
-    num_units = -(-num_networks // _unit_size(recipe))
-    return BuildPlan(
-        num_images=num_images,
-        num_networks=num_networks,
-        num_units=num_units,
-        num_parameters=num_parameters,
-        disk_bytes=4 * num_stored + num_rows * _TABLE_BYTES + num_units * _UNIT_BYTES,
-        memory_bytes=_peak_memory() + unit_bytes,
-        seconds=num_networks / rate,
-        networks_per_second=rate,
-        backend=backend,
-        threads=threads,
-    )
-
-
-def _unit_size(recipe: AnyRecipe) -> int:
-    return recipe.unit_size or 1
+def _disk_bytes(num_stored: int, num_rows: int, num_units: int) -> int:
+    return 4 * num_stored + num_rows * _TABLE_BYTES + num_units * _UNIT_BYTES
 
 
 def _steps_per_second(
@@ -198,9 +170,14 @@ def _cnn_work(data: ClassifierData, recipe: CnnRecipe, count: int) -> tuple[int,
 
 
 def _work(run: CnnRun, recipe: CnnRecipe, num_train: int, num_test: int) -> float:
-    """Multiplications of a training: a step takes three times those of looking at its images once."""
-    seen, checkpoints = run.train_fraction * num_train, len(recipe.checkpoints)
-    return _products(run.config) * (3 * recipe.checkpoints[-1] * seen + checkpoints * (seen + num_test))
+    """Multiplications of a training, in the convolutions: a step takes three times those of looking at its images."""
+    config, sides = run.config, run.config.sides
+    per_image = sum(
+        config.channels[i] * config.channels[i + 1] * kernel**2 * prod(sides[i + 1])
+        for i, kernel in enumerate(config.kernels)
+    )
+    seen = run.train_fraction * num_train
+    return per_image * (3 * recipe.checkpoints[-1] * seen + len(recipe.checkpoints) * (seen + num_test))
 
 
 def _work_per_second(data: ClassifierData, recipe: CnnRecipe, runs: list[CnnRun]) -> float:
@@ -239,15 +216,6 @@ def _vit_work(data: ClassifierData, recipe: VitRecipe, count: int) -> tuple[int,
 
 def _first(images: Labelled, count: int = _CALIBRATED_IMAGES) -> Labelled:
     return Labelled(images.pixels[:count], images.labels[:count])
-
-
-def _products(config: CnnConfig) -> int:
-    """Multiplications for one image, in the convolutions."""
-    sides = config.sides
-    return sum(
-        config.channels[i] * config.channels[i + 1] * kernel**2 * prod(sides[i + 1])
-        for i, kernel in enumerate(config.kernels)
-    )
 
 
 def _peak_memory() -> int:

@@ -56,13 +56,9 @@ def build_sirens(
             number=unit.number,
             device=device,
             threads=threads or available_threads(),
-            networks=unit.networks,
-            parts=unit.parts,
+            unit=unit,
             recipe=recipe,
-            pixels=images.pixels[unit.networks],
-            labels=images.labels[unit.networks],
-            source_index=images.source_index[unit.networks],
-            split=images.split[unit.networks],
+            images=images.take(unit.networks),
         )
 
     units = units_of_images(extents, images.split, record.unit_size)
@@ -71,17 +67,14 @@ def build_sirens(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SirenJob(UnitJob):
-    """One unit of SIRENs: the networks' images; `parts` are their copies."""
+    """One unit of SIRENs: `images` are the networks' own, with repetitions."""
 
     recipe: SirenRecipe
-    pixels: UInt8[np.ndarray, "networks height width channels"]
-    labels: Int64[np.ndarray, " networks"]
-    source_index: Int64[np.ndarray, " networks"]
-    split: np.ndarray
+    images: Images
 
     def build(self, advance: Advance) -> BuiltUnit:
         """Fit the networks; those that leave the finite numbers are fitted once more, from a derived seed."""
-        settings = self.recipe.settings(self.pixels.shape[1:])
+        settings = self.recipe.settings(self.images.shape)
         backend_name, _ = choose_backend(settings, self.device, self.threads)
         parameters, losses = self._fit(np.arange(len(self)), self.recipe.seed, advance)
         seeds = np.full(len(self), self.recipe.seed, np.int64)
@@ -103,7 +96,7 @@ class SirenJob(UnitJob):
         self, rows: Int64[np.ndarray, " rows"], seed: int, advance: Advance
     ) -> tuple[Float32[np.ndarray, "rows parameters"], Float32[np.ndarray, " rows"]]:
         """Flat parameters and mean squared errors."""
-        recipe, settings = self.recipe, self.recipe.settings(self.pixels.shape[1:])
+        recipe, settings = self.recipe, self.recipe.settings(self.images.shape)
         _, backend = choose_backend(settings, self.device, self.threads)
         step = max(1, TARGETS_BYTES // (4 * settings.num_pixels * settings.num_channels))
         fitted = []
@@ -112,8 +105,8 @@ class SirenJob(UnitJob):
             if recipe.init == "shared":
                 initial = shared_weights(settings, seed, len(part))
             else:
-                initial = initial_weights(settings, seed, self.source_index[part], self.parts[part])
-            fitted.append(backend(initial, scaled_targets(self.pixels[part], recipe), settings, advance=advance))
+                initial = initial_weights(settings, seed, self.images.source_index[part], self.unit.parts[part])
+            fitted.append(backend(initial, scaled_targets(self.images.pixels[part], recipe), settings, advance=advance))
         return np.concatenate([part[0] for part in fitted]), np.concatenate([part[1] for part in fitted])
 
 
@@ -142,7 +135,7 @@ def _table(job: SirenJob, seeds: np.ndarray, losses: np.ndarray, diverged: np.nd
     import pyarrow as pa
 
     recipe, count = job.recipe, len(job)
-    ids = [f"{index:06d}-{copy:02d}" for index, copy in zip(job.source_index, job.parts, strict=True)]
+    ids = [f"{index:06d}-{copy:02d}" for index, copy in zip(job.images.source_index, job.unit.parts, strict=True)]
     constants = {
         "hp_recipe": recipe.name,
         "hp_init": recipe.init,
@@ -153,10 +146,10 @@ def _table(job: SirenJob, seeds: np.ndarray, losses: np.ndarray, diverged: np.nd
     return pa.table(
         {
             "net_id": ids,
-            "source_index": job.source_index,
-            "copy": job.parts.astype(np.int32),
-            "label": job.labels,
-            "split": job.split.tolist(),
+            "source_index": job.images.source_index,
+            "copy": job.unit.parts.astype(np.int32),
+            "label": job.images.labels,
+            "split": job.images.split.tolist(),
             "seed": seeds,
             "run_id": ids,
             "training_step": np.full(count, recipe.steps, np.int64),

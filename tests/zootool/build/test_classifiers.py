@@ -242,7 +242,7 @@ def test_networks_that_diverge_are_recorded_and_flagged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "runs", "message"),
     [
-        (TINY_CNN, 0, "--runs must be at least 1, got 0"),
+        (TINY_CNN, 0, "--runs must be at least 1 and at most 1,000,000, got 0"),
         (changed(TINY_CNN, kernels=(7,), padding="valid"), None, "doesn't fit images of 4 x 4"),
         (changed(TINY_CNN, heads=("flatten",), max_edges_per_pair=9), None, "flatten head has 16 edges per pair"),
         (changed(TINY_VIT, patch_size=3), None, "patches of 3 x 3, the images are 4 x 4"),
