@@ -1,6 +1,6 @@
 """Zoos of classifiers of an image set: `zoo build cnn` and `zoo build vit` as functions, and the jobs of a unit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -56,12 +56,16 @@ def build_classifiers(
     out = Path(out)
     record = begin_folder(out, recipe, images, RunsExtent(runs=count))
     extents = [extent for extent in record.extents if isinstance(extent, RunsExtent)]
-    common: dict[str, Any] = {"folder": out, "threads": threads or available_threads(), "data": data}
 
-    def job(unit: PlannedUnit) -> UnitJob:
-        if isinstance(recipe, CnnRecipe):
-            return CnnJob(number=unit.number, unit=unit, recipe=recipe, **common)
-        return VitJob(number=unit.number, unit=unit, recipe=recipe, **common)
+    def job(unit: PlannedUnit) -> ClassifierJob:
+        return ClassifierJob(
+            folder=out,
+            number=unit.number,
+            threads=threads or available_threads(),
+            unit=unit,
+            recipe=recipe,
+            data=data,
+        )
 
     units = units_of_runs(extents, recipe.split_ratios, record.unit_size)
     return build_units(out, record, units, job, STAGE, engine=engine, share=share, report=report)
@@ -89,10 +93,9 @@ def checked_request(images: Images, recipe: CnnRecipe | VitRecipe, runs: int | N
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A trained network: its number and split, its architecture, its hyper-parameters and its checkpoints."""
+    """A trained network: its number, its architecture, its hyper-parameters and its checkpoints."""
 
     run: int
-    split: str
     architecture: Architecture
     hyper_parameters: dict[str, Any]
     checkpoints: list[Checkpoint]
@@ -104,70 +107,74 @@ class TrainedRun:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CnnJob(UnitJob):
-    """One unit of CNNs."""
+class ClassifierJob(UnitJob):
+    """One unit of classifiers. Runs are trained in stacks, each stack on a thread of its own."""
 
-    recipe: CnnRecipe
+    recipe: CnnRecipe | VitRecipe
     data: ClassifierData
 
     def build(self, advance: Advance) -> BuiltUnit:
-        """Train the networks, each on a thread of its own."""
-        from zootool.build.classifier.cnn import image_data, train_cnn
-
-        levels = levels_of(self.recipe.target)
-        train, test = image_data(self.data.train, levels), image_data(self.data.test, levels)
-        trained: dict[int, TrainedRun] = {}
-
-        def train_one(index: int) -> int:
-            run = draw_run(self.recipe, int(self.unit.networks[index]), self.data.image_shape, self.data.num_classes)
-            checkpoints = train_cnn(run, self.recipe, train, test)
-            split, architecture = str(self.unit.parts[index]), cnn_architecture(run.config)
-            trained[index] = TrainedRun(run.run, split, architecture, _cnn_columns(self.recipe, run), checkpoints)
-            return 1
-
-        run_on_threads(train_one, len(self), self.threads, advance)
-        return _assemble([trained[index] for index in range(len(self))], self.recipe.seed, "CPU kernel")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class VitJob(UnitJob):
-    """One unit of SimpleViTs."""
-
-    recipe: VitRecipe
-    data: ClassifierData
-
-    def build(self, advance: Advance) -> BuiltUnit:
-        """Train the networks in stacks of those that are trained equally long, each stack on a thread of its own."""
-        from zootool.build.classifier.vit import train_vits
-
-        recipe, stacks = self.recipe, self._stacks()
-        splits = dict(zip(self.unit.networks.tolist(), self.unit.parts.tolist(), strict=True))
-        architecture = recipe.architecture(self.data.image_shape[2], self.data.num_classes)
+        """Train the networks: a CNN is a stack by itself, transformers go with those that are trained equally long."""
+        runs = self.unit.networks.tolist()
+        if isinstance(self.recipe, CnnRecipe):
+            made_by, stacks, train = "CPU kernel", [[run] for run in runs], _cnn_training(self.recipe, self.data)
+        else:
+            made_by, stacks = "stacked torch", _vit_stacks(self.recipe, runs)
+            train = _vit_training(self.recipe, self.data)
         trained: dict[int, TrainedRun] = {}
 
         def train_stack(index: int) -> int:
-            epochs, runs = stacks[index]
-            hyper_parameters = {
-                "recipe": recipe.name, "optimiser": "adam", "lr": recipe.lr, "batch_size": recipe.batch_size,
-                "epochs": epochs,
-            }  # fmt: skip
-            for run, checkpoint in zip(runs, train_vits(runs, epochs, recipe, self.data), strict=True):
-                trained[run] = TrainedRun(run, splits[run], architecture, hyper_parameters, [checkpoint])
-            return len(runs)
+            trained.update((found.run, found) for found in train(stacks[index]))
+            return len(stacks[index])
 
         run_on_threads(train_stack, len(stacks), self.threads, advance)
-        return _assemble([trained[run] for run in self.unit.networks.tolist()], recipe.seed, "stacked torch")
-
-    def _stacks(self) -> list[tuple[int, list[int]]]:
-        """Epochs and runs of each stack; those that take longest come first, so that threads end together."""
-        stacks, epochs = [], self.recipe.epochs
-        for more_epochs in sorted(set(epochs), reverse=True):
-            runs = [run for run in self.unit.networks.tolist() if epochs[run % len(epochs)] == more_epochs]
-            stacks += [(1 + more_epochs, runs[i : i + MAX_STACKED]) for i in range(0, len(runs), MAX_STACKED)]
-        return stacks
+        splits = dict(zip(runs, self.unit.parts.tolist(), strict=True))
+        return _assemble([trained[run] for run in runs], splits, self.recipe.seed, made_by)
 
 
-def _assemble(trained: Sequence[TrainedRun], seed: int, made_by: str) -> BuiltUnit:
+Training = Callable[[list[int]], list[TrainedRun]]
+"""Trains the runs of a stack."""
+
+
+def _cnn_training(recipe: CnnRecipe, data: ClassifierData) -> Training:
+    from zootool.build.classifier.cnn import image_data, train_cnn
+
+    levels = levels_of(recipe.target)
+    train, test = image_data(data.train, levels), image_data(data.test, levels)
+
+    def train_run(number: int) -> TrainedRun:
+        run = draw_run(recipe, number, data.image_shape, data.num_classes)
+        columns = _cnn_columns(recipe, run)
+        return TrainedRun(number, cnn_architecture(run.config), columns, train_cnn(run, recipe, train, test))
+
+    return lambda stack: [train_run(number) for number in stack]
+
+
+def _vit_stacks(recipe: VitRecipe, runs: list[int]) -> list[list[int]]:
+    """Runs that are trained equally long; those that take longest come first, so that threads end together."""
+    stacks = []
+    for epochs in sorted(set(recipe.epochs), reverse=True):
+        equal = [run for run in runs if recipe.num_epochs(run) == 1 + epochs]
+        stacks += [equal[i : i + MAX_STACKED] for i in range(0, len(equal), MAX_STACKED)]
+    return stacks
+
+
+def _vit_training(recipe: VitRecipe, data: ClassifierData) -> Training:
+    from zootool.build.classifier.vit import train_vits
+
+    architecture = recipe.architecture(data.image_shape[2], data.num_classes)
+    common = {"recipe": recipe.name, "optimiser": "adam", "lr": recipe.lr, "batch_size": recipe.batch_size}
+
+    def train(stack: list[int]) -> list[TrainedRun]:
+        epochs = recipe.num_epochs(stack[0])
+        checkpoints = train_vits(stack, epochs, recipe, data)
+        columns = common | {"epochs": epochs}
+        return [TrainedRun(run, architecture, columns, [last]) for run, last in zip(stack, checkpoints, strict=True)]
+
+    return train
+
+
+def _assemble(trained: Sequence[TrainedRun], splits: Mapping[int, str], seed: int, made_by: str) -> BuiltUnit:
     """The unit of these networks, grouped by architecture in the order in which the architectures first appear."""
     groups: dict[str, list[TrainedRun]] = {}
     for run in trained:
@@ -181,7 +188,7 @@ def _assemble(trained: Sequence[TrainedRun], seed: int, made_by: str) -> BuiltUn
             start += prod(slot.shape)
     return BuiltUnit(
         tensors=tensors,
-        table=_table([run for members in groups.values() for run in members], seed),
+        table=_table([run for members in groups.values() for run in members], splits, seed),
         made_by=made_by,
         num_diverged=sum(run.diverged for run in trained),
         groups=tuple(
@@ -191,43 +198,32 @@ def _assemble(trained: Sequence[TrainedRun], seed: int, made_by: str) -> BuiltUn
     )
 
 
-def _table(trained: Sequence[TrainedRun], seed: int) -> "pa.Table":
+def _table(trained: Sequence[TrainedRun], splits: Mapping[int, str], seed: int) -> "pa.Table":
     """A row per checkpoint. `training_step` counts epochs; there is no source image, and so no `label` of one."""
     import pyarrow as pa
 
     rows = [(run, checkpoint) for run in trained for checkpoint in run.checkpoints]
-    names = [f"{run.run:06d}" for run, _ in rows]
-    return pa.table(
-        {
-            "net_id": [f"{name}-{c.epoch:03d}" for name, (_, c) in zip(names, rows, strict=True)],
-            "run_id": names,
-            "training_step": np.array([c.epoch for _, c in rows], np.int64),
-            "split": [run.split for run, _ in rows],
-            "seed": np.full(len(rows), seed, np.int64),
-            "test_accuracy": np.array([c.test_accuracy for _, c in rows], np.float32),
-            "train_accuracy": np.array([c.train_accuracy for _, c in rows], np.float32),
-            "test_loss": np.array([c.test_loss for _, c in rows], np.float32),
-            "train_loss": np.array([c.train_loss for _, c in rows], np.float32),
-            "diverged": [c.diverged for _, c in rows],
-            **{
-                f"hp_{key}": [run.hyper_parameters[key] for run, _ in rows]
-                for key in (rows[0][0].hyper_parameters if rows else ())
-            },
-        }
-    )
+    columns: dict[str, Any] = {
+        "net_id": [f"{run.run:06d}-{checkpoint.epoch:03d}" for run, checkpoint in rows],
+        "run_id": [f"{run.run:06d}" for run, _ in rows],
+        "training_step": np.array([checkpoint.epoch for _, checkpoint in rows], np.int64),
+        "split": [splits[run.run] for run, _ in rows],
+        "seed": np.full(len(rows), seed, np.int64),
+    }
+    for name in ("test_accuracy", "train_accuracy", "test_loss", "train_loss"):
+        columns[name] = np.array([getattr(checkpoint, name) for _, checkpoint in rows], np.float32)
+    columns["diverged"] = [checkpoint.diverged for _, checkpoint in rows]
+    for key in trained[0].hyper_parameters:
+        columns[f"hp_{key}"] = [run.hyper_parameters[key] for run, _ in rows]
+    return pa.table(columns)
 
 
 def _cnn_columns(recipe: CnnRecipe, run: CnnRun) -> dict[str, Any]:
     config = run.config
+    drawn = ("optimiser", "lr", "l2", "dropout", "init_kind", "init_std", "train_fraction")
     return {
         "recipe": recipe.name,
-        "optimiser": run.optimiser,
-        "lr": run.lr,
-        "l2": run.l2,
-        "dropout": run.dropout,
-        "init_kind": run.init_kind,
-        "init_std": run.init_std,
-        "train_fraction": run.train_fraction,
+        **{name: getattr(run, name) for name in drawn},
         "batch_size": recipe.batch_size,
         "num_convolutions": config.num_convolutions,
         "channels": _joined(config.channels[1:]),
@@ -239,5 +235,5 @@ def _cnn_columns(recipe: CnnRecipe, run: CnnRun) -> dict[str, Any]:
     }
 
 
-def _joined(parts: Any) -> str:
+def _joined(parts: Iterable[object]) -> str:
     return ",".join(map(str, parts))

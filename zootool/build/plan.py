@@ -208,7 +208,7 @@ def _vit_work(data: ClassifierData, recipe: VitRecipe, count: int) -> tuple[int,
     elapsed = (time.perf_counter() - started) / len(stack)
     num_train, num_test = len(few.train.labels), len(few.test.labels)
     per_image = elapsed / (2 * num_train + (num_train + num_test) / 3)
-    epochs = sum(1 + recipe.epochs[run % len(recipe.epochs)] for run in range(count))
+    epochs = sum(map(recipe.num_epochs, range(count)))
     num_train, num_test = len(data.train.labels), len(data.test.labels)
     seen = epochs * num_train + count * (num_train + num_test) / 3
     return sum(prod(slot.shape) for slot in slots) * count, seen * per_image

@@ -261,18 +261,14 @@ class VitRecipe(ClassifierRecipe):
             raise ValueError(f"positions need a dim that is a multiple of 4, and at least 8, not {self.dim}")
         return self
 
+    def num_epochs(self, run: int) -> int:
+        """How long run number `run` is trained."""
+        return 1 + self.epochs[run % len(self.epochs)]
+
     def config(self, num_channels: int, num_classes: int) -> SimpleVitConfig:
         """The networks' sizes."""
-        return SimpleVitConfig(
-            channels=num_channels,
-            patch_size=self.patch_size,
-            dim=self.dim,
-            depth=self.depth,
-            num_heads=self.num_heads,
-            head_dim=self.head_dim,
-            mlp_dim=self.mlp_dim,
-            num_classes=num_classes,
-        )
+        sizes = self.model_dump(include={"patch_size", "dim", "depth", "num_heads", "head_dim", "mlp_dim"})
+        return SimpleVitConfig(channels=num_channels, num_classes=num_classes, **sizes)
 
     def architecture(self, num_channels: int, num_classes: int) -> Architecture:
         """The networks' Architecture."""
