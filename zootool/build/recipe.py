@@ -311,7 +311,7 @@ def load_recipe_of(
     catalog: Catalog | None = None,
 ) -> Kind:
     """The recipe called `name`, which must be of this kind, as in `load_recipe`. Raises UsageError."""
-    entry = _entry(name, catalog or load_catalog())
+    entry = check_recipe(name, (catalog or load_catalog()).recipe(name))
     own = entry.per_dataset.get(dataset or "", {})
     if not isinstance(entry, kind):
         raise UsageError(f"the recipe {name} is of kind {entry.kind}", hint=f"run `zoo build {entry.kind}`")
@@ -326,7 +326,7 @@ def load_any_recipe(
 ) -> AnyRecipe:
     """The recipe called `name`, of whatever kind, as in `load_recipe`; an unknown `dataset` is a UsageError too."""
     catalog = catalog or load_catalog()
-    entry = _entry(name, catalog)
+    entry = check_recipe(name, catalog.recipe(name))
     if dataset is not None and dataset not in entry.per_dataset and not dataset.startswith("folder:"):
         catalog.image_set(dataset)
     kind: Any = RECIPE_KINDS[entry.kind]
@@ -367,10 +367,6 @@ def parse_overrides(settings: Iterable[str], kind: type[Recipe] = SirenRecipe) -
                 f"--set {key}: {printable(text, 60)} is not readable", hint="give a plain value"
             ) from error
     return overrides
-
-
-def _entry(name: str, catalog: Catalog) -> Any:
-    return check_recipe(name, catalog.recipe(name))
 
 
 def _parts(entry: Any) -> dict[str, Any]:

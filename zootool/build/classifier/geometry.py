@@ -94,6 +94,7 @@ class _Buffer(NamedTuple):
 
     @property
     def size(self) -> int:
+        # Whole tiles: one is stored with all its rows, be they channels or not.
         return _up(self.channels, TILE_ROWS) * self.plane
 
     @property

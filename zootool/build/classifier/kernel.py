@@ -163,6 +163,7 @@ def _convolve(parameters: Numbers, geometry: Geometry, acts: Numbers, layer: int
             for target in range(0, geometry.targets[layer], TILE_ROWS):
                 z: Any = splat(ZERO)
                 tile = (z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z)
+                # The bias times ones, as that is the tile's own instruction.
                 tile = fma_outer(tile, parameters, geometry.biases[layer] + target, _ONE_STEP, ones)
                 weight = geometry.weights[layer] + target
                 for k in range(taps, taps + count):
@@ -236,6 +237,7 @@ def compare(
         for k in range(1, classes):
             if acts[out + k * BLOCK + image] > acts[out + best * BLOCK + image]:
                 best = k
+        # Less the largest, so that no exponential overflows; in double precision, as a loss is a sum over many images.
         largest, sum_ = float(acts[out + best * BLOCK + image]), 0.0
         for k in range(classes):
             sum_ += np.exp(float(acts[out + k * BLOCK + image]) - largest)
@@ -251,6 +253,7 @@ def compare(
 def backward(parameters: Numbers, gradient: Numbers, geometry: Geometry, scratch: Scratch) -> None:
     """Add a block's part to the gradient, from the outputs to the first layer."""
     last = len(geometry.sources) - 1
+    # What several layers read (a residual's source, a pixel under overlapping kernels) adds up what each hands back.
     scratch.deltas[:] = ZERO
     for layer in range(last, -1, -1):
         if layer < last:
@@ -305,6 +308,7 @@ def _bias_gradient(gradient: Numbers, geometry: Geometry, deltas: Numbers, layer
     size = geometry.rows[layer] * geometry.columns[layer] * BLOCK
     for target in range(geometry.targets[layer]):
         start = geometry.slopes[layer] + target * size
+        # Two sums, so that an addition needn't wait for the one before it.
         even, odd = splat(ZERO), splat(ZERO)
         for index in range(start, start + size, BLOCK):
             even = even + load(deltas, index)

@@ -82,7 +82,7 @@ def _cut(piece: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _corrections(settings: FitSettings, device: str) -> tuple[Tensor, Tensor]:
-    """Adam's step size and the root of its second bias correction for every step."""
+    """Adam's step size and the root of its second bias correction for every step, in torch's own double precision."""
     steps = torch.arange(1, settings.steps + 1, dtype=torch.float64)
     step_sizes = settings.lr / (1 - settings.beta1**steps)
     roots = (1 - settings.beta2**steps).sqrt()
@@ -231,7 +231,7 @@ def _fit_network(
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    number = tl.program_id(0).to(tl.int64)
+    number = tl.program_id(0).to(tl.int64)  # offsets of many networks' parameters pass 2**31
     targets += number * num_pixels * num_channels
     places = _places(layers, number, WIDTH, CHANNELS)
     network = _load_all(places)

@@ -26,6 +26,7 @@ from zootool.build.siren.products import (
     zeros,
 )
 
+# A block's sines, cosines and deltas of 32 neurons are 16 KB each.
 PIXEL_BLOCK = typed(128)
 _NOWHERE, _NO_STEP, _ONE_STEP = typed(0), typed(0), typed(1)
 
@@ -144,6 +145,7 @@ def _prepare(parameters: Numbers, layout: Layout, task: Task, sines: Sines, scra
     high, low = splat(sines.high), splat(sines.low)
     weight, bias = layout.weights[0], layout.biases[0]
     _tabulate(parts, task.rows, task.columns, parameters, weight, bias, layout.widths[1], high, low)
+    # `multiply` takes its right side row by row, along the lanes: forward that is a weight's transpose.
     for layer in range(1, len(layout.weights) - 1):
         sources, targets, start = layout.widths[layer], layout.widths[layer + 1], layout.weights[layer]
         for source in range(sources):
@@ -236,6 +238,7 @@ def _compare(parameters: Numbers, layout: Layout, task: Task, scratch: Scratch, 
     z = splat(ZERO)
     for pixel in range(0, count, NUM_LANES):
         for channel in range(layout.widths[last + 1]):
+            # A vector of partial sums for each of sixteen pixels, which `sum_lanes` turns into one lane per pixel.
             sums = (z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z)
             for column in range(0, width, NUM_LANES):
                 weight = load(parameters, layout.weights[last] + channel * width + column)
@@ -266,7 +269,7 @@ def _backward(
         out, before = (gradient, layout.weights[layer], sources), (scratch.sines, (layer - 1) * block, sources)
         multiply(out, out, (scratch.deltas, here, _ONE_STEP, targets), before, targets, sources, count)
         deltas, weight = (scratch.deltas, here, targets, _ONE_STEP), (parameters, layout.weights[layer], sources)
-        here = block - here
+        here = block - here  # the deltas of two layers are alive at a time: two halves take turns
         multiply((scratch.deltas, here, sources), nothing, deltas, weight, count, sources, targets)
     width = layout.widths[1]
     _finish_deltas(scratch, here, _NOWHERE, gradient, layout.biases[0], count, width)
@@ -296,6 +299,7 @@ def _finish_deltas(
     """Deltas times cosines, in place, and their sums over even and odd pixels into the bias's gradient."""
     deltas, cosines = scratch.deltas, scratch.cosines
     for column in range(0, width, NUM_LANES):
+        # Two sums, so that an addition needn't wait for the one before it.
         even, odd = load(gradient, bias + column), splat(ZERO)
         for index in range(column, column + count * width, 2 * width):
             delta = load(deltas, start + index) * load(cosines, cosines_start + index)

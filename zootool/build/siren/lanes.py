@@ -39,6 +39,9 @@ Lanes = Any
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+operation: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
+"""Makes an operation for compiled code from a function of its arguments' types (after the typing context)."""
+
 
 class LanesType(types.Type):
     """The Numba type of sixteen float32 lanes."""
@@ -83,11 +86,6 @@ def source_digest(*folders: Path) -> str:
 def typed(number: int) -> int:
     """A constant for compiled code; Numba compiles a function anew for each plain int that it is called with."""
     return cast(int, np.int64(number))
-
-
-def operation(define: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an operation for compiled code from a function of its arguments' types (after the typing context)."""
-    return intrinsic(define)
 
 
 def lanewise(generate: Callable[..., ir.Value]) -> Callable[..., Any]:

@@ -48,7 +48,8 @@ _ROUNDER = np.float32(1.5 * 2**23)
 def sine_cosine(z: Lanes, high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
     """sin and cos of omega z, where high + low = omega / pi: z high + z low half turns, the whole ones taken off.
 
-    Within 3e-7 while |omega z| < 1e6; one range reduction serves both.
+    Within 3e-7 while |omega z| < 1e6; one range reduction serves both. Polynomials, because a library's sine takes
+    numbers one by one and has other last bits on other machines.
     """
     shifted = fma(z, high, splat(_ROUNDER))
     turns = shifted - splat(_ROUNDER)
@@ -73,6 +74,7 @@ def multiply(
 
     A transposed `left` has its steps swapped; a vector that is added to every row is an `initial` with the step 0.
     """
+    # Columns outside: a strip of the right side stays in the first cache while all rows go by.
     for column in range(0, columns - NUM_LANES, 2 * NUM_LANES):
         for row in range(0, rows, TILE_ROWS):
             _multiply_wide(out, initial, left, right, row, column, count)
@@ -124,6 +126,7 @@ def update_by_adam(
 ) -> None:
     """One step for parameters[start:end], their gradient times `gain`; leaves the gradient at zero.
 
+    All in one pass over the memory, and each operation where torch has it, so that the two agree within rounding.
     `decay1` and `decay2` are the decay rates to the power of the step, counted from 1.
     """
     step_size = splat(np.float32(adam.lr / (1 - decay1)))
