@@ -61,8 +61,10 @@ AnyExtent = Extent | RunsExtent
 
 @dataclass(frozen=True)
 class PlannedUnit:
-    """The networks of one unit, by number: for SIRENs the position of each one's image in the image set and its copy;
-    for classifiers each one's run and the split that it is in.
+    """The networks of one unit.
+
+    Of SIRENs `networks` are the positions of their images in the image set and `parts` their copies' numbers; of
+    classifiers `networks` are their runs and `parts` the splits that these are in.
     """
 
     number: int

@@ -171,7 +171,7 @@ def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytes
 
     runs = iter([True, False])
 
-    def fails_once(settings, device, threads):
+    def fails_once(settings, device, threads=1):
         name, fit = choose_backend(settings, device, threads)
 
         def backend(initial, targets, settings, **options):
