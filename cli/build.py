@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cli.build_options import (
+from cli.building import (
     DatasetOption,
     OutOption,
     RecipeOption,
@@ -13,9 +13,15 @@ from cli.build_options import (
     SeedOption,
     SetOption,
     Workforce,
+    default_folder,
+    images_of,
+    recipe_of,
+    required,
+    show_plan,
+    show_result,
+    show_status,
     with_groups,
 )
-from cli.building import default_folder, images_of, recipe_of, required, show_plan, show_result, show_status
 from cli.console import progress_bars
 
 Kind = Literal["siren", "cnn", "vit"]

@@ -1,17 +1,68 @@
-"""What the commands of `zoo build` share: finding images and recipes, and saying what was done."""
+"""What the commands of `zoo build` share: their options, finding images and recipes, and saying what was done."""
 
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cli.console import print_json, say, shown
+import typer
+
+from cli.console import JsonOption, print_json, say, shown
 
 if TYPE_CHECKING:
-    from cli.build_options import Request
     from zootool.build import BuildResult
     from zootool.build.plan import BuildPlan, BuildStatus
     from zootool.build.recipe import AnyRecipe
     from zootool.images import Images
+
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="An image set of datasets.yaml, or folder:PATH.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. \\[default: zoos/DATASET-RECIPE]")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="A recipe of datasets.yaml: see `zoo recipe ls`.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a part, KEY=VALUE: see `zoo recipe show`.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="What all random numbers are drawn from.")]
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who builds."""
+
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Who builds the units.")] = "local"
+    workers: Annotated[int | None, typer.Option(help="Worker processes, or Ray tasks at a time.")] = None
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's. \\[default: start Ray here]")] = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: building all units or a share of them, or only words about them."""
+
+    unit: Annotated[str | None, typer.Option(help="I/N: every N-th unit, from unit I on (0/4 to 3/4).")] = None
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")] = False
+    status: Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")] = False
+    partial: Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")] = False
+    download: Annotated[
+        bool, typer.Option("--download/--no-download", help="Fetch the image set if it is not on this computer.")
+    ] = False
+    as_json: JsonOption = False
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` as Typer reads it: in the place of a parameter whose type is a dataclass, options for its fields."""
+    declared = signature(command).parameters.values()
+    groups = {parameter.name: parameter.annotation for parameter in declared if is_dataclass(parameter.annotation)}
+
+    @wraps(command)
+    def ungrouped(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    options = [option for parameter in declared for option in _options(parameter)]
+    ungrouped.__signature__ = signature(command).replace(parameters=options)  # type: ignore[missing-attribute]
+    return ungrouped
 
 
 def required(dataset: str | None) -> str:
@@ -83,7 +134,7 @@ def show_plan(found: "BuildPlan", images: "Images", as_json: bool) -> None:
     say(f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}")
 
 
-def show_status(folder: Path, request: "Request") -> None:
+def show_status(folder: Path, request: Request) -> None:
     """Say how far the build in a folder is."""
     from zootool.build.plan import status_of
     from zootool.errors import UsageError
@@ -101,6 +152,15 @@ def show_status(folder: Path, request: "Request") -> None:
         say("[yellow]failed units differ from their receipts[/]: the next build makes them anew")
     if found.num_diverged:
         say(f"[red]{found.num_diverged:,} networks diverged[/] and are flagged in the column 'diverged'")
+
+
+def _options(parameter: Parameter) -> Iterator[Parameter]:
+    group = parameter.annotation
+    if not is_dataclass(group):
+        yield parameter
+        return
+    for field in fields(group):
+        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
 
 
 def _size(num_bytes: int) -> str:

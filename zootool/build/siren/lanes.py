@@ -10,7 +10,7 @@ vectors, row by row: sixteen sums that don't wait for each other keep both multi
 leave AVX-512 half of its registers for what is multiplied. A column of vectors has any number.
 
 Operations are for Numba-compiled code alone. Arrays are flat and contiguous, of float32; an index counts numbers, and
-nobody checks it. Rows of a tile lie `stride` numbers apart.
+nobody checks it, nor that it is aligned to more than a number. Rows of a tile lie `stride` numbers apart.
 """
 
 import operator
@@ -103,7 +103,7 @@ def load(_, array, index):
     """Lanes from array[index : index + 16]."""
 
     def generate(context, builder, signature, arguments):
-        return load_vector(builder, vector_pointer(context, builder, signature.args[0], *arguments))
+        return builder.load(vector_pointer(context, builder, signature.args[0], *arguments), align=4)
 
     return LANES(array, types.intp), generate
 
@@ -173,7 +173,7 @@ def load_tile(_, tile, array, start, stride):
     def generate(context, builder, signature, arguments):
         _, array, start, stride = arguments
         pointers = _tile_pointers(context, builder, signature.args[1], array, start, stride, size)
-        return context.make_tuple(builder, tile, [load_vector(builder, pointer) for pointer in pointers])
+        return context.make_tuple(builder, tile, [builder.load(pointer, align=4) for pointer in pointers])
 
     return tile(tile, array, types.intp, types.intp), generate
 
@@ -222,7 +222,7 @@ def fma_rows(_, tile, array, start, stride, factors):
         values, array, index, stride, factors = arguments
         result = []
         for vector in cgutils.unpack_tuple(builder, values, size):
-            row = load_vector(builder, vector_pointer(context, builder, signature.args[1], array, index))
+            row = builder.load(vector_pointer(context, builder, signature.args[1], array, index), align=4)
             result.append(fma_vectors(builder, row, factors, vector))
             index = builder.add(index, stride)
         return context.make_tuple(builder, tile, result)
@@ -239,7 +239,7 @@ def fma_weighted_rows(_, tile, array, start, stride, weights, first):
         values, array, index, stride, weights, place = arguments
         result = []
         for vector in cgutils.unpack_tuple(builder, values, size):
-            row = load_vector(builder, vector_pointer(context, builder, signature.args[1], array, index))
+            row = builder.load(vector_pointer(context, builder, signature.args[1], array, index), align=4)
             number = builder.load(number_pointer(context, builder, signature.args[4], weights, place))
             result.append(fma_vectors(builder, row, splat_number(builder, number), vector))
             index, place = builder.add(index, stride), builder.add(place, ir.Constant(INDEX, 1))
@@ -287,11 +287,6 @@ def number_pointer(context: Any, builder: Any, kind: types.Array, array: ir.Valu
 def vector_pointer(context: Any, builder: Any, kind: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
     """IR for the address of the lanes that begin at array[index]."""
     return builder.bitcast(number_pointer(context, builder, kind, array, index), VECTOR.as_pointer())
-
-
-def load_vector(builder: Any, pointer: ir.Value) -> ir.Value:
-    """IR for the lanes at `pointer`, aligned to a number only."""
-    return builder.load(pointer, align=4)
 
 
 def splat_number(builder: Any, number: ir.Value) -> ir.Value:
