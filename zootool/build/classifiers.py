@@ -25,8 +25,6 @@ from zootool.progress import Reporter, silent
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STAGE = "training networks"
-
 MAX_STACKED = 8
 """Transformers that are trained together: more of them no longer fit the caches."""
 
@@ -68,7 +66,7 @@ def build_classifiers(
         )
 
     units = units_of_runs(extents, recipe.split_ratios, record.unit_size)
-    return build_units(out, record, units, job, STAGE, engine=engine, share=share, report=report)
+    return build_units(out, record, units, job, "training networks", engine=engine, share=share, report=report)
 
 
 def checked_request(images: Images, recipe: CnnRecipe | VitRecipe, runs: int | None) -> tuple[int, ClassifierData]:

@@ -136,7 +136,8 @@ def first_smaller_key(old: Entry, new: Entry) -> str | None:
 
 def units_of_images(extents: Sequence[Extent], split: np.ndarray, unit_size: int) -> list[PlannedUnit]:
     """The units of all extents in the order of their numbers; `split` holds the split of every image."""
-    return _cut(unit_size, (_added(split, before, extent) for before, extent in pairwise((None, *extents)) if extent))
+    steps = zip((None, *extents), extents, strict=False)
+    return _cut(unit_size, (_added(split, before, extent) for before, extent in steps))
 
 
 def units_of_runs(extents: Sequence[RunsExtent], ratios: Sequence[float], unit_size: int) -> list[PlannedUnit]:

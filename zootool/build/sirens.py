@@ -21,8 +21,6 @@ from zootool.progress import Reporter, silent
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STAGE = "fitting networks"
-
 TARGETS_BYTES = 1 << 28
 """Targets in memory at a time: a unit of large images is fitted in several parts."""
 
@@ -62,7 +60,7 @@ def build_sirens(
         )
 
     units = units_of_images(extents, images.split, record.unit_size)
-    return build_units(out, record, units, job, STAGE, engine=engine, share=share, report=report)
+    return build_units(out, record, units, job, "fitting networks", engine=engine, share=share, report=report)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from zootool.build.classifier.data import Checkpoint, Labelled
 from zootool.build.classifier.draws import SUBSET, CnnRun, initial_weight, shuffled
@@ -28,7 +28,9 @@ def train_cnn(run: CnnRun, recipe: CnnRecipe, train: ImageData, test: ImageData)
     scratch, state = working_memory(plan)
     parameters = aligned_zeros(plan.num_parameters)
     parameters[:] = plan.pack(_initial(run, recipe.seed))
-    chosen = _subset(run, recipe.seed, len(train.labels))
+    # The training images that the network sees, in ascending order: at least one.
+    num_chosen = max(1, round(run.train_fraction * len(train.labels)))
+    chosen = np.sort(shuffled(len(train.labels), recipe.seed, run.run, 0, SUBSET)[:num_chosen])
     optimiser = Optimiser(OPTIMISER_CODES[run.optimiser], run.lr, run.l2)
     judged = [(train, chosen), (test, np.arange(len(test.labels)))]
     found = []
@@ -98,9 +100,3 @@ def _initial(run: CnnRun, seed: int) -> Float32[np.ndarray, " parameters"]:
         else:
             parts.append(np.zeros(slot.shape, np.float32))
     return np.concatenate(parts)
-
-
-def _subset(run: CnnRun, seed: int, count: int) -> Int64[np.ndarray, " images"]:
-    """The training images that the network sees, in ascending order: at least one."""
-    size = max(1, round(run.train_fraction * count))
-    return np.sort(shuffled(count, seed, run.run, 0, SUBSET)[:size])

@@ -81,7 +81,9 @@ def initial_weight(
     if kind == "orthogonal":
         flat = _orthonormal(_normals(count, seed, run, part).reshape(targets, fan_in))
     elif kind == "truncated_normal":
-        flat = std * _truncated(count, seed, run, part)
+        # Cut at two deviations, which about one number in twenty is beyond; then scaled so that `std` is what is left.
+        numbers = _normals(2 * count + 64, seed, run, part)
+        flat = std * (numbers[np.abs(numbers) < 2][:count] / _TRUNCATED_STD)
     else:
         deviations = {"normal": std, "glorot_normal": (2 / (fan_in + fan_out)) ** 0.5, "he_normal": (2 / fan_in) ** 0.5}
         flat = deviations[kind] * _normals(count, seed, run, part)
@@ -170,13 +172,6 @@ def _normals(count: int, seed: int, run: int, part: int) -> Float64[np.ndarray, 
     # Counted from 1, since there is no logarithm of 0.
     radius, angle = np.sqrt(-2 * np.log((words[:half] + 1) / 2**32)), 2 * np.pi * words[half:] / 2**32
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
-
-
-def _truncated(count: int, seed: int, run: int, part: int) -> Float64[np.ndarray, " numbers"]:
-    """Normal numbers within two deviations, whose own deviation is 1; about one in twenty is drawn in vain."""
-    spare = 2 * count + 64
-    numbers = _normals(spare, seed, run, part)
-    return numbers[np.abs(numbers) < 2][:count] / _TRUNCATED_STD
 
 
 def _orthonormal(matrix: Float64[np.ndarray, "rows columns"]) -> Float64[np.ndarray, "rows columns"]:

@@ -83,7 +83,10 @@ def train_epoch(
         for block in range(start, stop, BLOCK):
             width = min(BLOCK, stop - block)
             load_block(geometry, scratch, data, batches.order, block, width)
-            draw_mask(geometry, scratch, batches, block)
+            if batches.dropout == 0:
+                scratch.mask[:] = ONE
+            else:
+                keep_mask(scratch.mask, batches.dropout, batches.seed, batches.run, batches.epoch, block)
             forward(parameters, geometry, scratch)
             compare(geometry, scratch, data, batches.order, block, width, np.float32(1 / (stop - start)))
             backward(parameters, state.gradient, geometry, scratch)
@@ -128,15 +131,6 @@ def load_block(
                     scratch.acts[place] = data.levels[data.pixels[pixel]]
                     place += BLOCK
                     pixel += 1
-
-
-@jit
-def draw_mask(geometry: Geometry, scratch: Scratch, batches: Batches, block: int) -> None:
-    """Draw which of the last layer's inputs are dropped, for a block of an epoch."""
-    if batches.dropout == 0:
-        scratch.mask[:] = ONE
-        return
-    keep_mask(scratch.mask, batches.dropout, batches.seed, batches.run, batches.epoch, block)
 
 
 @jit

@@ -34,7 +34,9 @@ def fit_on_cpu(
     packed = np.zeros((len(initial), int(layout.biases[-1]) + _padded(settings.num_channels)), np.float32)
     packed[:, places] = initial
     losses = np.empty(len(initial), np.float32)
-    task, sines = _shared_task(settings), _sines(settings)
+    task, half_turns = _shared_task(settings), settings.omega_0 / pi
+    high = np.float32(half_turns)
+    sines = Sines(float(settings.omega_0), high, np.float32(half_turns - float(high)))
     adam = Adam(float(settings.lr), float(settings.beta1), float(settings.beta2), float(settings.eps))
 
     def fit_one(index: int) -> int:
@@ -86,12 +88,6 @@ def _shared_task(settings: FitSettings) -> Task:
     covering = np.zeros(-(-len(shares) // len(columns)), np.float32)
     covering[: len(rows)] = rows
     return Task(np.zeros(0, np.float32), coordinates.reshape(-1), covering, columns, shares)
-
-
-def _sines(settings: FitSettings) -> Sines:
-    half_turns = settings.omega_0 / pi
-    high = np.float32(half_turns)
-    return Sines(float(settings.omega_0), high, np.float32(half_turns - float(high)))
 
 
 def _padded(size: int) -> int:

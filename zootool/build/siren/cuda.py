@@ -63,7 +63,7 @@ def fit_on_cuda(
         num_warps=_NUM_WARPS,
         enable_fp_fusion=True,
     )
-    fitted = [_cut(piece, layer.shape) for piece, layer in zip(padded, layers, strict=True)]
+    fitted = [piece[tuple(map(slice, layer.shape))] for piece, layer in zip(padded, layers, strict=True)]
     advance(len(initial))
     return torch.cat([piece.flatten(1) for piece in fitted], dim=1).cpu().numpy(), losses.cpu().numpy()
 
@@ -75,10 +75,6 @@ def _padded(layers: list[Tensor], width: int, channels: int) -> list[Tensor]:
         margins = [m for size, side in zip(layer.shape[:0:-1], shape[::-1], strict=True) for m in (0, side - size)]
         result.append(pad(layer, margins).contiguous())
     return result
-
-
-def _cut(piece: Tensor, shape: torch.Size) -> Tensor:
-    return piece[tuple(slice(size) for size in shape)]
 
 
 def _corrections(settings: FitSettings, device: str) -> tuple[Tensor, Tensor]:
