@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zootool.architecture import ARRAYS, Architecture
-from zootool.build.siren_recipe import SirenRecipe
+from zootool.build.recipe import SirenRecipe
 from zootool.build.units import BuildRecord, Unit, finished_units, group_key, read_recipe
 from zootool.errors import FormatError, MissingError, printable
 from zootool.files import canonical_json

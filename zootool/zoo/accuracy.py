@@ -5,10 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from zootool.build.classifier_recipe import ClassifierRecipe
-from zootool.build.classifier_work import levels_of
-from zootool.build.classifiers import Material, material_of
-from zootool.build.recipe import RECIPE_KINDS
+from zootool.build.classifier.data import ClassifierData, classifier_data, levels_of
+from zootool.build.recipe import RECIPE_KINDS, ClassifierRecipe
 from zootool.errors import MissingError
 from zootool.images import load_images
 from zootool.progress import Reporter
@@ -29,9 +27,9 @@ def check_accuracy(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: R
     Raises MissingError where the recipe or the image set isn't known here.
     """
     recipe = _recipe_of(zoo)
-    material = _material(zoo, recipe)
+    data = _data(zoo, recipe)
     levels = levels_of(recipe.target)
-    images = torch.from_numpy(levels[np.moveaxis(material.test.pixels, -1, 1)])
+    images = torch.from_numpy(levels[np.moveaxis(data.test.pixels, -1, 1)])
     problems = []
     for done, row in enumerate(chosen.tolist()):
         report("classifying images", done, len(chosen))
@@ -39,7 +37,7 @@ def check_accuracy(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: R
         dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), images.dtype)
         with torch.no_grad():
             guesses = torch.cat([module(part.to(dtype)).argmax(dim=1) for part in images.split(_BATCH)])
-        right = int((guesses.numpy() == material.test.labels).sum())
+        right = int((guesses.numpy() == data.test.labels).sum())
         if not abs(right - recorded[done] * len(images)) <= TOLERANCE_IMAGES:
             share = right / len(images)
             problems.append(f"network {row} classifies {share:.4f} of the images, recorded are {recorded[done]:.4f}")
@@ -55,11 +53,11 @@ def _recipe_of(zoo: Zoo) -> ClassifierRecipe:
     return validate(kind, plain, "the recipe in zoo.json")
 
 
-def _material(zoo: Zoo, recipe: ClassifierRecipe) -> Material:
+def _data(zoo: Zoo, recipe: ClassifierRecipe) -> ClassifierData:
     if len(zoo.info.sources) != 1:
         raise MissingError(f"the networks were trained on {len(zoo.info.sources)} image sets")
     source = zoo.info.sources[0]
     images = load_images(source.name, partial=source.is_partial or None)
     if source.digest is not None and images.digest != source.digest:
         raise MissingError(f"the image set {source.name} here isn't the one that the networks were trained on")
-    return material_of(images, recipe)
+    return classifier_data(images, recipe)

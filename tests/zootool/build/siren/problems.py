@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from zootool.build.siren.initial import initial_weights
 from zootool.build.siren.reference import batch_errors
-from zootool.build.siren.settings import FitSettings
+from zootool.build.siren.settings import FitSettings, initial_weights
 from zootool.nets.siren import Siren
 
 

@@ -4,7 +4,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.build_options import Request, Workforce
+from cli.building import Request, Workforce
 from cli.options import with_groups
 
 
