@@ -19,14 +19,13 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.contenders import Run, rate
+from tests.zootool.nets.modules import Cnn, SimpleVit
 from zootool.build.classifier.cnn import CnnTraining, image_data, train_cnn
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifier.trained import Checkpoint, Labelled
 from zootool.build.classifier.vit import VitTraining, train_vits
 from zootool.build.classifier_work import MAX_STACKED, levels_of
 from zootool.build.recipe import CnnRecipe, VitRecipe, load_recipe_of
-from zootool.nets.cnn import Cnn
-from zootool.nets.vit import SimpleVit
 
 THREADS = len(os.sched_getaffinity(0))
 ROUNDS = 3

@@ -14,7 +14,7 @@ from zootool.build.extents import check_runs
 from zootool.build.plan import TABLE_BYTES, UNIT_BYTES, BuildPlan, peak_memory
 from zootool.build.vit_recipe import VitRecipe
 from zootool.images import Images
-from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 
 _CALIBRATED_RUNS = 4
 _CALIBRATED_IMAGES = 256

@@ -17,7 +17,7 @@ from zootool.build.units import UnitGroup, group_key
 from zootool.build.vit_recipe import VitRecipe
 from zootool.build.work import BuiltUnit, UnitJob, device_name
 from zootool.engines.job import Advance
-from zootool.nets.cnn_architecture import cnn_architecture
+from zootool.nets.cnn import cnn_architecture
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zootool.build.classifier_recipe import ClassifierRecipe
 from zootool.build.recipe_parts import Count, Fraction, Name, Positive, PositiveCount, Seed, UnitSize, listed
-from zootool.nets.cnn_architecture import Head
+from zootool.nets.cnn import Head
 
 Activation = Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu", "none"]
 OptimiserName = Literal["sgd", "adam", "rmsprop"]

@@ -18,7 +18,7 @@ from zootool.build.recipe_parts import (
     rising,
 )
 from zootool.build.siren.settings import NUM_INPUTS, FitSettings
-from zootool.nets.siren_architecture import siren_architecture
+from zootool.nets.siren import siren_architecture
 
 DEFAULT_RECIPE = "inr-nfn"
 

@@ -12,6 +12,7 @@ from zootool.build.siren.initial import initial_weights, shared_weights
 from zootool.build.siren_recipe import SirenRecipe
 from zootool.build.work import BuiltUnit, UnitJob, device_name
 from zootool.engines.job import Advance
+from zootool.nets.rendering import decibels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,8 +101,7 @@ def scaled_targets(
 
 def psnr(losses: Float32[np.ndarray, " networks"], span: float) -> Float32[np.ndarray, " networks"]:
     """Peak signal-to-noise ratio in dB, 10 log10(span^2 / MSE); infinite for a loss of zero."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (10 * np.log10(span**2 / losses.astype(np.float64))).astype(np.float32)
+    return decibels(losses, span).astype(np.float32)
 
 
 def _initial(job: SirenJob, seed: int, rows: np.ndarray) -> Float32[np.ndarray, "networks parameters"]:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from zootool.architecture import Architecture
 from zootool.build.classifier_recipe import ClassifierRecipe, Ratios
 from zootool.build.recipe_parts import Count, Name, Positive, PositiveCount, Seed, Target, UnitSize, listed
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 
 
 class VitRecipe(ClassifierRecipe):

@@ -15,7 +15,7 @@ from zootool.build.classifier.trained import Checkpoint, Labelled
 from zootool.build.classifier.updates import OPTIMISER_CODES, Optimiser, State
 from zootool.build.philox import random_words
 from zootool.build.siren.lanes import NUM_LANES
-from zootool.nets.cnn_architecture import cnn_architecture
+from zootool.nets.cnn import cnn_architecture
 
 
 @dataclass(frozen=True)

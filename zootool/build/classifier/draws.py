@@ -11,7 +11,7 @@ from zootool.build.classifier.streams import HYPER_PARAMETERS
 from zootool.build.cnn_recipe import CnnRecipe
 from zootool.build.philox import random_words
 from zootool.errors import UsageError
-from zootool.nets.cnn_architecture import CnnConfig, Head
+from zootool.nets.cnn import CnnConfig, Head
 
 Choice = TypeVar("Choice")
 

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from zootool.build.classifier.activations import ACTIVATION_CODES
 from zootool.build.siren.lanes import NUM_LANES
 from zootool.build.siren.tiles import TILE_ROWS
-from zootool.nets.cnn_architecture import CnnConfig
+from zootool.nets.cnn import CnnConfig
 
 BLOCK = 2 * NUM_LANES
 """Images that go through the network together."""

@@ -13,13 +13,14 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from zootool.architecture.kinds import attend
+from zootool.architecture.layers import sincos_positions, to_patches
 from zootool.build.classifier.cnn import shuffled
 from zootool.build.classifier.initial import uniform_numbers
 from zootool.build.classifier.streams import AUGMENTATION
 from zootool.build.classifier.trained import Checkpoint, Labelled
 from zootool.build.philox import random_words
-from zootool.nets.layers import attend, sincos_positions, to_patches
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 
 _JUDGED_IMAGES = 512
 """Images at a time when losses and accuracies are measured."""

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.zootool.nets.modules import SimpleVit
 from zootool.build.classifier.cnn import shuffled
 from zootool.build.classifier.trained import Labelled
 from zootool.build.classifier.vit import VitTraining, augmented, initial_stack, stacked_outputs, train_vits
-from zootool.nets.vit import SimpleVit, SimpleVitConfig
+from zootool.nets.vit import SimpleVitConfig
 
 CONFIG = SimpleVitConfig(channels=1, patch_size=2, dim=8, depth=2, num_heads=2, head_dim=4, mlp_dim=12, num_classes=3)
 TRAINING = VitTraining(seed=4, lr=1e-2, batch_size=8, flip=True, crop=1)
