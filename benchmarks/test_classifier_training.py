@@ -19,14 +19,13 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.contenders import Run, rate
+from tests.zootool.nets.modules import Cnn, SimpleVit
 from zootool.build.classifier.cnn import image_data, train_cnn
 from zootool.build.classifier.data import Checkpoint, ClassifierData, Labelled, levels_of
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifier.vit import train_vits
 from zootool.build.classifiers import MAX_STACKED
 from zootool.build.recipe import CnnRecipe, VitRecipe, load_recipe_of
-from zootool.nets.cnn import Cnn
-from zootool.nets.vit import SimpleVit
 
 THREADS = len(os.sched_getaffinity(0))
 ROUNDS = 3

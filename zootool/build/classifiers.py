@@ -19,7 +19,7 @@ from zootool.engines.engine import Engine, run_here, run_on_threads
 from zootool.engines.job import Advance
 from zootool.errors import UsageError
 from zootool.images import Images
-from zootool.nets.cnn_architecture import cnn_architecture
+from zootool.nets.cnn import cnn_architecture
 from zootool.progress import Reporter, silent
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from zootool.build.sirens import scaled_targets
 from zootool.build.units import Unit, read_recipe
 from zootool.engines.claims import Claims
 from zootool.images import Images
-from zootool.nets.cnn_architecture import cnn_architecture
+from zootool.nets.cnn import cnn_architecture
 
 CALIBRATION_SECONDS = 1.0
 _TABLE_BYTES = 40  # a row of a unit's table, compressed

@@ -14,9 +14,9 @@ from zootool.build.philox import MAX_SEED
 from zootool.build.siren.settings import NUM_INPUTS, FitSettings
 from zootool.catalog import Catalog, load_catalog
 from zootool.errors import FormatError, UsageError, did_you_mean, printable
-from zootool.nets.cnn_architecture import Head
-from zootool.nets.siren_architecture import siren_architecture
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.nets.cnn import Head
+from zootool.nets.siren import siren_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.validation import Entry, validate
 
 DEFAULT_RECIPE = "inr-nfn"

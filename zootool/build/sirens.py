@@ -16,6 +16,7 @@ from zootool.build.siren.settings import initial_weights, shared_weights
 from zootool.engines.engine import Engine, run_here
 from zootool.engines.job import Advance
 from zootool.images import Images
+from zootool.nets.rendering import decibels
 from zootool.progress import Reporter, silent
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ def scaled_targets(
 
 def psnr(losses: Float32[np.ndarray, " networks"], span: float) -> Float32[np.ndarray, " networks"]:
     """Peak signal-to-noise ratio in dB, 10 log10(span^2 / MSE); infinite for a loss of zero."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (10 * np.log10(span**2 / losses.astype(np.float64))).astype(np.float32)
+    return decibels(losses, span).astype(np.float32)
 
 
 def _table(job: SirenJob, seeds: np.ndarray, losses: np.ndarray, diverged: np.ndarray) -> "pa.Table":

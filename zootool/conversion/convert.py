@@ -100,8 +100,7 @@ def collect(source: Path, format: str | None = None, reading: ReadOptions | None
 
 def _compared(found: Collection, check: str) -> Collection:
     """The collection, once outputs of a network of each architecture have been compared with those of its own code."""
-    from zootool.named_object import load_object
-    from zootool.nets.agreement import check_agreement
+    from zootool.nets.agreement import check_agreement, load_object
     from zootool.store.tensors import as_torch
 
     factory, named = load_object(check), check.rpartition("/")[2]

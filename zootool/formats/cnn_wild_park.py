@@ -20,7 +20,7 @@ from zootool.formats.checked_values import Splits
 from zootool.formats.collection import usual_images
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, holds
-from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.untrusted.archives import ZipArchive
 from zootool.untrusted.file_stack import Tensors, found_in
 from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files

@@ -23,7 +23,7 @@ from zootool.formats.checked_values import Splits
 from zootool.formats.collection import usual_images
 from zootool.formats.skeleton import TEXT, WHOLE, FileReader, Network, holds
 from zootool.nets.rendering import GRIDS
-from zootool.nets.siren_architecture import siren_architecture
+from zootool.nets.siren import siren_architecture
 from zootool.untrusted.file_stack import state_dict_of
 
 # The published pattern `_(\d)s` reads the label 42 as 2; the whole name has to match.

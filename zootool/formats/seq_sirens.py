@@ -31,7 +31,7 @@ from zootool.formats.collection import CollectedImages, usual_images
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import renamed
 from zootool.nets.rendering import GRIDS
-from zootool.nets.siren_architecture import siren_architecture, siren_key_prefix
+from zootool.nets.siren import siren_architecture, siren_key_prefix
 from zootool.untrusted.bounded_text import read_json
 from zootool.untrusted.file_stack import Tensors, found_in, state_dict_of
 from zootool.untrusted.lazy_tensor import LazyTensor

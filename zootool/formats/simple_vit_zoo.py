@@ -21,7 +21,7 @@ from zootool.formats.checked_values import Splits, find_splits, fraction, publis
 from zootool.formats.collection import usual_images
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import Entry, entries_of, lay_out
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.untrusted.bounded_text import read_json
 from zootool.untrusted.file_stack import Tensors
 

@@ -29,7 +29,7 @@ from zootool.formats.collection import Collection, usual_images
 from zootool.formats.foreign_tables import read_bounded, read_csv_columns, read_csv_rows
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, Reader
-from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.untrusted.folder_walk import fingerprint_of_files
 from zootool.untrusted.literal import parse_literal
 from zootool.untrusted.safe_npy import open_npy

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from zootool.architecture import Architecture
 from zootool.errors import FormatError
-from zootool.nets.inputs import fitting_input
-from zootool.nets.network import Network
+from zootool.nets.network import Network, fitting_input
 from zootool.progress import Reporter
 from zootool.store.reader import Store
 from zootool.store.verify import Verification

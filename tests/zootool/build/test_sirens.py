@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.zootool.build.small import TINY, content, small_images, stamps
+from tests.zootool.nets.modules import Siren
 from zootool.build import build_sirens, finished_units, load_recipe, read_recipe
 from zootool.build.philox import derived_seed
 from zootool.build.recipe import SirenRecipe
 from zootool.build.siren.settings import initial_weights
 from zootool.errors import MissingError, UsageError
 from zootool.images import load_images
-from zootool.nets.siren import Siren
 
 IMAGES = small_images()
 

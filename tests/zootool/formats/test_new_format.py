@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from zootool.architecture import Architecture
 from zootool.formats.skeleton import TEXT, WHOLE, FileReader, Network
-from zootool.nets.siren_architecture import siren_architecture
+from zootool.nets.siren import siren_architecture
 
 
 class TextureSirens(FileReader):

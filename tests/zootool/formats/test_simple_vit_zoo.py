@@ -15,10 +15,10 @@ from tests.zootool.formats.trained_here import (
     vit_state,
     write_vits,
 )
+from tests.zootool.nets.modules import SimpleVit
 from zootool.errors import FormatError, MissingError, UsageError
 from zootool.formats.options import ReadOptions
 from zootool.formats.simple_vit_zoo import SimpleVitZoo
-from zootool.nets.vit import SimpleVit
 from zootool.zoo.export import export
 
 MODELS = [(1, 0), (2, 1), (3, 2), (10, 23)]

@@ -16,7 +16,7 @@ from zootool.build.classifier.kernel import Batches, ImageData, Scratch, evaluat
 from zootool.build.recipe import CnnRecipe
 from zootool.build.siren.lanes import compile_kept, source_digest
 from zootool.build.siren.products import aligned_zeros
-from zootool.nets.cnn_architecture import cnn_architecture
+from zootool.nets.cnn import cnn_architecture
 
 
 def train_cnn(run: CnnRun, recipe: CnnRecipe, train: ImageData, test: ImageData) -> list[Checkpoint]:

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Float64, Int64
 from zootool.build.philox import stream_words, uniform
 from zootool.build.recipe import CnnRecipe
 from zootool.errors import UsageError
-from zootool.nets.cnn_architecture import CnnConfig, Head
+from zootool.nets.cnn import CnnConfig, Head
 
 _TRUNCATED_STD = 0.8796256610342398
 """The deviation of a normal distribution that is cut at two deviations."""

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from zootool.build.classifier.elementwise import ACTIVATION_CODES
 from zootool.build.siren.lanes import NUM_LANES, TILE_ROWS
-from zootool.nets.cnn_architecture import CnnConfig
+from zootool.nets.cnn import CnnConfig
 
 BLOCK = 2 * NUM_LANES
 """Images that go through the network together."""

@@ -12,12 +12,13 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from zootool.architecture.kinds import attend
+from zootool.architecture.layers import sincos_positions, to_patches
 from zootool.build.classifier.data import Checkpoint, ClassifierData, Labelled, levels_of
 from zootool.build.classifier.draws import AUGMENTATION, shuffled, uniform_numbers
 from zootool.build.philox import stream_words
 from zootool.build.recipe import VitRecipe
-from zootool.nets.layers import attend, sincos_positions, to_patches
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 
 _JUDGED_IMAGES = 512
 """Images at a time when losses and accuracies are measured."""
