@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from zootool.errors import FormatError, printable
-from zootool.untrusted.array_pickles import load_plain_pickle
+from zootool.untrusted.numpy_arrays import load_plain_pickle
 
 SHAPE = (32, 32, 3)
 _PIXEL_BYTES = 32 * 32 * 3

@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 
 from zootool.catalog import FormatName, ImageSet, Part, PublishedForm
 from zootool.errors import FormatError, IntegrityError
-from zootool.fetch.checksums import check_digest, check_file
+from zootool.fetch.downloaded import check_digest, check_file
 from zootool.images.cifar import read_cifar_pickle, read_cifar_records
 from zootool.images.idx import read_idx_pair
 from zootool.images.packed import Located, read_contents
