@@ -13,9 +13,10 @@ from torch import nn
 
 from benchmarks.contenders import amounting_to, compare
 from dng.bench.flops import count_flops
-from dng.methods.baseline import Baseline
-from dng.methods.methods import METHODS, build_method
+from dng.methods.build import build_method
+from dng.methods.registry import METHODS
 from dng.models.heads import count_parameters
+from dng.models.model import Reader
 from dng.training.seed import seeded
 from zootool.architecture import Architecture
 from zootool.graph import GraphBatch
@@ -49,7 +50,7 @@ def test_forward_passes(kind: str, benchmark: Any) -> None:
     benchmark.pedantic(lambda: models["dng"](graph))
 
 
-def contenders(kind: str) -> dict[str, Baseline]:
+def contenders(kind: str) -> dict[str, Reader]:
     """Every method with a preset for networks of this kind, evaluating: with dropout no two runs are alike."""
     torch.set_num_threads(THREADS)
     names = [name for name, method in METHODS.items() if kind in method.presets and "probes" not in name]
@@ -65,7 +66,7 @@ def networks(architecture: Architecture) -> GraphBatch:
     return GraphBatch((architecture,), edges, nodes)
 
 
-def assert_equal_work(models: dict[str, Baseline], graph: GraphBatch) -> None:
+def assert_equal_work(models: dict[str, Reader], graph: GraphBatch) -> None:
     """All have the same size and read each network by itself, so that none gains from its batch."""
     alone = graph.map_weights(lambda tensor: tensor[:1])
     for name, model in models.items():

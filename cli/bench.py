@@ -96,7 +96,7 @@ def inr_classification(
 
 def _check_compared(zoo: str, names: list[str]) -> None:
     """Raise UsageError for unknown methods, and for those whose training can't be made equal to the others'."""
-    from dng.methods.methods import METHODS
+    from dng.methods.registry import READERS
     from dng.runs.two_stage import TWO_STAGE
     from zootool.errors import UsageError, did_you_mean
 
@@ -106,8 +106,8 @@ def _check_compared(zoo: str, names: list[str]) -> None:
                 f"{name} learns in two stages, and can't be compared at the others' budget",
                 hint=f"run it alone: zoo bench inr-classification --zoo {zoo} --model {name}",
             )
-        if name not in METHODS:
-            raise UsageError(f"there is no method {name!r}", hint=did_you_mean(name, [*METHODS, *TWO_STAGE]))
+        if name not in READERS:
+            raise UsageError(f"there is no method {name!r}", hint=did_you_mean(name, [*READERS, *TWO_STAGE]))
 
 
 def _test_accuracy(result: "ClassificationResult") -> str:

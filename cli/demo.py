@@ -63,9 +63,9 @@ def _benchmark(zoo: "Zoo", out: Path, seed: int, report: "Reporter", tell: Calla
 
     from dng.bench.inr_classification import run_inr_classification
     from dng.bench.report import write_classification_report
-    from dng.runs.two_stage import classification_preset
+    from dng.runs.two_stage import two_stage_preset
 
-    preset = classification_preset("demo").with_seed(seed)
+    preset = two_stage_preset("inr2jls", "demo").with_seed(seed)
     result = run_inr_classification(zoo, "demo", preset, out / "run", report=report)
     if result.skipped:
         tell(f"[yellow]skipped[/] training: {shown(out / 'run')} holds its result")

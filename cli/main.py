@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import bench, build, recipe, train
+from cli import bench, build, recipe
 from cli.collect import collect
 from cli.console import errors, show_error
 from cli.demo import demo
@@ -21,6 +21,7 @@ from cli.selecting import export, merge, subset
 from cli.sharing import publish, pull
 from cli.sources import convert, show
 from cli.stores import info, ls, verify, view
+from cli.train import train
 from cli.trained import embed, predict, reconstruct
 from zootool.errors import MissingError, UsageError, ZooError, printable, refusal_of
 
@@ -106,8 +107,9 @@ app = typer.Typer(
 for command in (demo, collect, show, convert, ls, info, verify, export, subset, merge, embed, predict, reconstruct,
                 report, publish, pull, view, doctor):  # fmt: skip
     app.command()(command)
-for name, group in (("recipe", recipe), ("build", build), ("train", train), ("bench", bench)):
+for name, group in (("recipe", recipe), ("build", build), ("bench", bench)):
     app.add_typer(group.app, name=name)
+app.command(no_args_is_help=True)(train)
 
 
 if __name__ == "__main__":

@@ -9,110 +9,115 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, shown
+from dng.methods.registry import METHODS, READERS, TWO_STAGE
 
 if TYPE_CHECKING:
     from dng.runs.on_zoo import Place
     from dng.training.train import TrainResult
+    from zootool import Zoo
     from zootool.progress import Reporter
 
+    Training = Callable[[Place, Reporter], TrainResult]
+
 _TAU = "Kendall's tau"
-
-app = typer.Typer(no_args_is_help=True, help="Train a model on a zoo's networks.")
-
-ZooOption = Annotated[str, typer.Option(help="A store with the splits train and validation.")]
-OutOption = Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-MODEL-PRESET-SEED]")]
-PresetOption = Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")]
-SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Initial weights, order of batches, dropout.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda is each process's own GPU.")]
-PrecisionOption = Annotated[
-    Literal["float32", "bfloat16"] | None, typer.Option(help="Of the computation; weights stay float32.")
-]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Training steps.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting: --set lr=1e-3, --set encoder.dim=64.")
-]
+_ALIASES = {"encoder": "dng"}
+NAMES = (*TWO_STAGE, "encoder", *READERS)
 
 
-@app.callback()
-def train() -> None:
-    """Train a model on a zoo's networks."""
-
-
-@app.command()
-def inr2jls(
-    zoo: ZooOption,
-    out: OutOption = None,
-    preset: PresetOption = "demo",
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    precision: PrecisionOption = None,
-    steps: StepsOption = None,
-    settings: SetOption = None,
+def train(
+    zoo: Annotated[str, typer.Option(help="A store with the splits train and validation.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="As --model.", autocompletion=lambda: list(NAMES))
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(NAMES)}; encoder is dng.", autocompletion=lambda: list(NAMES)),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The column to predict: a class, or an accuracy in [0, 1].")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. \\[default: runs/ZOO-MODEL-PRESET-SEED]")] = None,
+    preset: Annotated[str, typer.Option(help="demo (minutes on two cores), cpu (under an hour) or paper.")] = "demo",
+    variant: Annotated[
+        str | None, typer.Option(help="Another published configuration of a method, such as inr-augmented.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Initial weights, order of batches, dropout.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N; under torchrun cuda is each process's own GPU.")
+    ] = "cpu",
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="Of the computation; weights stay float32.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: --set lr=1e-3, --set encoder.dim=64.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train INR2JLS: latent maps of INRs from which their images can be decoded. Stopped early? Run it again.
+    """Train a model on a zoo's networks. Stopped early? Run it again.
+
+    inr2jls and inr2array learn latents of INRs, from which their images can be decoded. Every other method learns to
+    predict a column of the zoo's table, the --target.
 
     Example: zoo train inr2jls --zoo digits.zoo --out runs/digits
-    """
-    from dng.runs.on_zoo import REPRESENTATION_PARTS, train_inr2jls
-    from dng.runs.overrides import override
-    from dng.runs.two_stage import classification_preset
-    from zootool import open_zoo
-
-    chosen = classification_preset(preset).with_seed(seed)
-    words = _words(settings, precision, steps)
-    # What an ablation changes comes first, so that words may change it again.
-    named = override(chosen, words, REPRESENTATION_PARTS, inner="reconstruction").ablation
-    chosen = override(chosen.with_ablation(named), words, REPRESENTATION_PARTS, inner="reconstruction")
-    opened, folder = open_zoo(zoo), out or _default_folder(zoo, "inr2jls", preset, seed)
-    _run(partial(train_inr2jls, opened, chosen, folder), folder, "MSE", device, as_json)
-
-
-@app.command()
-def encoder(
-    zoo: ZooOption,
-    target: Annotated[str, typer.Option(help="The column to predict: a class, or an accuracy in [0, 1].")],
-    out: OutOption = None,
-    preset: PresetOption = "demo",
-    seed: SeedOption = 0,
-    device: DeviceOption = "cpu",
-    precision: PrecisionOption = None,
-    steps: StepsOption = None,
-    settings: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train an encoder with a head that predicts a column of the zoo's table. Stopped early? Run it again.
 
     Example: zoo train encoder --zoo digits.zoo --target label
+
+    Example: zoo train --model nfn-hnp --zoo cnns.zoo --target test_accuracy
     """
-    from dng.runs.on_zoo import batches_per_epoch, train_encoder
-    from dng.runs.overrides import override
-    from dng.runs.presets import ENCODER_PARTS, encoder_preset
-    from dng.runs.targets import read_target
     from zootool import open_zoo
+    from zootool.errors import UsageError, did_you_mean
 
-    opened, folder = open_zoo(zoo), out or _default_folder(zoo, f"encoder-{target}", preset, seed)
-    chosen = encoder_preset(preset, opened.architectures.values(), batches_per_epoch(opened))
-    words = [f"seed={seed}", *_words(settings, precision, steps)]
-    chosen = override(chosen, words, ENCODER_PARTS, inner="training")
-    wanted = read_target(opened, target)
-    score = "accuracy" if wanted.is_class else _TAU
-    _run(partial(train_encoder, opened, wanted, chosen, folder), folder, score, device, as_json)
-
-
-def _words(settings: list[str] | None, precision: str | None, steps: int | None) -> list[str]:
-    """What --set says, then the options that have a name of their own."""
+    chosen = name or model
+    if chosen is None or (name and model and name != model):
+        raise UsageError("name one model", hint="such as `zoo train --model dng`")
+    if chosen not in NAMES:
+        raise UsageError(f"there is no model {shown(chosen)}", hint=did_you_mean(chosen, NAMES))
+    method = _ALIASES.get(chosen, chosen)
     named = {"precision": precision, "steps": steps}
-    return [*(settings or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+    words = [*(settings or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
+    called = chosen if method in TWO_STAGE else f"{chosen}-{target}"
+    folder = out or Path("runs") / f"{Path(zoo).stem}-{called}-{preset}-{seed}"
+    if method not in TWO_STAGE and target is None:
+        raise UsageError(f"{METHODS[method].title} predicts a column of the zoo's table", hint="name the --target")
+    opened = open_zoo(zoo)
+    if method in TWO_STAGE:
+        run, score = _codes(opened, method, preset, seed, words, folder), "MSE"
+    else:
+        run, score = _reader(opened, method, str(target), preset, variant, seed, words, folder)
+    _run(run, folder, score, device, as_json)
 
 
-def _default_folder(zoo: str, model: str, preset: str, seed: int) -> Path:
-    return Path("runs") / f"{Path(zoo).stem}-{model}-{preset}-{seed}"
+def _codes(zoo: "Zoo", method: str, preset: str, seed: int, words: list[str], folder: Path) -> "Training":
+    from dng.runs.on_zoo import train_codes
+    from dng.runs.overrides import override
+    from dng.runs.two_stage import two_stage_preset
+
+    chosen = two_stage_preset(method, preset).with_seed(seed)
+    # What an ablation changes comes first, so that words may change it again.
+    named = override(chosen, words, chosen.parts, ("reconstruction",)).ablation
+    chosen = override(chosen.with_ablation(named), words, chosen.parts, ("reconstruction",))
+    return partial(train_codes, zoo, chosen, folder)
 
 
-def _run(
-    run: "Callable[[Place, Reporter], TrainResult]", folder: Path, score_name: str, device_name: str, as_json: bool
-) -> None:
+def _reader(
+    zoo: "Zoo", method: str, target: str, preset: str, variant: str | None, seed: int, words: list[str], folder: Path
+) -> "tuple[Training, str]":
+    from dng.runs.on_zoo import batches_per_epoch, train_reader
+    from dng.runs.overrides import override
+    from dng.runs.presets import reader_preset
+    from dng.runs.tasks import read_target
+
+    wanted = read_target(zoo, target)
+    chosen = reader_preset(
+        preset, zoo.architectures.values(), batches_per_epoch(zoo), method, wanted.num_outputs, variant
+    )
+    chosen = override(chosen, [f"seed={seed}", *words], ("training",), ("training", "config"))
+    run = partial(train_reader, zoo, wanted, chosen, folder, method=method)
+    return run, "accuracy" if wanted.is_class else _TAU
+
+
+def _run(run: "Training", folder: Path, score_name: str, device_name: str, as_json: bool) -> None:
     from dng.runs.on_zoo import Place
     from dng.training.distributed import joined_ranks, local_device
     from zootool.progress import silent

@@ -17,24 +17,20 @@ from torch import Tensor
 
 from dng.bench.certainty import largest_share
 from dng.bench.table import updates_of
-from dng.data import EndlessBatches, Loader, Zoo
+from dng.data import Loader, Zoo
 from dng.models.heads import count_parameters
 from dng.models.model import Representation
-from dng.runs.builders import build_network_classifier
-from dng.runs.code_classifiers import FOLDER, spec_of, write_classifier_spec
-from dng.runs.latents import Latents
-from dng.runs.load import write_model_spec
+from dng.runs.codes import FOLDER, CodeClassification, Latents, predict_codes, write_classifier_spec
 from dng.runs.on_zoo import (
     HERE,
     Place,
-    first_batch,
+    build_reader,
+    fit_reader,
     fit_representation,
     prepare_representation,
     require_splits,
-    training_loaders,
 )
-from dng.runs.targets import by_row, read_target
-from dng.runs.tasks import CodeClassification, NetworkClassification, predict_codes
+from dng.runs.tasks import Prediction, Target, by_row, read_target
 from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
 from dng.training.claim import read_json
 from dng.training.seed import derived_seed, seeded
@@ -200,7 +196,8 @@ def _run_on_codes(
     model, validation_mse = _train_representation(zoo, preset, out, place, report)
     splits = {name: _latents(model, zoo, name, labels, place) for name in SPLITS}
     config = preset.classifier_training(splits["train"].batches_per_epoch)
-    spec = spec_of(preset, splits["train"].first(), _num_classes(labels))
+    code_shape = tuple(splits["train"].first().shape[1:])
+    spec = preset.code_classifier(code_shape, _num_classes(labels))
     write_classifier_spec(out / FOLDER, spec)
     with seeded(config.seed, "classifier"):
         classifier = spec.build().to(place.device)
@@ -216,20 +213,16 @@ def _run_on_codes(
 def _run_directly(
     zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, place: Place, report: Reporter
 ) -> _Outcome:
-    config = preset.encoder_only.training
-    loaders = training_loaders(zoo, config, place, images=False)
-    architecture = first_batch(loaders["validation"]).architecture
-    with seeded(config.seed, "encoder-only"):
-        model = build_network_classifier(architecture, preset, _num_classes(labels))
-    run_dir = out / model.kind
-    write_model_spec(run_dir, model)
-    model.to(place.device)
-    task = NetworkClassification(model, loaders["validation"], lambda batch: labels[batch.rows])
-    result = train(task, EndlessBatches(loaders["train"]), config, run_dir, "training the encoder", report)
-    predictions, truth = task.predict(
-        zoo.select(split="test").loader(config.batch_size, device=place.device, targets=())
-    )
-    return _Outcome(predictions, truth, result.best_score, None, count_parameters(model), updates_of(config))
+    settings, target = preset.encoder_only, Target("label", labels, _num_classes(labels))
+    model = build_reader(zoo, target, settings)
+    result = fit_reader(
+        model, zoo, target, settings.training, out / model.kind,
+        place=place, report=report, stage="training the encoder",
+    )  # fmt: skip
+    loader = zoo.select(split="test").loader(settings.training.batch_size, device=place.device, targets=())
+    predictions, truth = Prediction(model, loader, labels).predict(loader)
+    updates = updates_of(settings.training)
+    return _Outcome(predictions, truth, result.best_score, None, count_parameters(model), updates)
 
 
 def _train_representation(

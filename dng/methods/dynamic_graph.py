@@ -1,4 +1,4 @@
-"""The DNG-Encoder with an MLP head, in the form of its rivals, and with their probe features as a control.
+"""The DNG-Encoder with an MLP head: a class, or an accuracy, straight from the memories (method, sections 4 and 5).
 
 Probe features run the networks that they describe. To tell what they bring from what a method brings, the DNG-Encoder
 can have them too: added to the features of every node, as the neural graphs do.
@@ -19,69 +19,63 @@ from dng.encoder.config import (
     EncoderConfig,
 )
 from dng.encoder.dng_encoder import DNGEncoder
-from dng.methods.baseline import Baseline
+from dng.methods.common import Settings, widened_width
 from dng.methods.probes import ProbeFeatures
 from dng.models.heads import mlp_head
+from dng.models.model import Reader
 from zootool.architecture import Architecture
-from zootool.errors import UsageError
 from zootool.graph import GraphBatch
 
 
 @dataclass(frozen=True)
-class DynamicGraphConfig:
-    """The encoder, its head, and the number of probes (0: none)."""
+class DNGConfig(Settings):
+    """The encoder, the width of its head's hidden layers and their dropout, and the number of probes (None: none)."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     head_dim: int = 128
     head_dropout: float = 0.5
-    num_probes: int = 0
+    num_probes: int | None = None
 
-    def widened(self, factor: float) -> "DynamicGraphConfig":
+    def widened(self, factor: float) -> "DNGConfig":
         """The widths of memories, edges' heads and the MLP times `factor`; features and probes stay."""
+        dim, head_dim = (widened_width(width, factor) for width in (self.encoder.dim, self.encoder.head_dim))
+        encoder = replace(self.encoder, dim=dim, head_dim=head_dim)
+        return replace(self, encoder=encoder, head_dim=widened_width(self.head_dim, factor))
 
-        def scaled(width: int) -> int:
-            return max(1, round(factor * width))
-
-        encoder = replace(self.encoder, dim=scaled(self.encoder.dim), head_dim=scaled(self.encoder.head_dim))
-        return replace(self, encoder=encoder, head_dim=scaled(self.head_dim))
-
-
-INR = DynamicGraphConfig(replace(INR_ENCODER, dim=128))
+    def covering(self, architectures: Collection[Architecture]) -> "DNGConfig":
+        """The same with room for the activations and edges per pair of `architectures`."""
+        return replace(self, encoder=self.encoder.covering(architectures))
 
 
-class DynamicGraphModel(Baseline):
-    """Encoder and MLP head (method, section 5)."""
+INR = DNGConfig(replace(INR_ENCODER, dim=128))
+
+
+class DNG(Reader):
+    """Encoder and MLP head. `encode` gives the memories of the output nodes."""
 
     name: ClassVar[str] = "dng"
     presets: ClassVar[dict[str, Any]] = {
         "inr": INR,
         "inr-probes": replace(INR, num_probes=64),
-        "small-cnn": DynamicGraphConfig(SMALL_CNN_ENCODER, 1024, 0.0),
-        "wild-park": DynamicGraphConfig(HETEROGENEOUS_CNN_ENCODER, 256, 0.2),
-        "vit": DynamicGraphConfig(VIT_ENCODER, 256, 0.2),
+        "small-cnn": DNGConfig(SMALL_CNN_ENCODER, 1024, 0.0),
+        "wild-park": DNGConfig(HETEROGENEOUS_CNN_ENCODER, 256, 0.2),
+        "vit": DNGConfig(VIT_ENCODER, 256, 0.2),
     }
 
-    def __init__(
-        self, architectures: Collection[Architecture], num_outputs: int, config: DynamicGraphConfig = INR
-    ) -> None:
-        super().__init__()
-        self.config = config
-        if reason := self.refusal(architectures, config):
-            raise UsageError(f"{self.name} can't take the zoo: {reason}")
-        first = next(iter(architectures))
-        self.encoder = DNGEncoder(first, config.encoder)
+    def __init__(self, architectures: Collection[Architecture], num_outputs: int, config: DNGConfig = INR) -> None:
+        super().__init__(architectures, num_outputs, config)
+        self.encoder = DNGEncoder(self.architecture, config.encoder)
         self.head = mlp_head(self.encoder.out_dim, config.head_dim, num_outputs, config.head_dropout)
-        self.probes = ProbeReading(first, self.encoder.node_dim, config.num_probes) if config.num_probes else None
+        self.probes = None
+        if config.num_probes:
+            self.probes = ProbeReading(self.architecture, self.encoder.node_dim, config.num_probes)
 
     @classmethod
-    def refusal(cls, architectures: Collection[Architecture], config: DynamicGraphConfig | None = None) -> str | None:
-        if config is None or not config.num_probes:
-            return None
-        return ProbeFeatures.refusal(architectures)
+    def refusal(cls, architectures: Collection[Architecture], config: Any = None) -> str | None:
+        return ProbeFeatures.refusal(architectures) if config is not None and config.num_probes else None
 
-    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
-        known = None if self.probes is None else self.probes(graph)
-        return self.head(self.encoder(graph, known).flatten(1))
+    def encode(self, graph: GraphBatch) -> Float[Tensor, "batch outputs dim"]:
+        return self.encoder(graph, None if self.probes is None else self.probes(graph))
 
 
 class ProbeReading(nn.Module):

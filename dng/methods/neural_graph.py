@@ -7,20 +7,20 @@ Settled here: the embeddings of activations and pixels are added where the other
 positions and class token are left out, as its published loader is only known to omit the latter two.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dng.methods.augmentations import augmented
-from dng.methods.by_network import by_network
+from dng.methods.common import by_network, full_precision
 from dng.methods.neural_graph_config import NeuralGraphConfig, neural_graph_refusal, num_hidden
 from dng.methods.neural_graph_raw import EdgeBlock, NodeLayer, node_layers, raw_edges, raw_nodes
-from dng.methods.neural_graph_statistics import LayerStatistics
-from dng.methods.precision import full_precision
+from dng.methods.neural_graph_statistics import LayerMoments, LayerStatistics, augmented
 from dng.methods.probes import ProbeFeatures
+from dng.models.model import Reader
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 from zootool.graph import GraphBatch
@@ -65,7 +65,9 @@ class NeuralGraphEmbedding(nn.Module):
         self.positions = _table(config.max_positions if config.repeat_nodes else 0, node_dim)
         self.probes = ProbeFeatures(self.num_inputs, config.num_probes) if config.num_probes else None
         num_maps = self.hidden_layers + 2 if config.num_probes else 0
-        self.probe_maps = nn.ModuleList(_probe_map(config.num_probes, node_dim) for _ in range(num_maps))
+        self.probe_maps = nn.ModuleList(
+            nn.Sequential(nn.Linear(config.num_probes, node_dim), nn.LayerNorm(node_dim)) for _ in range(num_maps)
+        )
 
     def forward(self, graph: GraphBatch, merge_parallel: bool = False) -> NeuralGraph:
         """The graphs of B networks; edges that a residual connection is parallel to take it in, or don't."""
@@ -78,6 +80,16 @@ class NeuralGraphEmbedding(nn.Module):
             blocks = [*(_with_reverse(block, False) for block in blocks), *(_with_reverse(b, True) for b in blocks)]
         counts = tuple(layer.num_nodes for layer in node_layers(graph.architecture))
         return NeuralGraph(self._nodes(seen, graph), counts, tuple(map(self._embedded, blocks)))
+
+    def fit(self, graphs: Iterable[GraphBatch], also: Callable[[GraphBatch], None] | None = None) -> None:
+        """Measure means and deviations of layers; `also` sees every batch."""
+        moments = LayerMoments(self.statistics.num_layers)
+        for graph in graphs:
+            self.check(graph)
+            moments.add(graph)
+            if also is not None:
+                also(graph)
+        self.statistics.set(moments)
 
     def absent_edge(self) -> Float[Tensor, " dim"]:
         """The vector of a pair of nodes without an edge: that of zeros."""
@@ -145,6 +157,19 @@ class NeuralGraphEmbedding(nn.Module):
         return table[by_network(graph, torch.tensor(rows, device=table.device))]
 
 
+class NeuralGraphReader(Reader):
+    """A method whose network reads neural graphs, and whose head reads the output nodes."""
+
+    network: Any
+
+    @classmethod
+    def refusal(cls, architectures: Collection[Architecture], config: Any = None) -> str | None:
+        return neural_graph_refusal(architectures, None if config is None else config.graph)
+
+    def fit(self, graphs: Iterable[GraphBatch]) -> None:
+        self.network.fit(graphs)
+
+
 class VectorFeatures(nn.Module):
     """[cos 2 pi B x, sin 2 pi B x] of a vector x, with fixed B ~ N(0, sigma^2)."""
 
@@ -169,10 +194,6 @@ def _encoder(in_dim: int, out_dim: int, config: NeuralGraphConfig) -> nn.Module:
 
 def _table(num_rows: int, dim: int) -> nn.Parameter | None:
     return nn.Parameter(torch.randn(num_rows, dim)) if num_rows else None
-
-
-def _probe_map(num_probes: int, dim: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(num_probes, dim), nn.LayerNorm(dim))
 
 
 def _with_reverse(block: EdgeBlock, is_reverse: bool) -> EdgeBlock:

@@ -1,8 +1,10 @@
 """How networks become neural graphs (Kofinas et al. 2024), and which networks can."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from dng.methods.common import Settings
 from dng.methods.probes import ProbeFeatures
 from zootool.architecture import Architecture, Timestamp
 from zootool.errors import UsageError
@@ -15,7 +17,7 @@ _CNN_KINDS = ("linear", "conv", "flatten_linear", "pool_linear")
 
 
 @dataclass(frozen=True)
-class NeuralGraphConfig:
+class NeuralGraphConfig(Settings):
     """What is read from networks, and how.
 
     Random Fourier features (`num_frequencies` of width `sigma`; 0 leaves them out) are taken of biases and of edges:
@@ -27,8 +29,9 @@ class NeuralGraphConfig:
     `scalar_encoder` gives linear layers an encoder of their own, `repeat_nodes` lets a feature map of at most
     `max_positions` pixels be flattened, as nodes per channel and pixel.
 
-    In training networks are changed at random (`dng.methods.augmentations`; nothing by default). The coordinates of
-    MLPs are rotated by up to `rotation` degrees, scaled by 1 +- `scaling` and translated by up to `translation`.
+    In training networks are changed at random (`dng.methods.neural_graph_statistics`; nothing by default). The
+    coordinates of MLPs are rotated by up to `rotation` degrees, scaled by 1 +- `scaling` and translated by up to
+    `translation`.
     `noise` is added to weights and biases, in deviations of their layer: Gaussian, or with `constant_noise` the same
     number everywhere, as the published code has it by mistake. A share `parameter_dropout` of them becomes zero.
     """
@@ -53,15 +56,10 @@ class NeuralGraphConfig:
     parameter_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("kernel_size", "max_positions"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
+        self.check(positive=("kernel_size", "max_positions"), shares=("scaling", "parameter_dropout"))
         for name in ("num_frequencies", "num_probes", "hidden_layers", "rotation", "translation", "noise"):
             if (getattr(self, name) or 0) < 0:
                 raise UsageError(f"{name} can't be negative, got {getattr(self, name)}")
-        for name in ("scaling", "parameter_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.sigma <= 0:
             raise UsageError(f"sigma must be positive, got {self.sigma}")
         if self.attention and (self.kernel_size > 1 or self.scalar_encoder or self.repeat_nodes):
@@ -81,6 +79,20 @@ class NeuralGraphConfig:
     def edge_dim(self) -> int:
         """Numbers per edge, its reverse aside."""
         return 3 if self.attention else self.kernel_size**2
+
+
+@dataclass(frozen=True)
+class NeuralGraphSettings(Settings):
+    """The settings of a method that reads neural graphs, as `graph` describes them."""
+
+    graph: NeuralGraphConfig = field(default_factory=NeuralGraphConfig)
+
+    def covering(self, architectures: Collection[Architecture]) -> Any:
+        """The same with an embedding for every hidden layer of these architectures, where their number is open."""
+        if self.graph.hidden_layers is not None:
+            return self
+        deepest = max(map(num_hidden, architectures), default=0)
+        return replace(self, graph=replace(self.graph, hidden_layers=deepest))  # type: ignore[bad-specialization]
 
 
 def with_inr_augmentation(config: NeuralGraphConfig) -> NeuralGraphConfig:

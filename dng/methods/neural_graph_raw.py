@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dng.methods.by_network import by_network
+from dng.methods.common import by_network
 from dng.methods.neural_graph_config import NeuralGraphConfig, kernel_of, num_positions
 from zootool.architecture import Architecture
 from zootool.graph import BatchResidual, GraphBatch, residuals_of

@@ -1,4 +1,15 @@
-"""What neural graphs take from their training networks: means and deviations of layers, and degrees of nodes."""
+"""What neural graphs take from their training networks, and how they change them in training.
+
+Changes are those learned with by Kofinas et al. (2024) and Navon et al. (2023):
+
+- Moves: the coordinates of an MLP rotated, scaled and translated. Exactly, f(A x + t), whatever the activations: the
+  first weights become W A, the first biases b + W t. Published code puts t, taken through products of weights, into the
+  biases of a layer drawn at random; behind the first layer that moves nothing.
+- Noise, which `LayerStatistics.noisy` adds.
+- Dropout of weights and biases. Those that stay grow by 1 / (1 - p), as published.
+
+Every network of a batch gets numbers of its own, from torch's current generator of the batch's device.
+"""
 
 import math
 from dataclasses import replace
@@ -6,8 +17,10 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from dng.methods.by_network import by_network
+from dng.methods.common import full_precision, has_bias, slot_of, with_biases
+from dng.methods.neural_graph_config import NeuralGraphConfig
 from dng.methods.neural_graph_raw import in_degrees
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
@@ -37,7 +50,7 @@ class LayerStatistics(nn.Module):
             (weight_mean, bias_mean), (weight_scale, bias_scale) = self._of(graph, t)
             bias = (graph.nodes[t - 1][..., :1] - bias_mean) / bias_scale
             edges.append((graph.edges[t - 1] - weight_mean) / weight_scale)
-            nodes.append(_with_biases(graph, t, bias * has_bias(graph, t)))
+            nodes.append(with_biases(graph, t, bias * has_bias(graph, t)))
         return replace(graph, edges=tuple(edges), nodes=tuple(nodes))
 
     def noisy(self, graph: GraphBatch, amount: float, is_constant: bool) -> GraphBatch:
@@ -48,7 +61,7 @@ class LayerStatistics(nn.Module):
             weight, bias = graph.edges[t - 1], graph.nodes[t - 1][..., :1]
             noise = [torch.ones_like(x) if is_constant else torch.randn_like(x) for x in (weight, bias)]
             edges.append(weight + weight_scale * noise[0])
-            nodes.append(_with_biases(graph, t, bias + bias_scale * noise[1] * has_bias(graph, t)))
+            nodes.append(with_biases(graph, t, bias + bias_scale * noise[1] * has_bias(graph, t)))
         return replace(graph, edges=tuple(edges), nodes=tuple(nodes))
 
     def set(self, moments: "LayerMoments") -> None:
@@ -112,17 +125,41 @@ class LogDegrees:
         return self._total / self._count
 
 
-def slot_of(architecture: Architecture, t: int, num_layers: int) -> int:
-    """The row of layer `t` in a table of `num_layers` layers."""
-    return num_layers - 1 if t == architecture.num_layers else t - 1
+def augmented(graph: GraphBatch, config: NeuralGraphConfig, statistics: LayerStatistics) -> GraphBatch:
+    """The networks with everything that `config` asks for: moves, then noise, then dropout."""
+    if config.has_moves:
+        graph = moved(graph, *draw_moves(graph, config))
+    if config.noise:
+        graph = statistics.noisy(graph, config.noise, config.constant_noise)
+    return drop_parameters(graph, config.parameter_dropout) if config.parameter_dropout else graph
 
 
-def has_bias(graph: GraphBatch, t: int) -> Float[Tensor, "#batch 1 1"]:
-    """1 for the networks whose layer `t` has biases, 0 for the others."""
-    flags = graph.nodes[t - 1].new_tensor([float(a.timestamps[t - 1].has_bias) for a in graph.architectures])
-    return by_network(graph, flags)[:, None, None]
+def moved(
+    graph: GraphBatch, matrices: Float[Tensor, "batch inputs inputs"], shifts: Float[Tensor, "batch inputs"]
+) -> GraphBatch:
+    """The MLPs that compute f(A x + t) where those of `graph` compute f(x), with A and t of their own each."""
+    weights, biases = graph.edges[0].squeeze(-1), graph.nodes[0][..., :1]
+    with full_precision(weights.device):
+        edges = (weights @ matrices).unsqueeze(-1)
+        nodes = torch.cat([biases + weights @ shifts.unsqueeze(-1), graph.nodes[0][..., 1:]], dim=-1)
+    return replace(graph, edges=(edges, *graph.edges[1:]), nodes=(nodes, *graph.nodes[1:]))
 
 
-def _with_biases(graph: GraphBatch, t: int, biases: Tensor) -> Tensor:
-    """The node features of timestamp t with other biases."""
-    return torch.cat([biases, graph.nodes[t - 1][..., 1:]], dim=-1)
+def draw_moves(
+    graph: GraphBatch, config: NeuralGraphConfig
+) -> tuple[Float[Tensor, "batch inputs inputs"], Float[Tensor, "batch inputs"]]:
+    """For every network a matrix, a rotation times a scale, and a shift, all uniform up to what `config` says."""
+    batch, inputs, like = len(graph), graph.architecture.num_inputs, graph.edges[0]
+    scales = 1 + config.scaling * like.new_empty(batch, 1, 1).uniform_(-1, 1)
+    matrices = scales * torch.eye(inputs, dtype=like.dtype, device=like.device)
+    if config.rotation:
+        angles = math.radians(config.rotation) * like.new_empty(batch).uniform_(-1, 1)
+        cos, sin = angles.cos(), angles.sin()
+        matrices = scales * torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    return matrices, config.translation * like.new_empty(batch, inputs).uniform_(-1, 1)
+
+
+def drop_parameters(graph: GraphBatch, share: float) -> GraphBatch:
+    """The networks with about `share` of their weights and of their biases at zero, the others grown to make up."""
+    nodes = tuple(torch.cat([functional.dropout(node[..., :1], share), node[..., 1:]], dim=-1) for node in graph.nodes)
+    return replace(graph, edges=tuple(functional.dropout(edge, share) for edge in graph.edges), nodes=nodes)

@@ -15,16 +15,44 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.encoder.features import FourierFeatures
-from dng.methods.baseline import Baseline
-from dng.methods.nfn_config import NFNLayersConfig
-from dng.methods.nfn_layers import LAYERS, Biases, Features, IOEmbedding, Weights, nfn_refusal, rectified
-from dng.methods.nfn_pooling import HNPPool, nfn_head
+from dng.methods.common import Settings
+from dng.methods.nfn_layers import LAYERS, Biases, Features, IOEmbedding, Variant, Weights, nfn_refusal, rectified
+from dng.models.heads import mlp_head
+from dng.models.model import Reader
 from zootool.architecture import Architecture
 from zootool.errors import UsageError
 from zootool.graph import GraphBatch
 
 Standardise = Literal["none", "layer", "entry"]
 _SMALLEST_DEVIATION = 1e-5
+
+
+@dataclass(frozen=True)
+class NFNLayersConfig(Settings):
+    """The layers of an NFN, and how weights and biases are encoded for them.
+
+    `variant` is the layers' symmetry: of hidden neurons ("hnp") or of all ("np"). `channels` are the layers' widths.
+    `num_frequencies` 0 leaves out the Fourier features, `io_bands` 0 the fixed encoding of inputs and outputs, whose
+    frequencies end at `io_max_frequency` / 2.
+    """
+
+    variant: Variant = "hnp"
+    channels: tuple[int, ...] = (512, 512, 512)
+    num_frequencies: int = 128
+    sigma: float = 10.0
+    io_bands: int = 0
+    io_max_frequency: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise UsageError(f"channels must be positive, one number per layer, got {self.channels}")
+
+    def widened(self, factor: float) -> Any:
+        """The widths times `factor`; those of layers step up one after another, so that sizes grow in small steps."""
+        last = len(self.channels) - 1
+        shifts = [(index - last / 2) / len(self.channels) for index in range(len(self.channels))]
+        channels = (max(1, round(factor * width + shift)) for width, shift in zip(self.channels, shifts, strict=True))
+        return replace(super().widened(factor), channels=tuple(channels))
 
 
 @dataclass(frozen=True)
@@ -36,6 +64,8 @@ class NFNConfig(NFNLayersConfig):
     ("layer"). `channel_dropout` acts on whole channels of weights, and on biases.
     """
 
+    widths: ClassVar[tuple[str, ...]] = ("head_dim",)
+
     head_dim: int = 1000
     io_embedding: bool = False
     standardise: Standardise = "none"
@@ -44,48 +74,35 @@ class NFNConfig(NFNLayersConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head_dim < 1:
-            raise UsageError(f"head_dim must be positive, got {self.head_dim}")
-        for name in ("head_dropout", "channel_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        self.check(positive=("head_dim",), shares=("head_dropout", "channel_dropout"))
 
     @property
     def name(self) -> str:
         """The method's name: nfn-hnp or nfn-np."""
         return f"nfn-{self.variant}"
 
-    def widened(self, factor: float) -> "NFNConfig":
-        """The layers' and the head's widths times `factor`; the encodings stay."""
-        head_dim = max(1, round(factor * self.head_dim))
-        return replace(self, channels=self.widened_channels(factor), head_dim=head_dim)
+
+_INR = NFNConfig()
+_MNIST = replace(_INR, sigma=3.0, head_dropout=0.1, channel_dropout=0.1)
+_SMALL_CNN = NFNConfig(channels=(16, 16, 5), num_frequencies=0, head_dropout=0.0)
 
 
-INR = NFNConfig()
-INR_MNIST = replace(INR, sigma=3.0, head_dropout=0.1, channel_dropout=0.1)
-SMALL_CNN = NFNConfig(channels=(16, 16, 5), num_frequencies=0, head_dropout=0.0)
-PRESETS = {
-    "inr": INR,
-    "inr-mnist": INR_MNIST,
-    "inr-np": replace(INR, variant="np", io_bands=6),
-    "inr-np-mnist": replace(INR_MNIST, variant="np", io_bands=3, io_max_frequency=3.0),
-    "small-cnn": SMALL_CNN,
-    "small-cnn-np": replace(SMALL_CNN, variant="np", io_embedding=True, standardise="entry"),
-}
-
-
-class NFN(Baseline):
+class NFN(Reader):
     """Encoding, layers with ReLU, the pooling that keeps inputs and outputs apart, and a three-layer MLP."""
 
     name: ClassVar[str] = "nfn"
-    presets: ClassVar[dict[str, Any]] = PRESETS
+    presets: ClassVar[dict[str, Any]] = {
+        "inr": _INR,
+        "inr-mnist": _MNIST,
+        "inr-np": replace(_INR, variant="np", io_bands=6),
+        "inr-np-mnist": replace(_MNIST, variant="np", io_bands=3, io_max_frequency=3.0),
+        "small-cnn": _SMALL_CNN,
+        "small-cnn-np": replace(_SMALL_CNN, variant="np", io_embedding=True, standardise="entry"),
+    }
 
-    def __init__(self, architectures: Collection[Architecture], num_outputs: int, config: NFNConfig = INR) -> None:
-        super().__init__()
-        self.config = config
-        if reason := self.refusal(architectures):
-            raise UsageError(f"{config.name} can't take the zoo: {reason}")
-        architecture = next(iter(architectures))
+    def __init__(self, architectures: Collection[Architecture], num_outputs: int, config: NFNConfig = _INR) -> None:
+        super().__init__(architectures, num_outputs, config)
+        architecture = self.architecture
         self.standardiser = None if config.standardise == "none" else Standardiser(architecture, config.standardise)
         self.encoding = InputEncoding(config)
         self.layers, self.embeddings = nn.ModuleList(), nn.ModuleList()
@@ -96,19 +113,18 @@ class NFN(Baseline):
             self.layers.append(LAYERS[config.variant](architecture, channels, out_channels))
             channels = out_channels
         self.pool = HNPPool(architecture, channels)
-        self.head = nfn_head(self.pool.out_dim, num_outputs, config.head_dim, config.head_dropout)
+        self.head = mlp_head(self.pool.out_dim, config.head_dim, num_outputs, config.head_dropout)
 
     @classmethod
-    def refusal(cls, architectures: Collection[Architecture]) -> str | None:
+    def refusal(cls, architectures: Collection[Architecture], config: Any = None) -> str | None:
         return nfn_refusal(architectures)
 
     def fit(self, graphs: Iterable[GraphBatch]) -> None:
         if self.standardiser is not None:
             self.standardiser.fit(graphs)
 
-    def forward(self, graph: GraphBatch) -> Float[Tensor, "batch outputs"]:
-        weights, biases = self.features(graph)
-        return self.head(self.pool([w.movedim(-1, 1) for w in weights], [b.movedim(-1, 1) for b in biases]))
+    def encode(self, graph: GraphBatch) -> Float[Tensor, "batch features"]:
+        return self.pool(*self.features(graph))
 
     def features(self, graph: GraphBatch) -> Features:
         """What the layers make of the weights (B, n_l, n_{l-1}, C k_l) and the biases (B, n_l, C)."""
@@ -126,6 +142,26 @@ class NFN(Baseline):
             return weights, biases
         weights = [nn.functional.dropout2d(weight.movedim(-1, 1), rate).movedim(1, -1) for weight in weights]
         return weights, [nn.functional.dropout(bias, rate) for bias in biases]
+
+
+class HNPPool(nn.Module):
+    """The means of every W^l and b^l, but W^1 keeps its inputs, W^L its outputs and b^L is whole.
+
+    Invariant to permutations of hidden neurons only.
+    """
+
+    def __init__(self, architecture: Architecture, channels: int) -> None:
+        super().__init__()
+        counts, kernels = architecture.node_counts, architecture.edges_per_pair
+        ends = counts[0] * kernels[0] + counts[-1] * (kernels[-1] + 1)
+        self.out_dim = channels * (ends + sum(kernels[1:-1]) + architecture.num_layers - 1)
+
+    def forward(self, weights: Weights, biases: Biases) -> Float[Tensor, "batch features"]:
+        # Channels come before neurons in what the head reads, as in the published code.
+        weights, biases = [weight.movedim(-1, 1) for weight in weights], [bias.movedim(-1, 1) for bias in biases]
+        ends = [weights[0].mean(dim=2), weights[-1].mean(dim=3), biases[-1]]
+        means = [weight.mean(dim=(2, 3)) for weight in weights[1:-1]] + [bias.mean(dim=2) for bias in biases[:-1]]
+        return torch.cat([end.flatten(1) for end in ends] + means, dim=1)
 
 
 class Standardiser(nn.Module):

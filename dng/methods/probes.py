@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dng.methods.by_network import by_network
-from dng.methods.precision import full_precision
+from dng.methods.common import by_network, full_precision
 from zootool.architecture import Architecture, Timestamp
 from zootool.architecture.steps import activate
 from zootool.graph import BatchResidual, GraphBatch
@@ -32,7 +31,7 @@ class ProbeFeatures(nn.Module):
 
     @classmethod
     def refusal(cls, architectures: Collection[Architecture]) -> str | None:
-        """Why these networks can't be probed, as in `Baseline.refusal`; None where they can."""
+        """Why these networks can't be probed, as in `Reader.refusal`; None where they can."""
         for architecture in architectures:
             for t, timestamp in enumerate(architecture.timestamps, start=1):
                 if timestamp.activation.name not in _ACTIVATIONS:

@@ -43,7 +43,7 @@ class MemoryDecoder(Representation):
     def __init__(self, architecture: Architecture, config: ReconstructionConfig) -> None:
         super().__init__()
         check_channels(architecture, config.image_channels)
-        self.config = config
+        self.config, self.architecture = config, architecture
         self.encoder = DNGEncoder(architecture, config.encoder)
         self.decoder = decoding_mlp(config.encoder.dim, config.hidden_dim, config.image_side**2)
 
@@ -73,7 +73,7 @@ class WeightDecoder(Representation):
         super().__init__()
         check_channels(architecture, config.image_channels)
         _check_renderable(architecture)
-        self.config = config
+        self.config, self.architecture = config, architecture
         self.encoder = DNGEncoder(architecture, config.encoder)
         self.generator = LatentGenerator(
             self.encoder.out_dim, config.encoder.dim, (1, 1, 1), config.generator_dim, config.latent_dim

@@ -8,8 +8,20 @@ _DROPOUT_BETWEEN_BLOCKS = 0.2
 _DROPOUT_IN_MLP = 0.5
 
 
-class LatentClassifier(nn.Module):
-    """Classifies INRs from their frozen latent maps, each view on its own; the views' logits are summed.
+class CodesClassifier(nn.Module):
+    """Reader INRs from frozen codes: gives logits (B, classes)."""
+
+    def loss(self, codes: Float[Tensor, "batch ..."], labels: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return nn.functional.cross_entropy(self(codes), labels)
+
+    def predict(self, codes: Float[Tensor, "batch ..."]) -> Tensor:
+        """The most likely class of every network."""
+        return self(codes).argmax(dim=-1)
+
+
+class LatentClassifier(CodesClassifier):
+    """Reader INRs from their frozen latent maps, each view on its own; the views' logits are summed.
 
     The blocks depend on the latent side alone. Even (32 x 32 images, side 8): conv3, conv3, conv1. Odd (28 x 28,
     side 7): conv3 with stride 2, conv1. Each is followed by BatchNorm, ReLU and 2 x 2 pooling while the side is
@@ -23,7 +35,11 @@ class LatentClassifier(nn.Module):
         super().__init__()
         self.joint_views = joint_views
         latent_dim = latent_dim * joint_views
-        layers = _even_blocks(latent_dim, dim) if latent_side % 2 == 0 else _odd_blocks(latent_dim, dim)
+        between = nn.Dropout(_DROPOUT_BETWEEN_BLOCKS)
+        if latent_side % 2 == 0:
+            layers = [*_block(latent_dim, dim, 3), between, *_block(dim, dim, 3), between, *_block(dim, dim, 1)]
+        else:
+            layers = [*_block(latent_dim, dim, 3, stride=2), between, *_block(dim, dim, 1)]
         self.blocks = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.mlp = mlp_head(dim, dim, num_classes)
 
@@ -33,18 +49,18 @@ class LatentClassifier(nn.Module):
         features = self.blocks(latents.flatten(0, 1))
         return self.mlp(features).unflatten(0, latents.shape[:2])
 
-    def loss(self, latents: Float[Tensor, "batch views latent side side"], labels: Tensor) -> Tensor:
+    def loss(self, codes: Float[Tensor, "batch views latent side side"], labels: Tensor) -> Tensor:
         """Cross-entropy with the label repeated for every view."""
-        logits = self(latents)
+        logits = self(codes)
         return nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
 
-    def predict(self, latents: Float[Tensor, "batch views latent side side"]) -> Tensor:
+    def predict(self, codes: Float[Tensor, "batch views latent side side"]) -> Tensor:
         """The class of every network, from the sum of its views' logits."""
-        return self(latents).sum(dim=1).argmax(dim=-1)
+        return self(codes).sum(dim=1).argmax(dim=-1)
 
 
-class CodeClassifier(nn.Module):
-    """Classifies INRs from one frozen code vector each: an MLP of three layers without dropout."""
+class CodeClassifier(CodesClassifier):
+    """Reader INRs from one frozen code vector each: an MLP of three layers without dropout."""
 
     def __init__(self, code_dim: int, num_classes: int, dim: int = 256) -> None:
         super().__init__()
@@ -53,26 +69,14 @@ class CodeClassifier(nn.Module):
     def forward(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch classes"]:
         return self.mlp(codes)
 
-    def loss(self, codes: Float[Tensor, "batch code"], labels: Tensor) -> Tensor:
-        """Cross-entropy."""
-        return nn.functional.cross_entropy(self(codes), labels)
-
-    def predict(self, codes: Float[Tensor, "batch code"]) -> Tensor:
-        """The class of every network."""
-        return self(codes).argmax(dim=-1)
-
 
 def mlp_head(in_dim: int, hidden_dim: int, out_dim: int, dropout: float = _DROPOUT_IN_MLP) -> nn.Sequential:
     """A three-layer ReLU MLP with dropout behind each hidden layer."""
     return nn.Sequential(
-        nn.Linear(in_dim, hidden_dim),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden_dim, hidden_dim),
-        nn.ReLU(),
-        nn.Dropout(dropout),
+        nn.Linear(in_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(hidden_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(hidden_dim, out_dim),
-    )
+    )  # fmt: skip
 
 
 class _PoolWhileAboveOne(nn.Module):
@@ -80,20 +84,6 @@ class _PoolWhileAboveOne(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels side side"]) -> Tensor:
         return nn.functional.max_pool2d(x, 2) if x.shape[-1] > 1 else x
-
-
-def _even_blocks(in_dim: int, dim: int) -> list[nn.Module]:
-    return [
-        *_block(in_dim, dim, kernel=3),
-        nn.Dropout(_DROPOUT_BETWEEN_BLOCKS),
-        *_block(dim, dim, kernel=3),
-        nn.Dropout(_DROPOUT_BETWEEN_BLOCKS),
-        *_block(dim, dim, kernel=1),
-    ]
-
-
-def _odd_blocks(in_dim: int, dim: int) -> list[nn.Module]:
-    return [*_block(in_dim, dim, kernel=3, stride=2), nn.Dropout(_DROPOUT_BETWEEN_BLOCKS), *_block(dim, dim, kernel=1)]
 
 
 def _block(in_dim: int, out_dim: int, kernel: int, stride: int = 1) -> list[nn.Module]:

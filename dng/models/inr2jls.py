@@ -63,7 +63,7 @@ class INR2JLS(Representation):
     def __init__(self, architecture: Architecture, config: INR2JLSConfig) -> None:
         super().__init__()
         check_channels(architecture, config.image_channels)
-        self.config = config
+        self.config, self.architecture = config, architecture
         self.encoder = DNGEncoder(architecture, config.encoder)
         shape = (config.num_views, config.latent_side, config.latent_side)
         self.generator = LatentGenerator(

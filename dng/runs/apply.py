@@ -3,21 +3,20 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import zarr
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from pyarrow import csv
 from torch import Tensor
 
 from dng.data import Zoo
-from dng.models.model import Model, Representation
-from dng.models.predictors import AccuracyPredictor, NetworkClassifier
-from dng.runs.code_classifiers import load_code_classifier
+from dng.models.model import Model, Predicts, Reader
+from dng.runs.codes import load_code_classifier
 from dng.runs.load import load, model_dir
 from dng.runs.on_zoo import CPU
 from zootool.errors import BadDataError, UsageError
@@ -50,7 +49,7 @@ class Predictions:
 
     zoo_id: str
     model_digest: str
-    kind: Literal["class", "accuracy"]
+    kind: Predicts
     table: pa.Table
 
     @property
@@ -72,7 +71,8 @@ class Predictions:
 def embed(
     zoo: Zoo, run_dir: str | Path, destination: str | Path, device: torch.device = CPU, report: Reporter = silent
 ) -> Embedding:
-    """Write the codes of every network into the folder `destination`: latent maps or codes, else memories (n_L, d).
+    """Write the codes of every network into the folder `destination`: latent maps or codes, memories (n_L, d), or what
+    else a method's head reads.
 
     codes/ is a Zarr v3 array, nets.parquet has the net_id of each of its rows, embedding.json an `Embedding`. Raises
     UsageError where `destination` exists or the model wasn't built for these networks.
@@ -140,10 +140,6 @@ def refuse_existing(path: Path) -> None:
         raise UsageError(f"{path} exists", hint="choose another --out, or remove it first")
 
 
-def _codes_of(model: Model, graph: GraphBatch) -> Float[Tensor, "batch ..."]:
-    return model.encode(graph) if isinstance(model, Representation) else model.encoder(graph)
-
-
 def _write_codes(
     folder: Path, zoo: Zoo, model: Model, device: torch.device, report: Reporter
 ) -> tuple[Int64[np.ndarray, " networks"], tuple[int, ...], int]:
@@ -152,7 +148,7 @@ def _write_codes(
     rows: list[np.ndarray] = []
     done = num_non_finite = 0
     for batch in batches_of(zoo, device, report, "encoding"):
-        codes = _codes_of(model, batch).float().cpu().numpy()
+        codes = model.encode(batch).float().cpu().numpy()
         if array is None:
             shape, chunks = (len(zoo), *codes.shape[1:]), (min(BATCH_SIZE, len(zoo)), *codes.shape[1:])
             array = zarr.create_array(folder / CODES, shape=shape, chunks=chunks, dtype="float32", zarr_format=3)
@@ -163,12 +159,8 @@ def _write_codes(
     return np.concatenate(rows), tuple(array.shape), num_non_finite
 
 
-def _predictor(
-    model: Model, run_dir: Path, device: torch.device
-) -> tuple[Literal["class", "accuracy"], Callable[[GraphBatch], Tensor]]:
-    if isinstance(model, NetworkClassifier):
-        return "class", model.predict
-    if isinstance(model, AccuracyPredictor):
-        return "accuracy", model.predict
+def _predictor(model: Model, run_dir: Path, device: torch.device) -> tuple[Predicts, Callable[[GraphBatch], Tensor]]:
+    if isinstance(model, Reader):
+        return model.predicts, model.predict
     classifier = load_code_classifier(run_dir).to(device)
-    return "class", lambda graph: classifier.predict(_codes_of(model, graph))
+    return "class", lambda graph: classifier.predict(model.encode(graph))

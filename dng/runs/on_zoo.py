@@ -4,41 +4,31 @@ What a run of `zoo train` leaves besides what `dng.training.train` does: run.jso
 settings, and model.json, from which `dng.load` builds the model.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dng.data import EndlessBatches, Loader, Zoo
-from dng.models.model import Representation
-from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
-from dng.runs.accuracy import AccuracyPrediction
-from dng.runs.builders import build_representation
+from dng.methods.registry import method as method_called
+from dng.models.model import Reader, Representation
 from dng.runs.load import write_model_spec
-from dng.runs.presets import EncoderPreset
-from dng.runs.targets import Target
-from dng.runs.tasks import NetworkClassification, Reconstruction
-from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
+from dng.runs.presets import ReaderPreset
+from dng.runs.tasks import Prediction, Reconstruction, Target
+from dng.runs.two_stage import TwoStagePreset
 from dng.training.claim import claim
 from dng.training.distributed import ALONE, Ranks, Shard
 from dng.training.seed import seeded
 from dng.training.symmetries import Symmetries
-from dng.training.train import Batches, Task, TrainConfig, TrainResult, finished, train
+from dng.training.train import Batches, TrainConfig, TrainResult, finished, train
 from zootool.errors import BadDataError, UsageError
 from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 RUN = "run.json"
-
-REPRESENTATION_PARTS = (
-    "reconstruction", "encoder", "latent_dim", "hidden_dim", "decoder_dim", "decoding_dim", "code_dim", "ablation"
-)  # fmt: skip
-"""The settings of a benchmark's preset that training a model of codes depends on."""
-
 CPU = torch.device("cpu")
 
 
@@ -54,10 +44,10 @@ HERE = Place()
 """One process on the CPU."""
 
 
-def train_inr2jls(
-    zoo: Zoo, settings: ClassificationPreset, run_dir: Path, place: Place = HERE, report: Reporter = silent
+def train_codes(
+    zoo: Zoo, settings: TwoStagePreset, run_dir: Path, place: Place = HERE, report: Reporter = silent
 ) -> TrainResult:
-    """Train INR2JLS, or the ablation of it that `settings` names, on the zoo's INRs and their source images.
+    """Train the first stage of a method of two: INR2JLS or an ablation of it on images, INR2ARRAY on renderings.
 
     A finished run is left alone. Raises UsageError where `run_dir` holds another run, BadDataError where the zoo has
     no networks to train or validate on, MissingError where the image set isn't here.
@@ -66,32 +56,70 @@ def train_inr2jls(
         raise UsageError(
             "encoder-only reconstructs nothing", hint="run `zoo train encoder --zoo NAME.zoo --target label`"
         )
-    parts = {name: asdict(settings)[name] for name in REPRESENTATION_PARTS}
-    done = _claim_run(run_dir, "inr2jls", zoo, None, parts, place.ranks)
+    parts = {name: value for name, value in settings.plain().items() if name in settings.parts}
+    done = _claim_run(run_dir, settings.model, zoo, None, parts, place.ranks)
     if done is not None:
         return done
     model, loaders = prepare_representation(zoo, settings, place)
     return fit_representation(model, loaders, settings.reconstruction, run_dir, place, report)
 
 
-def train_encoder(
-    zoo: Zoo, target: Target, settings: EncoderPreset, run_dir: Path, place: Place = HERE, report: Reporter = silent
+def train_reader(
+    zoo: Zoo,
+    target: Target,
+    settings: ReaderPreset,
+    run_dir: Path,
+    place: Place = HERE,
+    report: Reporter = silent,
+    method: str = "dng",
 ) -> TrainResult:
-    """Train an encoder with a head to predict the column of `target`, classes or accuracies.
+    """Train a method to predict the column of `target`, classes or accuracies.
 
-    Validation picks by accuracy or by Kendall's tau. A finished run is left alone. Raises what `train_inr2jls` does.
+    Validation picks by accuracy or by Kendall's tau. A finished run is left alone. Raises what `train_codes` does, and
+    UsageError for networks that the method can't take.
     """
-    done = _claim_run(run_dir, "encoder", zoo, target.name, asdict(settings), place.ranks)
+    # The DNG-Encoder's runs have had another name since before there were other methods.
+    kind = "encoder" if method == "dng" else method
+    done = _claim_run(run_dir, kind, zoo, target.name, settings.plain(), place.ranks)
     if done is not None:
         return done
-    loaders = training_loaders(zoo, settings.training, place, images=False)
-    with seeded(settings.training.seed, "encoder-only"):
-        model = _build(first_batch(loaders["validation"]), settings, target)
+    model = build_reader(zoo, target, settings, method)
+    return fit_reader(
+        model, zoo, target, settings.training, run_dir,
+        symmetries=settings.symmetries, place=place, report=report, stage=f"training the {kind}",
+    )  # fmt: skip
+
+
+def build_reader(zoo: Zoo, target: Target, settings: ReaderPreset, method: str = "dng") -> Reader:
+    """A method with initial weights for the zoo's networks, of which those to validate on come first."""
+    loader = training_loaders(zoo, settings.training, HERE, images=False)["validation"]
+    architectures = [first_batch(loader).architecture, *zoo.architectures.values()]
+    with seeded(settings.training.seed, "encoder-only" if method == "dng" else method):
+        model = method_called(method).reader()(architectures, target.num_outputs, settings.config)
+    model.predicts = target.predicts
+    return model
+
+
+def fit_reader(
+    model: Reader,
+    zoo: Zoo,
+    target: Target,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    symmetries: Symmetries | None = None,
+    place: Place = HERE,
+    report: Reporter = silent,
+    stage: str | None = None,
+) -> TrainResult:
+    """Train a method that was built for the zoo; it then holds the weights that validation picked, on `place`."""
+    loaders = training_loaders(zoo, config, place, images=False)
+    model.fit(_training_networks(zoo, config.batch_size))
     write_model_spec(run_dir, model, place.ranks)
     model.to(place.device)
-    values = target.by_row.to(place.device)
-    task = _task(model, loaders["validation"], lambda batch: values[batch.rows], settings.symmetries)
-    return _fit(task, loaders["train"], settings.training, run_dir, "training the encoder", place, report)
+    task = Prediction(model, loaders["validation"], target.by_row.to(place.device), symmetries)
+    batches = sharded_batches(loaders["train"], place.ranks)
+    return train(task, batches, config, run_dir, stage or f"training {model.method}", report, place.ranks)
 
 
 def prepare_representation(
@@ -103,7 +131,7 @@ def prepare_representation(
     architecture = first_batch(loaders["validation"]).architecture
     side, _, channels = image_shape(zoo)
     with seeded(config.seed, "representation"):
-        model = build_representation([architecture, *zoo.architectures.values()], settings, side, channels)
+        model = settings.build([architecture, *zoo.architectures.values()], side, channels)
     return model.to(place.device), loaders
 
 
@@ -117,8 +145,9 @@ def fit_representation(
 ) -> TrainResult:
     """Train what `prepare_representation` gave; the model then holds the weights that validation picked."""
     write_model_spec(run_dir, model, place.ranks)
+    batches = sharded_batches(loaders["train"], place.ranks)
     task = Reconstruction(model, loaders["validation"])
-    return _fit(task, loaders["train"], config, run_dir, f"training {model.kind}", place, report)
+    return train(task, batches, config, run_dir, f"training {model.kind}", report, place.ranks)
 
 
 def training_loaders(zoo: Zoo, config: TrainConfig, place: Place, images: bool) -> dict[str, Loader]:
@@ -195,25 +224,6 @@ def _claim_run(
     return finished(run_dir)
 
 
-def _build(first: GraphBatch, settings: EncoderPreset, target: Target) -> NetworkClassifier | AccuracyPredictor:
-    config = PredictorConfig(target.num_outputs, settings.encoder, settings.head_dim, settings.head_dropout)
-    kind = NetworkClassifier if target.is_class else AccuracyPredictor
-    return kind(first.architecture, config)
-
-
-def _task(
-    model: NetworkClassifier | AccuracyPredictor,
-    validation: Loader,
-    lookup: Callable[[GraphBatch], Tensor],
-    symmetries: Symmetries | None,
-) -> Task:
-    if isinstance(model, NetworkClassifier):
-        return NetworkClassification(model, validation, lookup)
-    return AccuracyPrediction(model, validation, lookup, symmetries)
-
-
-def _fit(
-    task: Task, loader: Loader, config: TrainConfig, run_dir: Path, stage: str, place: Place, report: Reporter
-) -> TrainResult:
-    batches = sharded_batches(loader, place.ranks)
-    return train(task, batches, config, run_dir, stage, report, place.ranks)
+def _training_networks(zoo: Zoo, batch_size: int) -> Iterator[GraphBatch]:
+    """The training networks, once."""
+    yield from zoo.select(split="train").loader(batch_size, targets=())

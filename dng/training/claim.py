@@ -1,7 +1,7 @@
 """A run's folder belongs to one set of settings: the first run writes them down, every later one has to agree."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from zootool.files import refuse_inside, write_json_atomic
 from zootool.records import parse_json
 
 
-def claim(path: Path, wanted: dict[str, Any], ranks: Ranks = ALONE) -> None:
+def claim(
+    path: Path, wanted: dict[str, Any], ranks: Ranks = ALONE, update: Callable[[Any], Any] = lambda found: found
+) -> None:
     """Write `wanted` (JSON values) to `path`, or compare it with what is there.
 
-    Of several ranks the first writes and all compare. Raises UsageError naming the first key that differs,
-    FormatError where the file isn't JSON.
+    `update` makes of an older file's contents what would be written now. Of several ranks the first writes and all
+    compare. Raises UsageError naming the first key that differs, FormatError where the file isn't JSON.
     """
     wanted = json.loads(json.dumps(wanted))
     if ranks.is_first and not path.exists():
@@ -23,7 +25,7 @@ def claim(path: Path, wanted: dict[str, Any], ranks: Ranks = ALONE) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(path, wanted)
     ranks.wait()
-    found = read_json(path)
+    found = update(read_json(path))
     for key, value in _leaves(wanted):
         there = _at(found, key)
         if there != value:

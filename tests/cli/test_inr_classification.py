@@ -25,10 +25,10 @@ def run(*words: object) -> Result:
 def test_inr2array_is_trained_scored_and_found_again(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dng.runs import inr2array_presets
+    from dng.runs import two_stage
 
     short = replace(TINY, reconstruction=replace(TINY.reconstruction, steps=2))
-    monkeypatch.setitem(inr2array_presets.INR2ARRAY_PRESETS, "demo", short)
+    monkeypatch.setitem(two_stage.INR2ARRAY_PRESETS, "demo", short)
     monkeypatch.chdir(tmp_path)
     first = run("--zoo", zoo, "--model", "inr2array", "--seed", 1, "--json")
     assert first.exit_code == 0, first.output

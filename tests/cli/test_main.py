@@ -23,10 +23,10 @@ from zootool.errors import BadDataError, MissingError, UsageError
 from zootool.files import check_writable
 from zootool.images.folder import measure
 
-GROUPS = ["recipe", "build", "train", "bench"]
+GROUPS = ["recipe", "build", "bench"]
 COMMANDS = [
     "demo", "recipe ls", "recipe show", "recipe validate", "build siren", "build cnn", "build vit", "collect", "show",
-    "convert", "ls", "info", "verify", "export", "subset", "merge", "train inr2jls", "train encoder", "embed",
+    "convert", "ls", "info", "verify", "export", "subset", "merge", "train", "embed",
     "predict", "reconstruct", "bench inr-classification", "bench forward-fit", "bench efficiency",
     "bench generalization", "bench tables", "bench editing", "report", "publish", "pull", "view", "doctor",
 ]  # fmt: skip

@@ -21,12 +21,11 @@ from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import check_revision, train_method
 from dng.bench.table import Table, spread
 from dng.data import Zoo
-from dng.methods.methods import METHODS, build_method, method
+from dng.methods.build import build_method
+from dng.methods.registry import METHODS, method
 from dng.models.heads import count_parameters
-from dng.models.predictors import Classifies
 from dng.runs.on_zoo import HERE, Place, require_splits
-from dng.runs.targets import Target, read_target
-from dng.runs.tasks import NetworkClassification
+from dng.runs.tasks import Prediction, Target, read_target
 from dng.training.claim import claim, read_json
 from zootool.files import write_bytes_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
@@ -127,11 +126,8 @@ def _answer(
 ) -> MethodAnswer:
     started = time.perf_counter()
     trained = train_method(name, zoo, target, budget, out, place=place, report=report)
-    assert isinstance(trained.model, Classifies), "labels are classes"
     loader = zoo.select(split="test").loader(budget.training.batch_size, device=place.device, targets=())
-    labels_by_row = target.by_row.to(place.device)
-    task = NetworkClassification(trained.model, loader, lambda batch: labels_by_row[batch.rows])
-    predictions, labels = task.predict(loader)
+    predictions, labels = Prediction(trained.model, loader, target.by_row.to(place.device)).predict(loader)
     return MethodAnswer(
         test_accuracy=(predictions == labels).float().mean().item(),
         validation_accuracy=trained.result.best_score,

@@ -1,24 +1,19 @@
 """Training one method on a zoo: built for its networks, fitted to its statistics, picked on validation."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from dng.bench.comparison.settings import EqualBudget
-from dng.data import EndlessBatches, Loader, Zoo
-from dng.methods.methods import REVISIONS, build_method
-from dng.models.predictors import Classifies, MethodClassifier, MethodPredictor, PredictsAccuracy
-from dng.runs.accuracy import AccuracyPrediction
-from dng.runs.on_zoo import HERE, Place, training_loaders
-from dng.runs.targets import Target
-from dng.runs.tasks import NetworkClassification
+from dng.data import Zoo
+from dng.methods.build import build_method
+from dng.methods.registry import METHODS
+from dng.models.model import Reader
+from dng.runs.on_zoo import HERE, Place, fit_reader
+from dng.runs.tasks import Target
 from dng.training.claim import claim, read_json
 from dng.training.symmetries import Symmetries
-from dng.training.train import Task, TrainConfig, TrainResult, train
+from dng.training.train import TrainConfig, TrainResult
 from zootool.files import write_json_atomic
-from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent
 
 _RATES, _METHOD = "learning-rates.json", "method.json"
@@ -28,7 +23,7 @@ _RATES, _METHOD = "learning-rates.json", "method.json"
 class Trained:
     """A method with the weights that validation picked, how it scored there, and the learning rate it was given."""
 
-    model: Classifies | PredictsAccuracy
+    model: Reader
     result: TrainResult
     lr: float
 
@@ -81,20 +76,18 @@ class _Run:
         scores = read_json(path)
         return float(max(scores, key=lambda rate: scores[rate]))
 
-    def train(self, config: TrainConfig, folder: Path) -> tuple[Classifies | PredictsAccuracy, TrainResult]:
+    def train(self, config: TrainConfig, folder: Path) -> tuple[Reader, TrainResult]:
         wanted = {"method": self.name, "zoo": self.zoo.id, "target": self.target.name} | _revision(self.name)
         claim(folder / _METHOD, wanted | {"num_parameters": self.budget.num_parameters, **asdict(config)})
-        loaders = training_loaders(self.zoo, config, self.place, images=False)
-        architectures = self.zoo.architectures.values()
-        body = build_method(self.name, architectures, self.target.num_outputs, self.budget.num_parameters, config.seed)
-        body.fit(_graphs(self.zoo, config.batch_size))
-        model = (MethodClassifier(body) if self.target.is_class else MethodPredictor(body)).to(self.place.device)
-        values = self.target.by_row.to(self.place.device)
-        task = _task(model, loaders["validation"], lambda batch: values[batch.rows], self.symmetries)
-        stage = f"training {self.name}"
-        result = train(task, EndlessBatches(loaders["train"]), config, folder, stage, self.report)
-        model.eval()
-        return model, result
+        model = build_method(
+            self.name, self.zoo.architectures.values(), self.target.num_outputs, self.budget.num_parameters,
+            config.seed, self.target.predicts,
+        )  # fmt: skip
+        result = fit_reader(
+            model, self.zoo, self.target, config, folder,
+            symmetries=self.symmetries, place=self.place, report=self.report, stage=f"training {self.name}",
+        )  # fmt: skip
+        return model.eval(), result
 
 
 def check_revision(name: str, out: Path, seed: int) -> None:
@@ -105,24 +98,8 @@ def check_revision(name: str, out: Path, seed: int) -> None:
 
 
 def _revision(name: str) -> dict[str, int | None]:
-    return {"revision": REVISIONS.get(name)}
+    return {"revision": METHODS[name].revision}
 
 
 def _only_rate(budget: EqualBudget) -> float:
     return budget.learning_rates[0] if budget.learning_rates else budget.training.lr
-
-
-def _graphs(zoo: Zoo, batch_size: int) -> Iterator[GraphBatch]:
-    """The training networks, once."""
-    return (batch for batch in zoo.select(split="train").loader(batch_size, targets=()))
-
-
-def _task(
-    model: MethodClassifier | MethodPredictor,
-    validation: Loader,
-    lookup: Callable[[GraphBatch], Tensor],
-    symmetries: Symmetries | None,
-) -> Task:
-    if isinstance(model, MethodClassifier):
-        return NetworkClassification(model, validation, lookup)
-    return AccuracyPrediction(model, validation, lookup, symmetries)

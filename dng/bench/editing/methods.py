@@ -6,9 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.bench.editing.material import Canvas, Material
-from dng.methods.baseline import Editor
-from dng.methods.nfn_editor import NFNEditor, NFNEditorConfig
-from dng.methods.ng_editor import NGGNNEditor, NGTEditor
+from dng.methods.editors import Editor, NFNEditor, NFNEditorConfig, NGGNNEditor, NGTEditor
 from dng.methods.ng_gnn import NGGNNConfig
 from dng.methods.ng_t import NGTConfig
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig

@@ -20,7 +20,7 @@ from dng.bench.editing.results import EditingResult, EditResult, MethodResult
 from dng.bench.editing.settings import MethodSettings, check_names, method_settings
 from dng.bench.table import updates_of
 from dng.data import Zoo
-from dng.methods.methods import REVISIONS
+from dng.methods.registry import METHODS
 from dng.runs.on_zoo import HERE, Place
 from dng.training.claim import claim
 from zootool.files import write_json_atomic
@@ -52,7 +52,7 @@ def run_editing(
     settings = {name: method_settings(name, preset, material) for name in methods}
     claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset})
     for name in methods:
-        claim(out / f"{name}.{SETTINGS}", asdict(settings[name]) | {"revision": REVISIONS.get(name)})
+        claim(out / f"{name}.{SETTINGS}", asdict(settings[name]) | {"revision": METHODS[name].revision})
     folder = RunFolder(out)
     contests = [
         Contest(material, name, settings[name], edit, seed, folder.training(edit, name, seed), report)

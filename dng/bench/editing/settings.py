@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from dng.bench.editing.edits import EDITS
 from dng.bench.editing.material import Material
 from dng.bench.editing.methods import LABELS, PREDICTORS, MethodConfig
-from dng.methods.nfn_editor import NFNEditor
-from dng.methods.ng_editor import NGGNNEditor, NGTEditor
+from dng.methods.editors import NFNEditor, NGGNNEditor, NGTEditor
 from dng.models.inr2jls import INR2JLSConfig
 from dng.runs.on_zoo import batches_per_epoch
 from dng.runs.two_stage import DEMO, PAPER

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from dng.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from dng.encoder.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
+from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.models.heads import LatentClassifier
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.latent_generator import LatentGenerator
-from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.training.seed import derived_seed
 from zootool.architecture import Architecture
 from zootool.graph import GraphBatch, residuals_of
@@ -119,7 +119,7 @@ def _inr2jls(siren: Architecture, side: int, has_classifier: bool) -> Callable[[
 def _classifier(siren: Architecture) -> Callable[[bool], nn.Module]:
     def build(as_written: bool) -> nn.Module:
         encoder = _encoder(replace(INR_ENCODER, dim=128), as_written)
-        return NetworkClassifier(siren, PredictorConfig(NUM_CLASSES, encoder))
+        return DNG([siren], NUM_CLASSES, DNGConfig(encoder))
 
     return build
 
@@ -127,7 +127,7 @@ def _classifier(siren: Architecture) -> Callable[[bool], nn.Module]:
 def _vit_predictor(vit: Architecture) -> Callable[[bool], nn.Module]:
     def build(as_written: bool) -> nn.Module:
         encoder = _encoder(VIT_ENCODER, as_written)
-        return AccuracyPredictor(vit, PredictorConfig(1, encoder, hidden_dim=256, dropout=0.2))
+        return DNG([vit], 1, DNGConfig(encoder, 256, 0.2))
 
     return build
 

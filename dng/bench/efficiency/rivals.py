@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from dng.bench.efficiency.cases import NUM_CLASSES, Case
 from dng.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
-from dng.methods.baseline import Baseline
 from dng.methods.inr2array import INR2Array, LatentTransformer
 from dng.methods.nfn import NFN
 from dng.methods.ng_gnn import NGGNN
 from dng.methods.ng_t import NGT
+from dng.models.model import Reader
 from zootool.architecture import Architecture
 from zootool.graph import GraphBatch
 
@@ -45,6 +45,6 @@ def rival_cases() -> list[Case]:
 
 
 def _method(
-    kind: type[Baseline], architecture: Architecture, preset: str, num_outputs: int
+    kind: type[Reader], architecture: Architecture, preset: str, num_outputs: int
 ) -> Callable[[bool], nn.Module]:
     return lambda _: kind([architecture], num_outputs, kind.presets[preset])  # type: ignore[call-arg]

@@ -11,25 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dng.bench.comparison.settings import EqualBudget
 from dng.bench.comparison.training import train_method
 from dng.bench.generalization.material import Material
 from dng.bench.generalization.settings import GeneralizationSettings
-from dng.data import EndlessBatches
-from dng.methods.flat_mlp import FlatMLP, flat_weights
-from dng.methods.methods import METHODS
-from dng.methods.weight_statistics import StatisticsTrees, known_columns, stack_statistics, weight_statistics
+from dng.methods.plain import FlatMLP, StatisticsTrees, known_columns, stack_statistics, weight_statistics
+from dng.methods.registry import METHODS, PREDICTORS
 from dng.models.heads import count_parameters
-from dng.models.predictors import AccuracyPredictor, PredictsAccuracy
-from dng.runs.accuracy import tau_to_pick_by
+from dng.models.model import Reader
 from dng.runs.load import load
-from dng.runs.on_zoo import HERE, Place, train_encoder, training_loaders
-from dng.runs.targets import Target
+from dng.runs.on_zoo import HERE, Place, fit_reader, train_reader
+from dng.runs.tasks import Target, tau_to_pick_by
 from dng.training.seed import seeded
-from dng.training.train import TrainResult, train
-from zootool.graph import GraphBatch
+from dng.training.train import TrainResult
 from zootool.progress import Reporter
 
 
@@ -63,9 +58,9 @@ def dng(contest: Contest) -> Answer:
     material, chosen = contest.material, contest.settings.dng
     chosen = replace(chosen, training=replace(chosen.training, seed=contest.seed))
     target = Target(material.target, torch.from_numpy(material.accuracy_by_row), 1)
-    result = train_encoder(material.zoo, target, chosen, contest.out / "dng", contest.place, contest.report)
+    result = train_reader(material.zoo, target, chosen, contest.out / "dng", contest.place, contest.report)
     model = load(contest.out / "dng").to(contest.place.device)
-    assert isinstance(model, AccuracyPredictor), "accuracies are predicted by a predictor"
+    assert isinstance(model, Reader), "accuracies are predicted by a predictor"
     return Answer(_predictions(model, contest), result.best_score, count_parameters(model), _step(result))
 
 
@@ -94,28 +89,16 @@ def statistics(contest: Contest) -> Answer:
 
 def flat_mlp(contest: Contest) -> Answer:
     """An MLP on all weights behind one another."""
-    weights, rows = _by_split(contest.material, lambda batch: flat_weights(batch).numpy(), _pad_together)
-    tensors = {name: torch.from_numpy(weights[name]) for name in weights}
-    measured = {name: torch.from_numpy(contest.material.accuracy_by_row[rows[name]]) for name in rows}
+    material = contest.material
     config = replace(contest.settings.flat_mlp, seed=contest.seed)
+    target = Target(material.target, torch.from_numpy(material.accuracy_by_row), 1)
     with seeded(contest.seed, "flat MLP"):
-        model = FlatMLP(tensors["train"])
-    task = _FlatTask(model, tensors["validation"], measured["validation"])
-    place_of = np.empty(rows["train"].max() + 1, np.int64)
-    place_of[rows["train"]] = np.arange(len(rows["train"]))
-
-    def flat(batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        places = place_of[batch.rows.numpy()]
-        return tensors["train"][places], measured["train"][places]
-
-    # The batches that the others learn from, so that updates and networks seen are theirs.
-    loader = training_loaders(contest.material.zoo, config, HERE, images=False)["train"]
-    batches = EndlessBatches(loader, flat)
-    result = train(task, batches, config, contest.out / "flat-mlp", "training the flat MLP", contest.report)
+        model = FlatMLP(material.zoo.architectures.values(), 1)
+    model.predicts = "accuracy"
+    folder, stage = contest.out / "flat-mlp", "training the flat MLP"
+    result = fit_reader(model, material.zoo, target, config, folder, place=HERE, report=contest.report, stage=stage)
     model.eval()
-    with torch.no_grad():
-        predicted = torch.sigmoid(model(tensors["test"])).tolist()
-    by_row = dict(zip(rows["test"].tolist(), predicted, strict=True))
+    by_row = _predictions(model, replace(contest, place=HERE))
     return Answer(by_row, result.best_score, count_parameters(model), _step(result))
 
 
@@ -137,31 +120,25 @@ def published(name: str) -> Callable[[Contest], Answer]:
             place=contest.place,
             report=contest.report,
         )
-        assert isinstance(trained.model, PredictsAccuracy), "accuracies are predicted by a predictor"
         by_row = _predictions(trained.model, contest)
         return Answer(by_row, trained.result.best_score, count_parameters(trained.model), _step(trained.result))
 
     return contend
 
 
-PUBLISHED = ("nfn-hnp", "nfn-np", "nft", "ng-gnn", "ng-t", "stat-nn")
+PUBLISHED = tuple(name for name in PREDICTORS if name not in ("dng", "statistics", "flat-mlp"))
 CONTENDERS: dict[str, Callable[[Contest], Answer]] = {
     "dng": dng,
     "statistics": statistics,
     "flat-mlp": flat_mlp,
     **{name: published(name) for name in PUBLISHED},
 }
-NAMES = {
-    "dng": "DNG-Encoder",
-    "statistics": "statistics + trees",
-    "flat-mlp": "flat MLP",
-    **{name: METHODS[name].title for name in PUBLISHED},
-}
+NAMES = {name: METHODS[name].title for name in PREDICTORS}
 """What reports call them."""
 
 
 @torch.no_grad()
-def _predictions(model: PredictsAccuracy, contest: Contest) -> dict[int, float]:
+def _predictions(model: Reader, contest: Contest) -> dict[int, float]:
     by_row: dict[int, float] = {}
     for batch in contest.material.batches("test", device=contest.place.device):
         by_row |= dict(zip(batch.rows.tolist(), model.predict(batch).tolist(), strict=True))
@@ -170,26 +147,6 @@ def _predictions(model: PredictsAccuracy, contest: Contest) -> dict[int, float]:
 
 def _step(result: TrainResult) -> str:
     return f"step {result.best_step}"
-
-
-@dataclass(frozen=True, eq=False)
-class _FlatTask:
-    model: FlatMLP
-    weights: Tensor
-    measured: Tensor
-
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Binary cross-entropy, as the DNG predictor's."""
-        return torch.nn.functional.binary_cross_entropy_with_logits(self.model(batch[0]), batch[1])
-
-    def validate(self) -> float:
-        """Kendall's tau on the validation split."""
-        with torch.no_grad():
-            return tau_to_pick_by(self.model(self.weights), self.measured)
-
-    def describe(self, batch: tuple[Tensor, Tensor]) -> str:
-        """Flat weights have no names."""
-        return f"{len(batch[0])} networks"
 
 
 def _by_split(
@@ -203,8 +160,3 @@ def _by_split(
     features = dict(zip(parts, np.split(joined, ends[:-1]), strict=True))
     rows = {name: np.concatenate([batch.rows.numpy() for batch in batches[name]]) for name in batches}
     return features, rows
-
-
-def _pad_together(parts: list[np.ndarray]) -> np.ndarray:
-    width = max(part.shape[1] for part in parts)
-    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])

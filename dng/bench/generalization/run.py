@@ -17,7 +17,7 @@ from dng.bench.generalization.scores import Scores, bootstrap_tau, last_of_runs,
 from dng.bench.generalization.settings import GeneralizationSettings, generalization_settings
 from dng.bench.table import updates_of
 from dng.data import Zoo
-from dng.methods.methods import build_method
+from dng.methods.build import build_method
 from dng.runs.on_zoo import HERE, Place, batches_per_epoch
 from dng.training.claim import claim, read_json
 from zootool.errors import UsageError, did_you_mean
@@ -102,7 +102,7 @@ def run_generalization(
     material = read_material(zoo, target)
     settings = generalization_settings(preset, zoo.architectures.values(), batches_per_epoch(zoo), num_parameters)
     _check_published(models, material, settings)
-    plain = asdict(settings) | {"flat_mlp": asdict(settings.flat_mlp)}
+    plain = settings.plain()
     claim(out / SETTINGS, {"zoo_id": zoo.id, "preset": preset, "target": target, "settings": plain})
     done_before = True
     for name in models:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from sklearn.metrics import r2_score
 
-from dng.runs.accuracy import kendall_tau
+from dng.runs.tasks import kendall_tau
 from zootool.errors import NumericalError
 
 BOOTSTRAP_DRAWS = 1000

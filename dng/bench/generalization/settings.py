@@ -1,14 +1,15 @@
 """The settings of `zoo bench generalization`, by preset and by what the zoo's networks are."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
 from dng.encoder.config import EncoderConfig
+from dng.methods.dynamic_graph import DNG
 from dng.models.heads import count_parameters
-from dng.models.predictors import AccuracyPredictor, PredictorConfig
-from dng.runs.presets import EncoderPreset, encoder_preset
+from dng.runs.presets import ReaderPreset, reader_preset
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
 from zootool.architecture import Architecture
@@ -24,8 +25,12 @@ class GeneralizationSettings:
     Published methods have `num_parameters` within 5 %, or their published sizes where that is None.
     """
 
-    dng: EncoderPreset
+    dng: ReaderPreset
     num_parameters: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as a run keeps them."""
+        return {"dng": self.dng.plain(), "num_parameters": self.num_parameters, "flat_mlp": asdict(self.flat_mlp)}
 
     @property
     def flat_mlp(self) -> TrainConfig:
@@ -47,7 +52,7 @@ def generalization_settings(
     """
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}", hint=did_you_mean(preset, PRESETS))
-    published = encoder_preset("paper", architectures, batches_per_epoch)
+    published = reader_preset("paper", architectures, batches_per_epoch)
     if preset == "paper":
         return GeneralizationSettings(published, num_parameters)
     chosen = _quick(published)
@@ -56,15 +61,14 @@ def generalization_settings(
     return GeneralizationSettings(chosen, num_parameters or _size(chosen, architectures))
 
 
-def _size(preset: EncoderPreset, architectures: Collection[Architecture]) -> int:
-    config = PredictorConfig(1, preset.encoder, preset.head_dim, preset.head_dropout)
+def _size(preset: ReaderPreset, architectures: Collection[Architecture]) -> int:
     with torch.device("meta"):
-        return count_parameters(AccuracyPredictor(next(iter(architectures)), config))
+        return count_parameters(DNG(architectures, 1, preset.config))
 
 
-def _quick(published: EncoderPreset) -> EncoderPreset:
+def _quick(published: ReaderPreset) -> ReaderPreset:
     encoder: EncoderConfig = replace(
-        published.encoder, dim=64, head_dim=16, num_frequencies=16, output_activation=None, padding=None
+        published.config.encoder, dim=64, head_dim=16, num_frequencies=16, output_activation=None, padding=None
     )
     training = TrainConfig(
         steps=600,
@@ -78,10 +82,11 @@ def _quick(published: EncoderPreset) -> EncoderPreset:
         validate_every=50,
         clip=10.0,
     )
-    return EncoderPreset(encoder, 128, published.head_dropout, training, Symmetries())
+    config = replace(published.config, encoder=encoder, head_dim=128)
+    return ReaderPreset(config, training, Symmetries())
 
 
-def _demo(quick: EncoderPreset) -> EncoderPreset:
-    encoder = replace(quick.encoder, dim=16, head_dim=4)
+def _demo(quick: ReaderPreset) -> ReaderPreset:
+    encoder = replace(quick.config.encoder, dim=16, head_dim=4)
     training = replace(quick.training, steps=100, batch_size=16, validate_every=20)
-    return replace(quick, encoder=encoder, head_dim=32, training=training)
+    return replace(quick, config=replace(quick.config, encoder=encoder, head_dim=32), training=training)

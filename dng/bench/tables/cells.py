@@ -16,7 +16,7 @@ from dng.bench.published import LAST, Scored
 from dng.bench.table import spread, updates_of
 from dng.bench.tables.scales import Scale
 from dng.data import Zoo
-from dng.methods.methods import RefusedError
+from dng.methods.build import RefusedError
 from dng.runs.on_zoo import Place
 from dng.runs.two_stage import TWO_STAGE, two_stage_preset
 from dng.training.claim import read_json

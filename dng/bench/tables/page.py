@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
-from dng.bench.generalization.contenders import NAMES
 from dng.bench.page import Page, Section
 from dng.bench.published import ALL, LAST, PUBLISHED, SCORED, TITLES, Scored, published
 from dng.bench.table import Table
 from dng.bench.tables.cells import Cell
-from dng.methods.methods import METHODS
+from dng.methods.registry import METHODS
 from zootool.files import write_bytes_atomic
 
-_TWO_STAGE_TITLES = {"inr2jls": "INR2JLS", "inr2array": "NFT (INR2ARRAY and classifier)"}
 _NOT_COMPARABLE = (
     "The paper's numbers were measured on whole zoos with its own budgets. A cell of scale {scale} says how methods "
     "compare under this budget on this zoo, not how they compare with the paper."
@@ -42,9 +40,7 @@ class TablesResult:
 
 def title_of(method: str) -> str:
     """What reports call a method."""
-    if method in _TWO_STAGE_TITLES:
-        return _TWO_STAGE_TITLES[method]
-    return METHODS[method].title if method in METHODS else NAMES.get(method, method)
+    return METHODS[method].title if method in METHODS else method
 
 
 def _table(result: TablesResult, number: int) -> Table:

@@ -20,7 +20,7 @@ from dng.bench.tables.cells import RUNS, CellJob
 from dng.bench.tables.page import TablesResult, write_page
 from dng.bench.tables.scales import Scale, scale
 from dng.data import Zoo
-from dng.methods.methods import METHODS, zoo_kind
+from dng.methods.registry import METHODS, zoo_kind
 from dng.runs.on_zoo import batches_per_epoch
 from dng.runs.two_stage import TWO_STAGE, two_stage_preset
 from dng.training.claim import claim, read_json
@@ -76,7 +76,7 @@ def _job(table: int, method: str, zoo: Zoo, scale_name: str, chosen: Scale, out:
 
 
 def _takes(name: str, kind: str) -> bool:
-    return name not in METHODS or kind in METHODS[name].presets
+    return METHODS[name].model is None or kind in METHODS[name].presets
 
 
 def column_of(zoo: Zoo) -> str:
@@ -102,7 +102,7 @@ def run_tables(
     Raises UsageError where `out` holds cells of another scale, zoo or budget.
     """
     chosen = scale(scale_name)
-    two_stage = {name: asdict(two_stage_preset(name, chosen.two_stage)) for name in TWO_STAGE}
+    two_stage = {name: two_stage_preset(name, chosen.two_stage).plain() for name in TWO_STAGE}
     claim(out / "settings.json", {"scale": scale_name, "settings": asdict(chosen), "two_stage": two_stage})
     for job in {job.column_place: job for job in jobs}.values():
         claim(out / job.column_place / "zoo.json", {"zoo_id": job.zoo.id, "predictors": _predictors(job)})
@@ -134,7 +134,8 @@ def _predictors(job: CellJob) -> dict[str, Any] | None:
     if job.table not in (2, 8):
         return None
     architectures = job.zoo.architectures.values()
-    return asdict(generalization_settings(job.scale.generalization, architectures, batches_per_epoch(job.zoo)))
+    settings = generalization_settings(job.scale.generalization, architectures, batches_per_epoch(job.zoo)).plain()
+    return {name: settings[name] for name in ("dng", "num_parameters")}
 
 
 def _num_nodes(job: CellJob) -> int:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from dng.bench.editing.material import Material
 from dng.bench.editing.settings import MethodSettings, method_settings
 from dng.encoder.config import EncoderConfig
-from dng.methods.nfn_editor import NFNEditorConfig
+from dng.methods.editors import NFNEditorConfig
 from dng.models.inr2jls import INR2JLSConfig
 from tests.zootool.store.small_stores import random_block
 from zootool import open_zoo

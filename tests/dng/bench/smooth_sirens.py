@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dng.methods.inr2array import INR2ArrayConfig, LatentTransformerConfig
-from dng.runs.inr2array_presets import INR2ArrayPreset
+from dng.runs.two_stage import INR2ArrayPreset
 from dng.training.train import TrainConfig
 from tests.dng.bench.editing_zoos import SIREN, sirens, write_sirens
 from zootool.architecture import Architecture

@@ -15,9 +15,9 @@ from dng.bench.comparison import training as module
 from dng.bench.comparison.classification import Comparison, compare_classifiers, comparison_table, percent
 from dng.bench.comparison.settings import EqualBudget, classification_budget
 from dng.bench.comparison.training import train_method
-from dng.methods.methods import METHODS
-from dng.models.predictors import MethodPredictor
-from dng.runs.targets import Target, read_target
+from dng.methods.registry import METHODS
+from dng.models.model import Reader
+from dng.runs.tasks import Target, read_target
 from dng.training.train import TrainConfig, TrainResult
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool import open_zoo
@@ -103,14 +103,14 @@ def test_an_interrupted_comparison_goes_on(
     with monkeypatch.context() as patch:
         calls = []
 
-        def stop_at_the_second(*arguments: Any) -> TrainResult:
+        def stop_at_the_second(*arguments: Any, **options: Any) -> TrainResult:
             calls.append(arguments)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return train(*arguments)
+            return fit(*arguments, **options)
 
-        train = module.train
-        patch.setattr(module, "train", stop_at_the_second)
+        fit = module.fit_reader
+        patch.setattr(module, "fit_reader", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, tmp_path)
     assert (tmp_path / "seed-0" / "dng" / "answer.json").exists()
@@ -143,7 +143,7 @@ def test_methods_for_zoos_of_any_shape_predict_accuracies(name: str, tmp_path: P
     zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
     target = read_target(zoo, "test_accuracy")
     trained = train_method(name, zoo, target, replace(FEW, num_parameters=None), tmp_path / "run")
-    assert isinstance(trained.model, MethodPredictor)
+    assert isinstance(trained.model, Reader)
 
 
 def test_what_a_method_cant_take_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

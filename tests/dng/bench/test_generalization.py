@@ -26,10 +26,10 @@ from dng.bench.generalization.settings import PRESETS, GeneralizationSettings, g
 from dng.bench.published import published_column, published_taus
 from dng.data import EndlessBatches
 from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER
-from dng.methods import weight_statistics
+from dng.methods import plain
+from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.models.heads import count_parameters
-from dng.models.predictors import AccuracyPredictor, PredictorConfig
-from dng.runs.presets import EncoderPreset
+from dng.runs.presets import ReaderPreset
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
@@ -40,7 +40,7 @@ from zootool.zoo import Zoo
 
 TRAINING = TrainConfig(steps=60, batch_size=32, lr=5e-3, validate_every=20)
 ENCODER = replace(HETEROGENEOUS_CNN_ENCODER, dim=16, head_dim=4, num_frequencies=8, dropout=0.0)
-TINY = GeneralizationSettings(EncoderPreset(ENCODER, 16, 0.0, TRAINING))
+TINY = GeneralizationSettings(ReaderPreset(DNGConfig(ENCODER, 16, 0.0), TRAINING))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_the_command_prints_scores_for_machines(tmp_path: Path) -> None:
 
 
 def test_a_tau_of_few_runs_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_statistics, "MAX_TREES", 20)
+    monkeypatch.setattr(plain, "MAX_TREES", 20)
     split = [("train", "train", "train", "test" if i < 12 else "validation")[i // 2 % 4] for i in range(60)]
     zoo = write_run_zoo(tmp_path / "x.zoo", NARROW, split=split[:12] + ["validation"] * 8 + ["test"] * 2 + split[22:])
     result = run_generalization(zoo, "quick", ["statistics"], 1, tmp_path / "run")
@@ -286,9 +286,9 @@ def test_the_interval_narrows_with_certainty() -> None:
 
 def test_settings_follow_the_zoo_and_the_preset() -> None:
     paper = generalization_settings("paper", [NARROW, WIDE], lambda _: 10)
-    assert paper.dng.encoder.shared
+    assert paper.dng.config.encoder.shared
     quick = generalization_settings("quick", [NARROW, WIDE], lambda _: 10)
-    assert quick.dng.encoder.dim < 128
+    assert quick.dng.config.encoder.dim < 128
     assert quick.dng.training.steps < paper.dng.training.steps or math.isfinite(quick.dng.training.lr)
 
 
@@ -361,7 +361,6 @@ def test_presets_differ_in_size_and_in_symmetries() -> None:
     assert paper.dng.symmetries is None
     assert paper.num_parameters is None
     for chosen in (quick, demo):
-        config = PredictorConfig(1, chosen.dng.encoder, chosen.dng.head_dim)
-        assert chosen.num_parameters == count_parameters(AccuracyPredictor(NARROW, config))
+        assert chosen.num_parameters == count_parameters(DNG([NARROW], 1, chosen.dng.config))
     assert demo.dng.training.steps < quick.dng.training.steps
     assert generalization_settings("quick", [NARROW], lambda _: 10, 5_000).num_parameters == 5_000

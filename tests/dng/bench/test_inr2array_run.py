@@ -17,17 +17,15 @@ from dng.bench.inr_classification import run_inr_classification
 from dng.bench.pictures import reconstruct, to_pictures
 from dng.bench.report import write_classification_report
 from dng.data import Zoo
+from dng.methods.build import RefusedError
 from dng.methods.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
-from dng.methods.methods import RefusedError
 from dng.models.heads import count_parameters
 from dng.models.siren_rendering import render_graph
 from dng.runs.apply import embed, predict
-from dng.runs.code_classifiers import load_code_classifier
-from dng.runs.inr2array_presets import INR2ARRAY_PRESETS, inr2array_preset
-from dng.runs.latents import Latents
+from dng.runs.codes import CodeClassification, Latents, load_code_classifier
 from dng.runs.on_zoo import fit_representation, image_shape, prepare_representation
-from dng.runs.tasks import CodeClassification, Reconstruction
-from dng.runs.two_stage import CLASSIFICATION_PRESETS, two_stage_preset
+from dng.runs.tasks import Reconstruction
+from dng.runs.two_stage import CLASSIFICATION_PRESETS, INR2ARRAY_PRESETS, two_stage_preset
 from dng.training.checkpoint import load_tensors, save_tensors
 from dng.training.metrics import read_metrics
 from dng.training.train import train
@@ -251,7 +249,7 @@ def test_networks_it_cannot_take_are_named(finished: Path, tmp_path: Path) -> No
 
 
 def test_the_paper_preset_is_the_published_one() -> None:
-    paper = inr2array_preset("paper")
+    paper = INR2ARRAY_PRESETS["paper"]
     assert paper.for_images(28, 1) == INR2Array.presets["inr"]
     assert paper.for_images(32, 3) == INR2Array.presets["inr-rgb"]
     assert paper.classifier == LatentTransformerConfig()

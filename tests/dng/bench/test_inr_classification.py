@@ -16,8 +16,7 @@ from dng.bench.report import write_classification_report
 from dng.data import EndlessBatches
 from dng.models.heads import CodeClassifier
 from dng.models.model import Representation
-from dng.runs.builders import build_code_classifier
-from dng.runs.latents import Latents
+from dng.runs.codes import Latents
 from dng.runs.load import load
 from dng.runs.two_stage import PAPER, Ablation
 from tests.dng.bench.zoos import TINY
@@ -117,7 +116,7 @@ def test_inr_inr_trains_as_long_as_published() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 256), (3, 512)])
 def test_codes_without_views_are_classified_without_dropout(shape: tuple[int, ...]) -> None:
-    classifier = build_code_classifier(PAPER, torch.randn(shape), 10).train()
+    classifier = PAPER.code_classifier(shape[1:], 10).build().train()
     assert isinstance(classifier, CodeClassifier)
     codes = torch.randn(shape)
     assert torch.equal(classifier(codes), classifier(codes))

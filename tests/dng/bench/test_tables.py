@@ -22,8 +22,8 @@ from dng.bench.tables import run as module
 from dng.bench.tables.cells import Cell, CellJob
 from dng.bench.tables.page import title_of
 from dng.data import siren_architecture
-from dng.methods import weight_statistics
-from dng.methods.methods import METHODS
+from dng.methods import plain
+from dng.methods.registry import METHODS
 from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from tests.zootool.store.small_stores import random_tensors
@@ -43,7 +43,7 @@ FEW = EqualBudget(TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=2)
 @pytest.fixture
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), seeds=2, encoders=FEW, with_probes=FEW))
-    monkeypatch.setattr(weight_statistics, "MAX_TREES", 20)
+    monkeypatch.setattr(plain, "MAX_TREES", 20)
 
 
 @pytest.fixture

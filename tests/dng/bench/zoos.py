@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from dng.encoder.config import EncoderConfig
-from dng.runs.two_stage import ClassificationPreset, EncoderOnly
+from dng.methods.dynamic_graph import DNGConfig
+from dng.runs.presets import ReaderPreset
+from dng.runs.two_stage import ClassificationPreset
 from dng.training.train import TrainConfig
 from zootool import open_zoo
 from zootool.build import build_sirens, load_recipe
@@ -24,8 +26,9 @@ TINY = ClassificationPreset(
     classification=TrainConfig(
         steps=150, batch_size=32, lr=2e-3, optimizer="adamw", weight_decay=0.1, validate_every=50
     ),
-    encoder_only=EncoderOnly(
-        24, 24, TrainConfig(steps=60, batch_size=32, lr=3e-3, optimizer="adamw", validate_every=30)
+    encoder_only=ReaderPreset(
+        DNGConfig(EncoderConfig(dim=24, num_frequencies=16, sigma=3.0), 24),
+        TrainConfig(steps=60, batch_size=32, lr=3e-3, optimizer="adamw", validate_every=30),
     ),
     decoding_dim=32,
     code_dim=16,

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from dng.methods.baseline import Baseline
 from dng.methods.neural_graph_config import ACTIVATIONS, NeuralGraphConfig
 from dng.methods.neural_graph_raw import EdgeBlock, first_nodes, node_layers
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.ng_t import NGT, NGTConfig
+from dng.models.model import Reader
 from dng.testing import permute_nodes, random_graph, random_orders
 from dng.training.seed import seeded
 from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
@@ -28,7 +28,7 @@ TINY_T = NGTConfig(
     node_dim=6, edge_dim=5, attention_dim=8, node_hidden_dim=7, edge_hidden_dim=9, head_dim=10,
     num_layers=3, num_heads=2,
 )  # fmt: skip
-Method = TypeVar("Method", bound=Baseline)
+Method = TypeVar("Method", bound=Reader)
 Edges = dict[tuple[int, int], list[Tensor]]
 
 

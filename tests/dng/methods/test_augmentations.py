@@ -9,13 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.methods.augmentations import augmented, draw_moves, drop_parameters, moved
-from dng.methods.methods import METHODS
 from dng.methods.neural_graph import NeuralGraphEmbedding
 from dng.methods.neural_graph_config import NeuralGraphConfig, neural_graph_refusal
-from dng.methods.neural_graph_statistics import LayerMoments, LayerStatistics
+from dng.methods.neural_graph_statistics import (
+    LayerMoments,
+    LayerStatistics,
+    augmented,
+    draw_moves,
+    drop_parameters,
+    moved,
+)
 from dng.methods.ng_gnn import NGGNN, NGGNNConfig
 from dng.methods.ng_t import NGT
+from dng.methods.registry import METHODS
 from dng.testing import random_graph
 from dng.training.batches import TensorBatches
 from dng.training.checkpoint import load_tensors

@@ -199,19 +199,6 @@ def test_the_classifier_learns() -> None:
         model(torch.randn(1, 10, 10, 8))
 
 
-def test_widening() -> None:
-    wide = CONFIG.widened(1.6)
-    assert (wide.dim, wide.num_heads, wide.ff_dim, wide.decoder_dim, wide.image_side) == (12, 2, 20, 16, 9)
-    assert replace(CONFIG, dim=6, num_heads=3).widened(1.5).dim == 12
-    assert INR2Array.presets["inr"].widened(1.0) == INR2Array.presets["inr"]
-    assert LatentTransformerConfig().widened(1.0) == LatentTransformerConfig()
-    for factor, target in ((0.5, 1 / 4), (1.3, 1.69)):
-        with torch.device("meta"):
-            size = count_parameters(INR2Array([GREY], INR2Array.presets["inr"].widened(factor)))
-            full = count_parameters(INR2Array([GREY], INR2Array.presets["inr"]))
-        assert size / full == pytest.approx(target, rel=0.05)
-
-
 def test_settings_that_cannot_be_meant() -> None:
     with pytest.raises(UsageError, match=r"dim \(=9\) must be at least 2 and divisible by num_heads \(=2\)"):
         replace(CONFIG, dim=9)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dng.methods.inr2array_decoder import CellRenderer, JointDecoder, TensorwiseDecoder
+from dng.methods.inr2array import CellRenderer, JointDecoder, TensorwiseDecoder
 from dng.models.siren_rendering import render_mlps
 from dng.training.seed import seeded
 from zootool.nets.siren import siren_architecture

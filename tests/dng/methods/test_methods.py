@@ -1,10 +1,24 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from dng.encoder.config import EncoderConfig
-from dng.methods.budget import TOLERANCE
-from dng.methods.dynamic_graph import DynamicGraphConfig, DynamicGraphModel
-from dng.methods.methods import METHODS, build_method, method, zoo_kind
+from dng.methods.build import TOLERANCE, build_method
+from dng.methods.dynamic_graph import DNG, DNGConfig
+from dng.methods.registry import (
+    BUILT_IN,
+    EDITORS,
+    METHODS,
+    PREDICTORS,
+    READERS,
+    TWO_STAGE,
+    by_name,
+    method,
+    zoo_kind,
+)
 from dng.models.heads import count_parameters
 from dng.testing import assert_batch_independent, assert_gradients, assert_tells_apart, permute_hidden, random_graph
 from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
@@ -15,6 +29,7 @@ from zootool.nets.siren import siren_architecture
 GREY, COLOUR = siren_architecture(2, (32, 32), 1), siren_architecture(2, (32, 32), 3)
 TINY = siren_architecture(2, (4, 4), 2)
 INR_METHODS = [name for name, known in METHODS.items() if "inr" in known.presets]
+DOCS = Path(__file__).parents[3] / "docs" / "methods.md"
 
 
 @pytest.mark.parametrize(("architecture", "budget"), [(GREY, 100_000), (COLOUR, 400_000)])
@@ -65,10 +80,10 @@ def test_the_same_seed_gives_the_same_weights(name: str) -> None:
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def probed(dtype: torch.dtype = torch.float64) -> DynamicGraphModel:
+def probed(dtype: torch.dtype = torch.float64) -> DNG:
     torch.manual_seed(0)
-    config = DynamicGraphConfig(EncoderConfig(dim=8, num_frequencies=4), 6, num_probes=5)
-    return DynamicGraphModel([TINY], 3, config).to(dtype).eval()
+    config = DNGConfig(EncoderConfig(dim=8, num_frequencies=4), 6, num_probes=5)
+    return DNG([TINY], 3, config).to(dtype).eval()
 
 
 def test_the_encoder_with_probes_knows_no_order_of_hidden_neurons() -> None:
@@ -96,7 +111,7 @@ def test_gradients_and_batches_of_the_encoder_with_probes() -> None:
 
 def test_the_encoder_with_probes_refuses_convolutions() -> None:
     with pytest.raises(UsageError, match="dng can't take the zoo: layer 1 is more than linear"):
-        DynamicGraphModel([small_cnn()], 1, DynamicGraphConfig(EncoderConfig(dim=8, num_frequencies=4), num_probes=5))
+        DNG([small_cnn()], 1, DNGConfig(EncoderConfig(dim=8, num_frequencies=4), num_probes=5))
 
 
 @pytest.mark.parametrize("name", [name for name, known in METHODS.items() if "vit" in known.presets])
@@ -105,3 +120,35 @@ def test_methods_for_transformers_are_built_for_one(name: str) -> None:
     model = build_method(name, graph.architectures, 1, budget=60_000).eval()
     with torch.no_grad():
         assert model(graph).shape == (2, 1)
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two methods are called 'dng'"):
+        by_name(*BUILT_IN, METHODS["dng"])
+
+
+def test_the_registry_is_light_and_names_what_there_is() -> None:
+    code = "import dng.methods.registry, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=DOCS.parents[1], check=False).returncode == 0
+    for name in READERS:
+        found = METHODS[name]
+        for preset in (*found.presets.values(), *found.costs.values()):
+            assert preset in found.reader().presets
+    for name in EDITORS:
+        kind, config = METHODS[name].editing()
+        assert config in kind.presets.values()
+
+
+def test_benchmarks_have_the_methods_that_fit_them() -> None:
+    assert TWO_STAGE == ("inr2jls", "inr2array")
+    assert EDITORS == ("nfn-hnp", "nfn-np", "ng-gnn", "ng-t")
+    assert set(PREDICTORS) == {
+        "dng", "statistics", "flat-mlp", "nfn-hnp", "nfn-np", "nft", "ng-gnn", "ng-t", "stat-nn"
+    }  # fmt: skip
+    assert set(METHODS) == {*READERS, *TWO_STAGE, "statistics"}
+
+
+def test_the_documents_table_is_the_registry() -> None:
+    rows = [f"| `{found.name}` | {found.about} | {found.takes} |" for found in METHODS.values()]
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("| `")] == rows

@@ -3,13 +3,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dng import testing as checks
-from dng.methods.nfn import NFN, InputEncoding, NFNConfig, Standardise, Standardiser, parameters_of
+from dng.methods.nfn import NFN, HNPPool, InputEncoding, NFNConfig, Standardise, Standardiser, parameters_of
 from dng.methods.nfn_layers import IOEmbedding
-from dng.methods.nfn_pooling import HNPPool, NPPool, nfn_head
-from dng.models.heads import count_parameters
+from dng.models.heads import count_parameters, mlp_head
 from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
 from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
@@ -17,7 +16,6 @@ from tests.dng.methods.nfn_networks import ARCHITECTURES, SIREN
 from tests.dng.methods.precisions import IN_BOTH_PRECISIONS
 from zootool.architecture import Activation, Architecture, Norm, Timestamp
 from zootool.errors import UsageError
-from zootool.graph import GraphBatch
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
@@ -87,19 +85,11 @@ def test_presets_are_built_and_run(name: str) -> None:
     assert torch.isfinite(model(random_graph(architecture, batch=2))).all()
 
 
-def test_pools() -> None:
+def test_the_pool_keeps_the_ends_and_takes_means_of_all_else() -> None:
     graph = random_graph(small_cnn(), batch=3, dtype=torch.float64)
-
-    def of(pool: nn.Module, networks: GraphBatch) -> Tensor:
-        return pool([e.movedim(-1, 1) for e in networks.edges], [n.movedim(-1, 1) for n in networks.nodes])
-
-    np_pool, hnp_pool = NPPool(small_cnn(), 1), HNPPool(small_cnn(), 1)
-    means = of(np_pool, graph)
-    wanted = [edge[0].mean(dim=(0, 1)) for edge in graph.edges] + [node[0].mean(dim=0) for node in graph.nodes]
-    torch.testing.assert_close(means[0], torch.cat(wanted))
-    torch.testing.assert_close(of(np_pool, checks.permute_outputs(permute_hidden(graph))), means)
-    kept = of(hnp_pool, graph)
-    assert (means.shape, kept.shape) == ((3, np_pool.out_dim), (3, hnp_pool.out_dim))
+    pool = HNPPool(small_cnn(), 1)
+    kept = pool(list(graph.edges), list(graph.nodes))
+    assert kept.shape == (3, pool.out_dim)
     edges, nodes = [edge[0] for edge in graph.edges], [node[0] for node in graph.nodes]
     wanted = [edges[0].mean(dim=0)[0], edges[2].mean(dim=1)[:, 0], nodes[2][:, 0]]
     wanted += [edges[1].mean(dim=(0, 1)), nodes[0].mean(dim=0), nodes[1].mean(dim=0)]
@@ -107,11 +97,11 @@ def test_pools() -> None:
 
 
 def test_the_head_drops_behind_both_hidden_layers() -> None:
-    head = nfn_head(5, 2, 8, dropout=0.3)
+    head = mlp_head(5, 8, 2, dropout=0.3)
     assert [type(part) for part in head] == [nn.Linear, nn.ReLU, nn.Dropout] * 2 + [nn.Linear]
     assert str(head[2]) == str(head[5]) == "Dropout(p=0.3, inplace=False)"
     model = build(SIREN, TINY)
-    assert str(model.head) == str(nfn_head(model.pool.out_dim, 4, 9, 0.1))
+    assert str(model.head) == str(mlp_head(model.pool.out_dim, 9, 4, 0.1))
 
 
 def test_places_are_encoded_beside_the_features() -> None:

@@ -4,7 +4,7 @@ from itertools import chain
 import pytest
 import torch
 
-from dng.methods.nfn_editor import NFNEditor, NFNEditorConfig
+from dng.methods.editors import NFNEditor, NFNEditorConfig
 from dng.models.heads import count_parameters
 from dng.testing import (
     assert_batch_independent,

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.methods.nft import NFT, LayerEmbeddings, NFTConfig, raw_features
-from dng.methods.nft_attention import NeuralFeatures
+from dng.methods.nft import NFT, LayerEmbeddings, NeuralFeatures, NFTConfig, raw_features
 from dng.models.heads import count_parameters
 from dng.testing import (
     assert_batch_independent,

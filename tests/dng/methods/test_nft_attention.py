@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.methods.nft import raw_features
-from dng.methods.nft_attention import ChannelNorm, NeuralFeatures, NFTAttention, NFTBlock
+from dng.methods.nft import ChannelNorm, NeuralFeatures, NFTAttention, NFTBlock, raw_features
 from dng.models.heads import count_parameters
 from dng.testing import (
     assert_equal_graphs,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dng.methods import ng_gnn
-from dng.methods.ng_editor import GNN_EDITOR, T_EDITOR, NGEditor, NGGNNEditor, NGTEditor
+from dng.methods.editors import NGEditor, NGGNNEditor, NGTEditor
 from dng.models.heads import count_parameters
 from dng.testing import (
     assert_batch_independent,
@@ -26,6 +26,7 @@ from zootool.errors import UsageError
 from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
+GNN_EDITOR, T_EDITOR = NGGNNEditor.presets["inr"], NGTEditor.presets["inr"]
 GRAPH = replace(T_EDITOR.graph, num_frequencies=6, sigma=1.0)
 TINY_GNN = replace(GNN_EDITOR, dim=6, num_layers=2)
 TINY_T = replace(

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.methods.ng_gnn import NGGNN, NGGNNConfig
-from dng.methods.pna import MinibatchNorm
+from dng.methods.ng_gnn import NGGNN, MinibatchNorm, NGGNNConfig
 from dng.testing import assert_batch_independent, random_graph
 from dng.training.seed import seeded
 from tests.dng.methods.neural_graphs import permuted, symmetric_cases, tiny_gnn

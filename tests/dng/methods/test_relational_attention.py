@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dng.methods.relational_attention import EdgeForms, RelationalAttention
+from dng.methods.ng_t import EdgeForms, RelationalAttention
 from dng.training.seed import seeded
 from tests.dng.methods.neural_graphs import tiny_t
 from zootool.graph import GraphBatch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dng.methods.stat_nn import StatNN, StatNNConfig, tensor_statistics
+from dng.methods.plain import StatNN, StatNNConfig, tensor_statistics
 from dng.models.heads import count_parameters
 from dng.testing import (
     assert_batch_independent,
@@ -64,7 +64,7 @@ def test_padding_is_no_weight() -> None:
     masks = tuple(torch.nn.functional.pad(torch.ones_like(edge, dtype=torch.bool), (0, 3)) for edge in graph.edges)
     model = build(small_cnn())
     padded = replace(graph, edges=edges, edge_masks=masks)
-    torch.testing.assert_close(model.statistics(padded), model.statistics(graph), rtol=0, atol=1e-14)
+    torch.testing.assert_close(model.encode(padded), model.encode(graph), rtol=0, atol=1e-14)
 
 
 def test_networks_that_left_the_finite_numbers_stay_visible() -> None:
@@ -78,10 +78,10 @@ def test_layers_stand_in_the_published_orders_with_zeros_behind_the_last() -> No
     weights = [tensor_statistics(edge) for edge in graph.edges]
     biases = [tensor_statistics(node[..., 0]) for node in graph.nodes]
     zeros = torch.zeros(2, 14, dtype=torch.float64)
-    by_layer = build(SIREN, config=replace(TINY, num_layers=5)).statistics(graph)
+    by_layer = build(SIREN, config=replace(TINY, num_layers=5)).encode(graph)
     pairs = [weights[0], biases[0], weights[1], biases[1], weights[2], biases[2]]
     torch.testing.assert_close(by_layer, torch.cat([*pairs, zeros, zeros], dim=1))
-    by_kind = build(SIREN, config=replace(TINY, order="by_kind", num_layers=5)).statistics(graph)
+    by_kind = build(SIREN, config=replace(TINY, order="by_kind", num_layers=5)).encode(graph)
     torch.testing.assert_close(by_kind, torch.cat([*weights, zeros, *biases, zeros], dim=1))
 
 
@@ -122,7 +122,7 @@ def test_configs_are_widened_and_checked() -> None:
     with pytest.raises(UsageError, match="dropout"):
         StatNNConfig(dropout=1.0)
     model = build(SIREN, config=replace(TINY, dropout=0.2))
-    assert [part.p for part in model.mlp if isinstance(part, torch.nn.Dropout)] == [0.2, 0.2]
+    assert [part.p for part in model.head.modules() if isinstance(part, torch.nn.Dropout)] == [0.2, 0.2]
 
 
 def test_it_refuses_only_networks_deeper_than_asked_for() -> None:

@@ -1,16 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from dng.methods.flat_mlp import FlatMLP, flat_weights
-from dng.methods.weight_statistics import (
+from dng.methods.plain import (
     NUM_STATISTICS,
+    FlatMLP,
+    FlatMLPConfig,
     StatisticsTrees,
+    flat_weights,
     known_columns,
     stack_statistics,
     weight_statistics,
 )
-from dng.testing import permute_hidden, random_graph
+from dng.testing import assert_batch_independent, permute_hidden, random_graph
 from tests.dng.graphs import residual_cnn, simple_vit, small_cnn
+from tests.dng.methods.neural_graphs import cnn, joined
 from zootool.graph import GraphBatch
 from zootool.nets.siren import siren_architecture
 
@@ -59,10 +64,25 @@ def test_flat_weights_are_all_of_them() -> None:
 
 
 def test_the_flat_mlp_standardises_by_its_training_networks() -> None:
-    training = torch.randn(50, 4) * torch.tensor([1.0, 10.0, 0.1, 0.0]) + 3
-    model = FlatMLP(training, hidden_dim=8).eval()
-    assert torch.isfinite(model(training * 100)).all()
-    torch.testing.assert_close(model(training[:1]), model(torch.cat([training[:1], training[:7]]))[:1])
+    training = random_graph(SIREN, batch=50)
+    training = replace(training, nodes=(*training.nodes[:-1], torch.full_like(training.nodes[-1], 3.0)))
+    model = FlatMLP([SIREN], 1, FlatMLPConfig(hidden_dim=8)).eval()
+    model.fit([training.map_weights(lambda tensor: tensor[:20]), training.map_weights(lambda tensor: tensor[20:])])
+    standard = model.encode(training)
+    assert standard[:, :-3].mean(dim=0).abs().max() < 1e-5
+    assert (standard[:, :-3].std(dim=0) - 1).abs().max() < 1e-3
+    assert torch.isfinite(model(training.map_weights(lambda tensor: 100 * tensor))).all()
+    assert_batch_independent(model, training.map_weights(lambda tensor: tensor[:4].double()))
+
+
+def test_flat_weights_do_not_depend_on_the_batch() -> None:
+    parts = [random_graph(cnn((side, 1, 1), ("relu",) * 3), 2, seed=side) for side in (3, 1)]
+    model = FlatMLP([part.architecture for part in parts], 1).eval()
+    together, alone = flat_weights(joined(parts)), [flat_weights(part) for part in parts]
+    assert together.shape == (4, model.num_weights)
+    assert torch.equal(together[::2], alone[0])
+    assert torch.equal(together[1::2, : alone[1].shape[1]], alone[1])
+    assert not together[1::2, alone[1].shape[1] :].any()
 
 
 def test_trees_take_transformers_whose_attention_has_no_weights() -> None:

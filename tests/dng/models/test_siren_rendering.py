@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import torch
 
-from dng.methods.inr2array_decoder import JointDecoder
+from dng.methods.inr2array import JointDecoder
 from dng.methods.probes import ProbeFeatures
 from dng.models.siren_rendering import render_graph, render_mlps
 from dng.testing import random_graph

@@ -13,8 +13,8 @@ from PIL import Image
 import dng
 from dng.bench.pictures import contact_sheet, reconstruct, to_pictures
 from dng.encoder.config import EncoderConfig
+from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.models.model import Representation
-from dng.models.predictors import AccuracyPredictor, NetworkClassifier, PredictorConfig
 from dng.runs.apply import embed, predict
 from dng.runs.load import write_model_spec
 from dng.training.checkpoint import save_tensors
@@ -41,11 +41,12 @@ def mixed_zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 def predictor_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = EncoderConfig(dim=6, num_frequencies=4, head_dim=2, shared=True, max_edges=9)
     with seeded(0):
-        model = AccuracyPredictor(NARROW, PredictorConfig(1, encoder, hidden_dim=8))
+        model = DNG([NARROW], 1, DNGConfig(encoder, 8))
+    model.predicts = "accuracy"
     return save_run(tmp_path_factory.mktemp("run"), model)
 
 
-def save_run(folder: Path, model: AccuracyPredictor | NetworkClassifier) -> Path:
+def save_run(folder: Path, model: DNG) -> Path:
     write_model_spec(folder, model)
     save_tensors(folder / "best.safetensors", model.state_dict(), {"step": 1, "score": 0.0})
     return folder
@@ -90,7 +91,7 @@ def test_memories_of_mixed_networks_have_their_ids(mixed_zoo: Zoo, predictor_run
     for place in (0, 25, 59):
         graph = mixed_zoo.graph(known.index(net_ids[place]))
         with torch.no_grad():
-            np.testing.assert_allclose(codes[place], model.encoder(graph)[0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(codes[place], model.encode(graph)[0].numpy(), atol=1e-5)
 
 
 def test_a_failed_embedding_leaves_nothing(mixed_zoo: Zoo, finished_run: Path, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_predicted_accuracies_are_in_the_zoos_order(mixed_zoo: Zoo, predictor_ru
     assert found.kind == "accuracy"
     assert found.table["net_id"].to_pylist() == mixed_zoo.nets["net_id"].tolist()
     model = dng.load(predictor_run)
-    assert isinstance(model, AccuracyPredictor)
+    assert isinstance(model, DNG)
     for index in (0, 25, 59):
         wanted = model.predict(mixed_zoo.graph(index)).item()
         assert found.table["prediction"][index].as_py() == pytest.approx(wanted, abs=1e-5)
@@ -130,7 +131,7 @@ def test_networks_that_are_not_finite_get_no_prediction_and_no_image(tmp_path: P
     block.tensors[architecture.slots[0].key][3].flat[0] = np.nan
     write_store(tmp_path / "x.zoo", MemorySource(SourceInfo("x"), (block,)), WriteOptions(nonfinite="keep"))
     with seeded(0):
-        model = NetworkClassifier(architecture, PredictorConfig(3, ENCODER, hidden_dim=8))
+        model = DNG([architecture], 3, DNGConfig(ENCODER, 8))
     found = predict(open_zoo(tmp_path / "x.zoo"), save_run(tmp_path / "run", model))
     assert found.num_non_finite == 1
     assert found.table["prediction"].is_null().to_pylist() == [False, False, False, True, False]

@@ -8,21 +8,12 @@ import torch
 import dng
 from dng.data import EndlessBatches
 from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
-from dng.models.predictors import AccuracyPredictor, NetworkClassifier
-from dng.runs.accuracy import kendall_tau, tau_to_pick_by
-from dng.runs.on_zoo import (
-    HERE,
-    REPRESENTATION_PARTS,
-    batches_per_epoch,
-    sharded_batches,
-    train_encoder,
-    train_inr2jls,
-    training_loaders,
-)
+from dng.methods.dynamic_graph import DNG, DNGConfig
+from dng.runs.on_zoo import HERE, batches_per_epoch, sharded_batches, train_codes, train_reader, training_loaders
 from dng.runs.overrides import override
-from dng.runs.presets import ENCODER_PARTS, EncoderPreset, encoder_preset
-from dng.runs.targets import read_target
-from dng.runs.two_stage import classification_preset
+from dng.runs.presets import ReaderPreset, reader_preset
+from dng.runs.tasks import kendall_tau, read_target, tau_to_pick_by
+from dng.runs.two_stage import DEMO
 from dng.training.batches import TensorBatches, num_batches
 from dng.training.distributed import Ranks, Shard
 from dng.training.train import TrainConfig
@@ -35,8 +26,8 @@ from zootool.nets.siren import siren_architecture
 from zootool.zoo import Zoo
 
 SHORT = replace(TINY, reconstruction=replace(TINY.reconstruction, steps=4, validate_every=2))
-SMALL = EncoderPreset(
-    EncoderConfig(dim=12, num_frequencies=6, sigma=1.0, head_dim=4), 12, 0.0, TrainConfig(steps=40, lr=1e-2)
+SMALL = ReaderPreset(
+    DNGConfig(EncoderConfig(dim=12, num_frequencies=6, sigma=1.0, head_dim=4), 12, 0.0), TrainConfig(steps=40, lr=1e-2)
 )
 SIREN = siren_architecture(2, (8, 8), 1)
 
@@ -47,10 +38,10 @@ def mixed_zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 
 
 def test_inr2jls_trains_and_a_finished_run_is_left_alone(digits_zoo: Zoo, tmp_path: Path) -> None:
-    first = train_inr2jls(digits_zoo, SHORT, tmp_path)
+    first = train_codes(digits_zoo, SHORT, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     # Nothing of it is read again: the test split alone couldn't be trained on.
-    again = train_inr2jls(digits_zoo.select(split="test"), SHORT, tmp_path)
+    again = train_codes(digits_zoo.select(split="test"), SHORT, tmp_path)
     assert (first.skipped, again.skipped) == (False, True)
     assert again.best_score == first.best_score
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -59,7 +50,7 @@ def test_inr2jls_trains_and_a_finished_run_is_left_alone(digits_zoo: Zoo, tmp_pa
 
 @pytest.mark.parametrize("key", ["latent_dim", "seed", "ablation"])
 def test_another_run_in_the_same_folder_is_refused(digits_zoo: Zoo, tmp_path: Path, key: str) -> None:
-    train_inr2jls(digits_zoo, SHORT, tmp_path)
+    train_codes(digits_zoo, SHORT, tmp_path)
     before = (tmp_path / "model.json").read_bytes()
     others = {
         "latent_dim": replace(SHORT, latent_dim=8),
@@ -67,36 +58,37 @@ def test_another_run_in_the_same_folder_is_refused(digits_zoo: Zoo, tmp_path: Pa
         "ablation": SHORT.with_ablation("noise"),
     }
     with pytest.raises(UsageError, match=rf"holds a run with settings\S*{key}="):
-        train_inr2jls(digits_zoo, others[key], tmp_path)
+        train_codes(digits_zoo, others[key], tmp_path)
     assert (tmp_path / "model.json").read_bytes() == before
 
 
 def test_a_run_of_another_zoo_is_refused(mixed_zoo: Zoo, digits_zoo: Zoo, tmp_path: Path) -> None:
-    train_inr2jls(digits_zoo, SHORT, tmp_path)
+    train_codes(digits_zoo, SHORT, tmp_path)
     with pytest.raises(UsageError, match=r"zoo\.id"):
-        train_inr2jls(mixed_zoo, SHORT, tmp_path)
+        train_codes(mixed_zoo, SHORT, tmp_path)
 
 
 def test_what_cannot_be_trained_on_is_named(digits_zoo: Zoo, tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="no networks in the split validation"):
-        train_inr2jls(digits_zoo.select(split=["train", "test"]), SHORT, tmp_path / "a")
+        train_codes(digits_zoo.select(split=["train", "test"]), SHORT, tmp_path / "a")
     with pytest.raises(UsageError, match="reconstructs nothing"):
-        train_inr2jls(digits_zoo, SHORT.with_ablation("encoder-only"), tmp_path / "b")
+        train_codes(digits_zoo, SHORT.with_ablation("encoder-only"), tmp_path / "b")
 
 
 def test_accuracies_of_mixed_networks_are_learnt(mixed_zoo: Zoo, tmp_path: Path) -> None:
-    shared = replace(SMALL, encoder=replace(SMALL.encoder, shared=True, max_edges=9))
-    result = train_encoder(mixed_zoo, read_target(mixed_zoo, "test_accuracy"), shared, tmp_path)
+    encoder = replace(SMALL.config.encoder, shared=True, max_edges=9)
+    shared = replace(SMALL, config=replace(SMALL.config, encoder=encoder))
+    result = train_reader(mixed_zoo, read_target(mixed_zoo, "test_accuracy"), shared, tmp_path)
     assert result.best_score > 0.5
-    assert isinstance(dng.load(tmp_path), AccuracyPredictor)
+    assert isinstance(dng.load(tmp_path), DNG)
 
 
 def test_whole_numbers_are_learnt_as_classes(digits_zoo: Zoo, tmp_path: Path) -> None:
     target = read_target(digits_zoo, "label")
-    result = train_encoder(digits_zoo, target, replace(SMALL, training=replace(SMALL.training, steps=2)), tmp_path)
+    result = train_reader(digits_zoo, target, replace(SMALL, training=replace(SMALL.training, steps=2)), tmp_path)
     model = dng.load(tmp_path)
-    assert isinstance(model, NetworkClassifier)
-    assert model.config.num_outputs == 10
+    assert isinstance(model, DNG)
+    assert model.num_outputs == 10
     assert 0 <= result.best_score <= 1
 
 
@@ -126,23 +118,23 @@ def test_columns_that_cannot_be_predicted_are_named(digits_zoo: Zoo) -> None:
 def test_the_zoos_networks_choose_the_published_encoder(
     architectures: list[Architecture], published: EncoderConfig
 ) -> None:
-    assert encoder_preset("paper", architectures, lambda _: 8).encoder == published
-    narrower = encoder_preset("demo", architectures, lambda _: 8)
-    assert narrower.encoder.dim <= min(64, published.dim)
-    assert narrower.encoder.shared == published.shared
-    assert narrower.encoder.output_activation is narrower.encoder.padding is None
+    assert reader_preset("paper", architectures, lambda _: 8).config.encoder == published
+    narrower = reader_preset("demo", architectures, lambda _: 8).config.encoder
+    assert narrower.dim <= min(64, published.dim)
+    assert narrower.shared == published.shared
+    assert narrower.output_activation is narrower.padding is None
 
 
 def test_published_epochs_become_steps_and_new_activations_rows() -> None:
-    assert encoder_preset("paper", [NARROW], lambda size: 1000 // size + 1).training.steps == 200 * 8
-    assert encoder_preset("paper", [WIDE], lambda _: 8).encoder.activations == ("relu", "tanh", "gelu")
+    assert reader_preset("paper", [NARROW], lambda size: 1000 // size + 1).training.steps == 200 * 8
+    assert reader_preset("paper", [WIDE], lambda _: 8).config.encoder.activations == ("relu", "tanh", "gelu")
 
 
 @pytest.mark.parametrize("architectures", [[NARROW], [NARROW, WIDE, NARROW_TOO]])
 def test_every_network_is_seen_as_often_as_there_are_epochs(tmp_path: Path, architectures: list[Architecture]) -> None:
     """Networks of different node counts share no batch, so an epoch has more batches than their number says."""
     zoo = write_cnn_zoo(tmp_path / "x.zoo", *architectures, count=300)
-    config = encoder_preset("paper", zoo.architectures.values(), batches_per_epoch(zoo)).training
+    config = reader_preset("paper", zoo.architectures.values(), batches_per_epoch(zoo)).training
     loader = training_loaders(zoo, config, HERE, images=False)["train"]
     counts = Counter[int]()
     for _, batch in zip(range(config.steps), EndlessBatches(loader), strict=False):
@@ -162,8 +154,8 @@ def test_epochs_of_tensors_have_as_many_batches_as_is_said(count: int, batch_siz
 
 def test_settings_are_overridden_by_their_path() -> None:
     words = ["encoder.dim=8", "lr=1e-3", "training.clip=2", "encoder.activations=relu,tanh", "ema=null"]
-    changed = override(SMALL, words, ENCODER_PARTS, inner="training")
-    assert changed.encoder == replace(SMALL.encoder, dim=8, activations=("relu", "tanh"))
+    changed = override(SMALL, words, ("training",), inner=("training", "config"))
+    assert changed.config.encoder == replace(SMALL.config.encoder, dim=8, activations=("relu", "tanh"))
     assert changed.training == replace(SMALL.training, lr=1e-3, clip=2.0)
 
 
@@ -179,7 +171,7 @@ def test_settings_are_overridden_by_their_path() -> None:
 )
 def test_wrong_overrides_are_named(word: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        override(classification_preset("demo"), [word], REPRESENTATION_PARTS, inner="reconstruction")
+        override(DEMO, [word], DEMO.parts, inner=("reconstruction",))
 
 
 def test_ranks_share_out_the_batches_of_one_process(mixed_zoo: Zoo) -> None:
