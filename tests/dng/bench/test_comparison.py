@@ -64,7 +64,7 @@ def test_a_finished_comparison_is_left_alone(
     labelled: Zoo, compared: tuple[Path, Comparison], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, found = compared
-    monkeypatch.setattr(module, "train", None)
+    monkeypatch.setattr(module, "fit_reader", None)
     again = compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, out)
     assert again.skipped
     assert again.methods == found.methods
