@@ -70,7 +70,7 @@ def train(
 
     chosen = name or model
     if chosen is None or (name and model and name != model):
-        raise UsageError("name one model", hint="such as `zoo train --model dng`")
+        raise UsageError("name one model", hint="such as `zoo train --model dng --zoo ...`")
     if chosen not in NAMES:
         raise UsageError(f"there is no model {shown(chosen)}", hint=did_you_mean(chosen, NAMES))
     method = _ALIASES.get(chosen, chosen)

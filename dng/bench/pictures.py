@@ -118,7 +118,8 @@ def contact_sheet(pictures: list[Picture]) -> UInt8[np.ndarray, "sheet_height sh
 def _representation(model: Model, run_dir: Path) -> Representation:
     if not isinstance(model, Representation):
         raise UsageError(
-            f"{run_dir} holds a {model.kind}, which reconstructs no images", hint="give a run of `zoo train inr2jls`"
+            f"{run_dir} holds a {model.kind}, which reconstructs no images",
+            hint="give a run of `zoo train inr2jls --zoo ...`",
         )
     return model
 

@@ -151,7 +151,7 @@ def load_code_classifier(run_dir: Path) -> CodesClassifier:
     if not path.exists():
         raise MissingError(
             f"{run_dir} holds no classifier",
-            hint="give a run of `zoo bench inr-classification` or of `zoo train encoder`",
+            hint="give a run of `zoo bench inr-classification` or of `zoo train encoder --zoo ...`",
         )
     classifier = from_plain(CodeClassifierSpec, _up_to_date(read_json(path)), str(path)).build()
     put_weights(classifier, load_tensors(weights := folder / "best.safetensors")[0], weights)
