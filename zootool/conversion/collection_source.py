@@ -1,18 +1,16 @@
 """A collection of checkpoints from elsewhere as the source of a store."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from zootool.architecture import ARRAYS
 from zootool.columns.splits import find_leaks
 from zootool.formats.bad_files import READING_ERRORS, bad_networks, described, refuse_or_leave_out
 from zootool.formats.collection import Collection
-from zootool.store.blocks import Block, PlannedBlock, SourceInfo
-from zootool.store.schema import ImageSource
+from zootool.store.blocks import Block, PackedBlock, Plan, cut
+from zootool.store.schema import ImageSource, SourceInfo
 
 _BLOCK_BYTES = 16 << 20
 _BLOCK_NETWORKS = 2048
@@ -57,32 +55,30 @@ class CollectionSource:
         )
 
     @cached_property
-    def _pieces(self) -> list[tuple[int, np.ndarray]]:
+    def _blocks(self) -> list[tuple[int, np.ndarray]]:
         """Architectures, and which rows of the table are a block of one."""
-        index = self._collection.architecture_index
-        pieces = []
+        index, architectures = self._collection.architecture_index, self._collection.architectures
+        blocks = []
         for number in dict.fromkeys(index.tolist()):
-            architecture = self._collection.architectures[number]
-            per_network = 4 * sum(architecture.array_length(name) for name in ARRAYS)
-            size = max(1, min(_BLOCK_NETWORKS, _BLOCK_BYTES // max(per_network, 1)))
             rows = np.flatnonzero(index == number)
-            pieces += [(number, rows[start : start + size]) for start in range(0, len(rows), size)]
-        return pieces
+            pieces = cut(architectures[number], len(rows), _BLOCK_BYTES, _BLOCK_NETWORKS)
+            blocks += [(number, rows[piece]) for piece in pieces]
+        return blocks
 
     @cached_property
-    def plan(self) -> Sequence[PlannedBlock]:
+    def plan(self) -> Plan:
         """The architectures in the order of their first network."""
-        return [PlannedBlock(self._collection.architectures[number], len(rows)) for number, rows in self._pieces]
+        return [(self._collection.architectures[number], len(rows)) for number, rows in self._blocks]
 
-    def read(self, index: int) -> Block:
+    def read(self, index: int) -> PackedBlock:
         """Block `index`. Raises an error that names all of its networks that can't be read."""
-        number, rows = self._pieces[index]
+        number, rows = self._blocks[index]
+        found = self._collection
         try:
-            tensors = self._collection.load(rows)
+            tensors = found.load(rows)
         except READING_ERRORS:
-            bad = bad_networks(self._collection, rows)
-            ids = self._collection.table["net_id"]
-            named = {str(ids[row]): error for row, error in bad.items()}
-            refuse_or_leave_out(named, len(self._collection) - len(bad), skip=False, are_files=False)
+            bad = bad_networks(found, rows)
+            named = {str(found.table["net_id"][row]): error for row, error in bad.items()}
+            refuse_or_leave_out(named, len(found) - len(bad), skip=False, are_files=False)
             raise
-        return Block(self._collection.architectures[number], tensors, self._collection.table.take(pa.array(rows)))
+        return Block(found.architectures[number], tensors, found.table.take(pa.array(rows))).packed()

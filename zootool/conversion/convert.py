@@ -11,8 +11,7 @@ from zootool.formats.options import ReadOptions
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
-from zootool.store.builder import ImagesByKey
-from zootool.store.options import WriteOptions
+from zootool.store.builder import ImagesByKey, WriteOptions
 from zootool.store.schema import MANIFEST_JSON, ImageSource
 from zootool.store.writer import write_store
 
@@ -102,7 +101,7 @@ def _compared(found: Collection, check: str) -> Collection:
     """The collection, once outputs of a network of each architecture have been compared with those of its own code."""
     from zootool.named_object import load_object
     from zootool.nets.agreement import check_agreement
-    from zootool.store.tensors import as_torch
+    from zootool.store.pack import as_torch
 
     factory, named = load_object(check), check.rpartition("/")[2]
     numbers = dict.fromkeys(found.architecture_index.tolist())

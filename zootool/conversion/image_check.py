@@ -12,7 +12,7 @@ from zootool.errors import ZooError
 from zootool.formats.collection import CollectedImages, Collection
 from zootool.images import Images, load_images
 from zootool.nets.rendering import GRIDS, indexing_of, render
-from zootool.store.image_keys import SOURCE_INDEX
+from zootool.store.stored_images import SOURCE_INDEX
 
 if TYPE_CHECKING:
     from torch import nn
@@ -125,7 +125,7 @@ def _is_inr(found: Collection) -> bool:
 
 def _module(found: Collection, row: int) -> "nn.Module":
     from zootool.nets.network import Network
-    from zootool.store.tensors import as_torch
+    from zootool.store.pack import as_torch
 
     architecture: Architecture = found.architectures[int(found.architecture_index[row])]
     tensors = found.load(np.array([row]))

@@ -17,13 +17,14 @@ from zootool.share.download import Download, check_room, unfinished
 from zootool.share.failures import refusals
 from zootool.share.layered import LayeredStorage
 from zootool.share.pull import Pulled, replacements_named
-from zootool.store.blocks import PackedBlock, SourceInfo
+from zootool.store.blocks import PackedBlock
+from zootool.store.builder import WriteOptions
 from zootool.store.cached_storage import CachedStorage
 from zootool.store.manifest import Manifest
-from zootool.store.options import WriteOptions
+from zootool.store.pack import digests_of
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of, nonfinite_of
-from zootool.store.schema import IMAGES
+from zootool.store.schema import IMAGES, SourceInfo
 from zootool.store.storage import Bytes, LocalStorage, Storage
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store
@@ -135,7 +136,7 @@ class _CheckedRows(StoreRows):
     def read(self, index: int) -> PackedBlock:
         block = super().read(index)
         rows = self._blocks[index][1]
-        for row, digest in zip(rows.tolist(), block.rows.digests(), strict=True):
+        for row, digest in zip(rows.tolist(), digests_of(block.rows), strict=True):
             if digest.tobytes() != self._digests[row].as_py():
                 raise IntegrityError(
                     f"network {row} of {printable(self._store.storage.name)} differs from its digest",

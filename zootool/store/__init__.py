@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zootool.store.options import WriteOptions
+    from zootool.store.builder import WriteOptions
     from zootool.store.reader import Store, open_store
     from zootool.store.writer import write_store
 
 _HOMES = {
     "Store": "zootool.store.reader",
-    "WriteOptions": "zootool.store.options",
+    "WriteOptions": "zootool.store.builder",
     "open_store": "zootool.store.reader",
     "write_store": "zootool.store.writer",
 }

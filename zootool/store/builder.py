@@ -1,6 +1,7 @@
 """A store in the making: its open arrays and table, and the entries of the files that are finished."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -11,32 +12,39 @@ import pyarrow as pa
 from zootool.architecture import ARRAYS, Architecture, ArrayName, check_slots
 from zootool.errors import FormatError
 from zootool.files import canonical_json, sha256_file
-from zootool.store.image_keys import image_keys
-from zootool.store.journal import ArrayMark, Journal
-from zootool.store.layout import ArrayLayout, plan_layout
+from zootool.store import schema
+from zootool.store.blocks import PackedBlock
+from zootool.store.journal import Journal
+from zootool.store.layout import CHUNK_BYTES, SHARD_BYTES, ArrayLayout, plan_layout
 from zootool.store.manifest import entry_of, manifest_bytes
-from zootool.store.options import WriteOptions
-from zootool.store.prepare import Prepared
 from zootool.store.reader import Store
-from zootool.store.schema import (
-    ARCHITECTURES_JSON,
-    IMAGES,
-    MANIFEST_JSON,
-    NETS_PARQUET,
-    ZARR_JSON,
-    ZOO_JSON,
-    FileEntry,
-    ZooInfo,
-    array_lengths,
-)
+from zootool.store.schema import FileEntry, ZooInfo
 from zootool.store.shards import ArrayWriter
+from zootool.store.stored_images import image_keys
 from zootool.store.table import TableWriter, store_rows
 
 _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
 
-
 ImagesByKey = Callable[[np.ndarray], np.ndarray]
 """Gives the uint8 images (images, height, width, channels) of ascending `image_keys`."""
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a store is written. `workers` and `mark_bytes` don't change a byte of it; the others not what is read back.
+
+    Each time that about `mark_bytes` more are written, an interrupted write has a place to go on from.
+
+    `zstd_level` None stores chunks as they are. `nonfinite="keep"` stores networks with NaN or infinite parameters
+    and marks them in the column `is_finite`; "refuse" raises NumericalError.
+    """
+
+    workers: int = 2
+    zstd_level: int | None = None
+    nonfinite: Literal["refuse", "keep"] = "refuse"
+    chunk_bytes: int = CHUNK_BYTES
+    shard_bytes: int = SHARD_BYTES
+    mark_bytes: int = 256 << 20
 
 
 class StoreBuilder:
@@ -53,33 +61,35 @@ class StoreBuilder:
         architectures: Mapping[str, Architecture],
         options: WriteOptions,
         base: Store | None = None,
-        schema: pa.Schema | None = None,
-        journal: Journal | None = None,
+        table_schema: pa.Schema | None = None,
+        fingerprint: str | None = None,
     ) -> None:
-        self._folder = folder
-        self._journal = journal or Journal(folder, None)
-        self.num_blocks = self._journal.mark.num_blocks
-        self._info = info
+        self._folder, self._info, self._options, self._base = folder, info, options, base
         self._architectures = architectures
-        self._options = options
+        self._journal = Journal(folder, fingerprint)
+        self.num_blocks = self._journal.mark.num_blocks
         for architecture in architectures.values():
             check_slots(architecture)
-        self._offsets: dict[str, int] = dict.fromkeys(ARRAYS, 0)
+        self._offsets: dict[ArrayName, int] = dict.fromkeys(ARRAYS, 0)
         self._image_keys: list[np.ndarray | None] = []
         self._unmarked_rows: list[pa.Table] = []
         self._unmarked_bytes = 0
         self._files: dict[str, FileEntry] = {}
-        self._table = TableWriter(folder / NETS_PARQUET, schema)
-        self._arrays: dict[str, ArrayWriter] = {}
-        for name, length in array_lengths(info, dict(architectures), str(folder)).items():
+        self._table = TableWriter(folder / schema.NETS_PARQUET, table_schema)
+        self._arrays: dict[ArrayName, ArrayWriter] = {}
+        for name, length in schema.array_lengths(info, architectures, str(folder)).items():
             if length or name != "exact":
-                self._arrays[name] = self._open_array(name, length, base, self._journal.mark.arrays.get(name))
-        self._base = base
+                layout = self._layout(name, length)
+                self._arrays[name] = ArrayWriter(folder / name, layout, self._journal.mark.arrays.get(name))
 
     def __enter__(self) -> "StoreBuilder":
         try:
             if self._journal.mark.parts:
-                self._go_on()
+                # The arrays have gone on from the mark already.
+                for rows in self._journal.rows():
+                    self._append_rows(rows)
+                self._unmarked_rows = []
+                self._offsets |= {name: writer.length for name, writer in self._arrays.items()}
             elif self._base is not None:
                 self._take_over(self._base)
         except BaseException:
@@ -93,28 +103,29 @@ class StoreBuilder:
             writer.abandon()
         self._table.abandon()
 
-    def append(self, prepared: Prepared) -> None:
-        """Add a block behind what is there."""
-        for name, rows in prepared.packed.rows.items():
+    def append(self, block: PackedBlock, digests: np.ndarray) -> None:
+        """Add a block, whose networks have these digests, behind what is there."""
+        for name, rows in block.rows.items():
             if rows.shape[1]:
                 self._arrays[name].append(rows)
-        self._append_rows(store_rows(prepared.architecture, self._offsets, prepared.digests, prepared.table))
-        for name, rows in prepared.packed.rows.items():
+        self._append_rows(store_rows(block, self._offsets, digests))
+        for name, rows in block.rows.items():
             self._offsets[name] += rows.size
             self._unmarked_bytes += rows.nbytes
         self.num_blocks += 1
         if self._journal.is_kept and self._unmarked_bytes >= self._options.mark_bytes:
-            self._mark()
+            arrays = {str(name): writer.mark() for name, writer in self._arrays.items()}
+            self._journal.write(self.num_blocks, arrays, self._unmarked_rows)
+            self._unmarked_rows, self._unmarked_bytes = [], 0
 
     def write_images(self, images: ImagesByKey) -> None:
         """Carry along the source image of every network, each once. Raises FormatError where some have none."""
         if not self._image_keys or any(keys is None for keys in self._image_keys):
             raise FormatError("images can be stored where every network has a source_index")
         pixels = images(np.unique(np.concatenate([keys for keys in self._image_keys if keys is not None])))
-        layout = plan_images(pixels.shape, self._options)
-        writer = ArrayWriter(self._folder / IMAGES, layout)
+        writer = ArrayWriter(self._folder / schema.IMAGES, plan_images(pixels.shape, self._options))
         writer.append(pixels)
-        self._files |= {f"{IMAGES}/{path}": entry for path, entry in writer.close().items()}
+        self._files |= {f"{schema.IMAGES}/{path}": entry for path, entry in writer.close().items()}
 
     def finish(self) -> str:
         """Write what is left, the manifest last; returns the store's id."""
@@ -122,19 +133,19 @@ class StoreBuilder:
         for name, writer in self._arrays.items():
             self._files |= {f"{name}/{path}": entry for path, entry in writer.close().items()}
         self._table.close()
-        table_path = self._folder / NETS_PARQUET
-        self._files[NETS_PARQUET] = FileEntry(table_path.stat().st_size, sha256_file(table_path))
+        table_path = self._folder / schema.NETS_PARQUET
+        self._files[schema.NETS_PARQUET] = FileEntry(table_path.stat().st_size, sha256_file(table_path))
         architectures = {signature: a.to_dict() for signature, a in self._architectures.items()}
-        self._write(ZARR_JSON, _GROUP_METADATA)
-        self._write(ARCHITECTURES_JSON, canonical_json(architectures))
-        self._write(ZOO_JSON, canonical_json(self._info.to_dict()))
+        for name, content in (
+            (schema.ZARR_JSON, _GROUP_METADATA),
+            (schema.ARCHITECTURES_JSON, canonical_json(architectures)),
+            (schema.ZOO_JSON, canonical_json(self._info.to_dict())),
+        ):
+            (self._folder / name).write_bytes(content)
+            self._files[name] = entry_of(content)
         manifest = manifest_bytes(self._files)
-        (self._folder / MANIFEST_JSON).write_bytes(manifest)
+        (self._folder / schema.MANIFEST_JSON).write_bytes(manifest)
         return entry_of(manifest).sha256
-
-    def _write(self, name: str, content: bytes) -> None:
-        (self._folder / name).write_bytes(content)
-        self._files[name] = entry_of(content)
 
     def _append_rows(self, rows: pa.Table) -> None:
         rows = self._table.append(rows)
@@ -142,31 +153,14 @@ class StoreBuilder:
         if self._journal.is_kept:
             self._unmarked_rows.append(rows)
 
-    def _mark(self) -> None:
-        """Record how far this is, so that another process can go on from here."""
-        arrays = {name: writer.mark() for name, writer in self._arrays.items()}
-        self._journal.write(self.num_blocks, arrays, self._unmarked_rows)
-        self._unmarked_rows, self._unmarked_bytes = [], 0
-
-    def _go_on(self) -> None:
-        """The rows of the networks that the journal's mark covers; the arrays have gone on from it already."""
-        for rows in self._journal.rows():
-            self._table.append(rows)
-            self._image_keys.append(image_keys(rows))
-        self._offsets |= {name: writer.length for name, writer in self._arrays.items()}
-
-    def _open_array(self, name: ArrayName, length: int, base: Store | None, mark: ArrayMark | None) -> ArrayWriter:
-        old = None if base is None else base.arrays.get(name)
+    def _layout(self, name: ArrayName, length: int) -> ArrayLayout:
+        options, old = self._options, None if self._base is None else self._base.arrays.get(name)
         # What is less than a shard was cut into chunks of its own size, and is soon written anew.
-        if old is None or old.layout.length * old.layout.item_bytes < self._options.shard_bytes:
-            return ArrayWriter(self._folder / name, self._plan_array(name, length), mark)
-        return ArrayWriter(self._folder / name, old.layout.with_length(length), mark)
-
-    def _plan_array(self, name: ArrayName, length: int) -> ArrayLayout:
+        if old is not None and old.layout.length * old.layout.item_bytes >= options.shard_bytes:
+            return old.layout.with_length(length)
         item = 1
         if len(self._architectures) == 1:
             item = next(iter(self._architectures.values())).array_length(name)
-        options = self._options
         dtype: Literal["uint8", "float32"] = "uint8" if name == "exact" else "float32"
         return plan_layout(length, item, dtype, options.zstd_level, options.chunk_bytes, options.shard_bytes)
 
@@ -177,8 +171,6 @@ class StoreBuilder:
             self._offsets[name] = old.layout.length
         for rows in base.nets.row_groups():
             self._append_rows(rows)
-        if self._journal.is_kept:
-            self._mark()
 
 
 def plan_images(shape: tuple[int, ...], options: WriteOptions) -> ArrayLayout:

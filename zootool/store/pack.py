@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -11,52 +11,26 @@ from zootool.architecture import ARRAYS, Architecture, ArrayName, ParameterSlot
 from zootool.errors import FormatError, printable
 from zootool.store.dtypes import narrow, raw_dtype, widen
 
+if TYPE_CHECKING:
+    import torch
+
 Tensors = Mapping[str, np.ndarray]
 """state_dict key -> array of (networks, *shape) in the dtype that `raw_dtype` gives."""
+
+Rows = Mapping[ArrayName, np.ndarray]
+"""What some networks take of each array: (networks, array_length) float32, uint8 in `exact`."""
 
 DIGEST_BYTES = 32
 
 
-@dataclass(frozen=True)
-class Packed:
-    """The rows that some networks take in each array: (networks, array_length) float32, uint8 in `exact`."""
-
-    rows: Mapping[ArrayName, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.rows["edges"])
-
-    def digests(self) -> UInt8[np.ndarray, "networks 32"]:
-        """SHA-256 of each network's edges, nodes, extras and exact bytes, in that order."""
-        parts = [np.ascontiguousarray(rows).view(np.uint8) for rows in self.rows.values() if rows.shape[1]]
-        out = bytearray()
-        for network in zip(*parts, strict=True):
-            digest = hashlib.sha256(network[0])
-            for part in network[1:]:
-                digest.update(part)
-            out += digest.digest()
-        return np.frombuffer(out, dtype=np.uint8).reshape(len(self), DIGEST_BYTES)
-
-    def finite(self) -> Bool[np.ndarray, " networks"]:
-        """Which networks hold finite numbers alone."""
-        finite = np.ones(len(self), dtype=bool)
-        for array in ("edges", "nodes", "extras"):
-            rows = self.rows[array]
-            with np.errstate(over="ignore", invalid="ignore"):
-                suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
-            # A sum of finite numbers may overflow, so only the rows that it points at are looked at closely.
-            finite[suspects] &= np.isfinite(rows[suspects]).all(axis=1)
-        return finite
-
-
-def pack(architecture: Architecture, tensors: Tensors) -> Packed:
+def pack(architecture: Architecture, tensors: Tensors) -> Rows:
     """Lay the networks' tensors out as the architecture's slots say. Raises FormatError for a wrong key or shape."""
     _check_tensors(architecture, tensors)
     count = len(next(iter(tensors.values())))
-    return Packed({array: _pack_array(architecture, array, tensors, count) for array in ARRAYS})
+    return {array: _pack_array(architecture, array, tensors, count) for array in ARRAYS}
 
 
-def unpack(architecture: Architecture, rows: Mapping[ArrayName, np.ndarray]) -> dict[str, np.ndarray]:
+def unpack(architecture: Architecture, rows: Rows) -> dict[str, np.ndarray]:
     """The inverse of `pack`: every state_dict entry as (networks, *shape), tied entries included, in slot order."""
     tensors = {}
     for slot in architecture.slots:
@@ -64,6 +38,46 @@ def unpack(architecture: Architecture, rows: Mapping[ArrayName, np.ndarray]) -> 
             stored = rows[slot.array][:, slot.start : slot.start + slot.length]
             tensors[slot.key] = _restored(slot, stored)
     return tensors
+
+
+def digests_of(rows: Rows) -> UInt8[np.ndarray, "networks 32"]:
+    """SHA-256 of each network's edges, nodes, extras and exact bytes, in that order."""
+    parts = [np.ascontiguousarray(part).view(np.uint8) for part in rows.values() if part.shape[1]]
+    out = bytearray()
+    for network in zip(*parts, strict=True):
+        digest = hashlib.sha256(network[0])
+        for part in network[1:]:
+            digest.update(part)
+        out += digest.digest()
+    return np.frombuffer(out, dtype=np.uint8).reshape(len(rows["edges"]), DIGEST_BYTES)
+
+
+def are_finite(rows: Rows) -> Bool[np.ndarray, " networks"]:
+    """Which networks hold finite numbers alone."""
+    finite = np.ones(len(rows["edges"]), dtype=bool)
+    for array in ("edges", "nodes", "extras"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspects = np.flatnonzero(~np.isfinite(rows[array].sum(axis=1)))
+        # A sum of finite numbers may overflow, so only the rows that it points at are looked at closely.
+        finite[suspects] &= np.isfinite(rows[array][suspects]).all(axis=1)
+    return finite
+
+
+def as_torch(architecture: Architecture, tensors: Tensors) -> "dict[str, torch.Tensor]":
+    """One network's tensors as a state_dict of fresh ones in the checkpoint's dtypes, in slot order.
+
+    Tied entries share their storage.
+    """
+    import torch
+
+    state: dict[str, torch.Tensor] = {}
+    for slot in architecture.slots:
+        if slot.alias_of is not None and slot.alias_of in state:
+            state[slot.key] = state[slot.alias_of]
+        else:
+            tensor = torch.from_numpy(np.array(tensors[slot.key], order="C"))
+            state[slot.key] = tensor.view(getattr(torch, slot.dtype))
+    return state
 
 
 def _pack_array(architecture: Architecture, array: ArrayName, tensors: Tensors, count: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from zootool.store.arrays import FlatArray
 from zootool.store.layout import parse_layout
 from zootool.store.manifest import Manifest, entry_of, parse_manifest
 from zootool.store.nets import NetsFile
-from zootool.store.pack import DIGEST_BYTES, Packed
+from zootool.store.pack import DIGEST_BYTES, Rows, digests_of
 from zootool.store.schema import (
     ARCHITECTURES_JSON,
     IMAGES,
@@ -86,7 +86,7 @@ class Store:
             if length or name != "exact":
                 self.arrays[name] = self._open_array(name, length)
         self._resident: dict[tuple[str, int], np.ndarray] = {}
-        self._last_checked: tuple[tuple[int, bytes], Packed] | None = None
+        self._last_checked: tuple[tuple[int, bytes], Rows] | None = None
         self._covered(ZARR_JSON)
         self._check_files()
         self._pin()
@@ -146,13 +146,17 @@ class Store:
         """The number of the segment that holds each row."""
         return np.searchsorted(self._first_rows, rows, side="right") - 1
 
-    def gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
-        """The part of an array that belongs to each of `rows`, all of one segment: (networks, array_length).
+    def rows_of(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Rows:
+        """What the networks at `rows`, all of one segment, take of each array: (networks, array_length).
 
         Networks from elsewhere are compared with their digests, and an IntegrityError names one that differs: while a
         remote store is read, another version of it may take its place.
         """
-        return self._gather(name, span, rows) if self._is_local else self._checked(span, rows).rows[name]
+        return {name: self.gather(name, span, rows) for name in ARRAYS}
+
+    def gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
+        """One array of `rows_of`."""
+        return self._gather(name, span, rows) if self._is_local else self._checked(span, rows)[name]
 
     def _gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
         length = span.architecture.array_length(name)
@@ -165,7 +169,7 @@ class Store:
         key = name, span.first_row
         if key not in self._resident and not self._is_local:
             whole = self._checked(span, np.arange(span.first_row, span.first_row + span.count))
-            self._resident |= {(array, span.first_row): rows for array, rows in whole.rows.items()}
+            self._resident |= {(array, span.first_row): rows for array, rows in whole.items()}
             self._last_checked = None
         if key not in self._resident:
             length = span.architecture.array_length(name)
@@ -174,21 +178,21 @@ class Store:
             self._resident[key] = flat.reshape(span.count, length)
         return self._resident[key]
 
-    def _checked(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Packed:
+    def _checked(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Rows:
         key = span.first_row, rows.tobytes()
         # Arrays are asked for one after another, and a digest needs all of them: the last networks stay at hand.
         kept = self._last_checked
         if kept is not None and kept[0] == key:
             return kept[1]
-        packed = Packed({name: self._gather(name, span, rows) for name in ARRAYS})
-        wrong = rows[(packed.digests() != self._digests[rows]).any(axis=1)]
+        gathered = {name: self._gather(name, span, rows) for name in ARRAYS}
+        wrong = rows[(digests_of(gathered) != self._digests[rows]).any(axis=1)]
         if len(wrong):
             raise IntegrityError(
                 f"network {wrong[0]} of {printable(self.storage.name)} differs from its digest",
                 hint="its zoo may have been replaced by another version: open it again",
             )
-        self._last_checked = key, packed
-        return packed
+        self._last_checked = key, gathered
+        return gathered
 
     @cached_property
     def _digests(self) -> UInt8[np.ndarray, "networks 32"]:

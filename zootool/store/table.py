@@ -1,6 +1,6 @@
 """Writing nets.parquet: a row per network, in row groups of 65,536."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zootool.architecture import ARRAYS, Architecture
+from zootool.architecture import ArrayName
 from zootool.errors import FormatError, printable
+from zootool.store.blocks import PackedBlock
 from zootool.store.pack import DIGEST_BYTES
 from zootool.store.schema import OFFSET_COLUMNS, STORE_COLUMNS
 
@@ -48,16 +49,12 @@ class TableWriter:
         if self._writer is None:
             self._schema = self._schema or rows.schema
             repeated = [name for name in self._schema.names if name not in _UNREPEATED]
-            self._writer = pq.ParquetWriter(
-                self._path,
-                self._schema,
-                compression="zstd",
-                use_dictionary=repeated,
-                write_page_checksum=True,
-                version="2.6",
-            )
+            written: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True, "version": "2.6"}
+            self._writer = pq.ParquetWriter(self._path, self._schema, use_dictionary=repeated, **written)
         if self._fills_gaps:
-            rows = with_columns(rows, self._writer.schema)
+            for field in self._writer.schema:
+                if field.name not in rows.column_names:
+                    rows = rows.append_column(field, pa.nulls(len(rows), field.type))
         rows = _as_schema(rows, self._writer.schema).unify_dictionaries().combine_chunks()
         self._waiting.append(rows)
         self._id_hashes.append(pd.util.hash_array(rows["net_id"].to_numpy(), categorize=False))
@@ -91,24 +88,24 @@ class TableWriter:
         self._writer.write_table(rows.unify_dictionaries().combine_chunks(), row_group_size=ROW_GROUP)
 
 
-def store_rows(architecture: Architecture, offsets: dict[str, int], digests: np.ndarray, source: pa.Table) -> pa.Table:
-    """The rows of nets.parquet for networks of one architecture that begin at `offsets` of the arrays.
+def store_rows(block: PackedBlock, offsets: Mapping[ArrayName, int], digests: np.ndarray) -> pa.Table:
+    """The rows of nets.parquet for a block whose networks begin at `offsets` of the arrays.
 
-    `source` is the unit's or reader's own table. Raises FormatError where it lacks net_id or has a store's column.
+    Raises FormatError where the block's own table lacks net_id or has a store's column.
     """
+    source = block.table
     clashes = sorted(set(source.column_names) & set(STORE_TYPES))
     if "net_id" not in source.column_names or clashes or len(set(source.column_names)) != source.num_columns:
         problem = f"has the column {clashes[0]!r}, which the store fills" if clashes else "needs one column net_id"
         raise FormatError(f"the table of the networks {problem}")
     count = len(source)
-    names = pa.array([architecture.signature], pa.string())
+    names = pa.array([block.architecture.signature], pa.string())
     columns: dict[str, Any] = {
         "net_id": source["net_id"],
         "architecture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), names),
     }
-    for array in ARRAYS:
-        length = architecture.array_length(array)
-        columns[OFFSET_COLUMNS[array]] = offsets[array] + np.arange(count, dtype=np.int64) * length
+    for array, rows in block.rows.items():
+        columns[OFFSET_COLUMNS[array]] = offsets[array] + np.arange(count, dtype=np.int64) * rows.shape[1]
     columns["digest"] = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(DIGEST_BYTES), count, [None, pa.py_buffer(np.ascontiguousarray(digests))]
     )
@@ -134,19 +131,10 @@ def store_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*own, *(field for field in schema if field.name not in STORE_COLUMNS)])
 
 
-def with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with the schema's columns that they lack, null everywhere."""
-    for field in schema:
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows
-
-
 def _as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     if rows.schema == schema:
         return rows
-    odd: Iterable[str] = sorted(set(rows.column_names) ^ set(schema.names))
-    if odd := list(odd):
+    if odd := sorted(set(rows.column_names) ^ set(schema.names)):
         raise FormatError(f"the column {printable(odd[0])!r} is in some blocks of networks and not in others")
     try:
         return rows.select(schema.names).cast(schema)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from zootool.errors import MissingError
 from zootool.progress import Reporter, silent
-from zootool.store.options import WriteOptions
+from zootool.store.builder import WriteOptions
 from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store

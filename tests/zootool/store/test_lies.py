@@ -202,7 +202,9 @@ def test_constructors_check_like_readers() -> None:
     with pytest.raises(ValueError, match="height, width and channels"):
         ImageSource("x", shape=(8, 8))
     with pytest.raises(ValueError, match="nested too deeply"):
-        ZooInfo("x", 1, (Segment("0" * 16, 1),), recipe=json.loads('{"a":' * 80 + "1" + "}" * 80))
+        ZooInfo(
+            name="x", num_networks=1, segments=(Segment("0" * 16, 1),), recipe=json.loads('{"a":' * 80 + "1" + "}" * 80)
+        )
 
 
 @pytest.mark.parametrize(
