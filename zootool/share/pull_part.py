@@ -19,13 +19,12 @@ from zootool.share.layered import LayeredStorage
 from zootool.share.pull import Pulled, replacements_named
 from zootool.store.blocks import PackedBlock
 from zootool.store.builder import WriteOptions
-from zootool.store.cached_storage import CachedStorage
 from zootool.store.manifest import Manifest
 from zootool.store.pack import digests_of
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.schema import IMAGES, SourceInfo
-from zootool.store.storage import Bytes, LocalStorage, Storage
+from zootool.store.storage import Bytes, CachedStorage, LocalStorage, Storage
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store
 from zootool.zoo.zoo import Zoo

@@ -15,7 +15,7 @@ from zootool.share.download import unfinished
 from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.pull_part import pull_part
-from zootool.store.http_storage import HttpStorage
+from zootool.store.remote_storage import HttpStorage
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import open_zoo, verify
 
