@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
 
 from zootool.architecture import Architecture
 from zootool.build.siren_recipe import SirenRecipe
@@ -14,7 +15,6 @@ from zootool.build.units import Unit, finished_units, group_key, read_recipe
 from zootool.errors import FormatError, MissingError, printable
 from zootool.files import canonical_json
 from zootool.store.blocks import Block, PackedBlock, Plan, cut
-from zootool.store.safetensors_file import read_safetensors
 from zootool.store.schema import ImageSource, SourceInfo
 
 _BLOCK_BYTES = 32 << 20
@@ -112,11 +112,12 @@ class UnitSource:
         table = _read_table(unit)
         if len(table) != unit.receipt.num_rows:
             raise FormatError(f"{unit.table_path} has {len(table)} rows for {unit.receipt.num_rows} networks")
-        tensors = {
-            key.removeprefix(block.prefix): tensor[networks]
-            for key, (_, tensor) in read_safetensors(unit.weights_path).items()
-            if key.startswith(block.prefix)
-        }
+        try:
+            with safe_open(unit.weights_path, "numpy") as weights:
+                keys = [key for key in weights.keys() if key.startswith(block.prefix)]  # noqa: SIM118
+                tensors = {key.removeprefix(block.prefix): weights.get_slice(key)[networks] for key in keys}
+        except SafetensorError as error:
+            raise FormatError(f"{unit.weights_path} isn't a safetensors file ({printable(error, 120)})") from error
         rows = table.slice(block.first_row, networks.stop - networks.start)
         return Block(block.architecture, tensors, rows).packed()
 

@@ -14,8 +14,6 @@ from zootool.untrusted.lazy_tensor import NUMPY_DTYPES
 _F32_EXPONENT = np.uint32(0x7F800000)
 _F16_EXPONENT = np.uint16(0x7C00)
 _F16_MANTISSA = np.uint16(0x03FF)
-# Bits of the exponent, its bias, and whether the only other value than numbers is the NaN at negative zero's place.
-_FLOAT8 = {"float8_e4m3fn": (4, 7, False), "float8_e4m3fnuz": (4, 8, True), "float8_e5m2fnuz": (5, 16, True)}
 
 
 def raw_dtype(dtype: str) -> np.dtype[Any]:
@@ -54,19 +52,15 @@ def narrow(values: Float32[np.ndarray, "..."], dtype: str) -> np.ndarray:
 
 @cache
 def _float8_values(dtype: str) -> Float32[np.ndarray, "256"]:
-    bits = np.arange(256, dtype=np.uint16)
+    bits = np.arange(256, dtype=np.uint8)
     if dtype == "float8_e5m2":
-        # The upper half of a float16.
-        return widen((bits << 8).view(np.float16), "float16")
-    if dtype == "float8_e8m0fnu":
-        return np.where(bits == 255, np.nan, np.ldexp(1.0, bits.astype(np.int32) - 127)).astype(np.float32)
-    exponent_bits, bias, has_lone_nan = _FLOAT8[dtype]
-    mantissa_bits = 7 - exponent_bits
-    exponent = (bits & 0x7F).astype(np.int32) >> mantissa_bits
-    fraction = (bits & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
-    size = np.ldexp(fraction + (exponent > 0), np.maximum(exponent, 1) - bias)
-    is_nan = bits == 0x80 if has_lone_nan else (bits & 0x7F) == 0x7F
-    return np.where(is_nan, np.nan, np.where(bits & 0x80, -size, size)).astype(np.float32)
+        # The upper half of a float16, NaNs with their bits.
+        return widen((bits.astype(np.uint16) << 8).view(np.float16), "float16")
+    import torch
+
+    values = torch.from_numpy(bits).view(getattr(torch, dtype)).float().numpy()
+    values[np.isnan(values)] = np.nan
+    return values
 
 
 def _wide_nans(bits: np.ndarray) -> np.ndarray:

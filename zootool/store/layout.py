@@ -138,19 +138,18 @@ class ArrayLayout:
 
 
 @dataclass(frozen=True)
-class _Grid:
-    chunk_shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class _Step:
     name: str
     configuration: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class _Sharding:
+class _Grid:
     chunk_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Sharding(_Grid):
     codecs: tuple[_Step, ...]
     index_codecs: tuple[_Step, ...]
     index_location: str = "end"
@@ -170,27 +169,21 @@ class _ZarrArray:
 def parse_layout(value: Any, where: str) -> ArrayLayout:
     """The layout that an array's parsed zarr.json describes. Raises FormatError for all that a store doesn't use."""
     meta = from_plain(_ZarrArray, value, where)
+    codecs = [codec.name for codec in meta.codecs]
     if (meta.zarr_format, meta.node_type) != (3, "array") or not meta.shape:
         raise FormatError(f"{where} isn't a Zarr v3 array")
-    if (
-        meta.storage_transformers
-        or [codec.name for codec in meta.codecs] != ["sharding_indexed"]
-        or meta.chunk_grid.name != "regular"
-    ):
+    if meta.storage_transformers or codecs != ["sharding_indexed"] or meta.chunk_grid.name != "regular":
         raise FormatError(f"{where} isn't a regular sharded array")
     shard = from_plain(_Grid, meta.chunk_grid.configuration, f"{where}.chunk_grid").chunk_shape
     sharding = from_plain(_Sharding, meta.codecs[0].configuration, f"{where}.codecs[0]")
-    item_shape = meta.shape[1:]
-    if shard[1:] != item_shape or sharding.chunk_shape[1:] != item_shape or sharding.chunk_shape[:1] < (1,):
+    chunk, item_shape = sharding.chunk_shape, meta.shape[1:]
+    if shard[1:] != item_shape or chunk[1:] != item_shape or chunk[:1] < (1,):
         raise FormatError(f"{where} isn't cut along its first axis alone")
-    if shard[0] % sharding.chunk_shape[0] or sharding.index_location != "end":
-        raise FormatError(f"{where}: shards of {shard[0]} don't hold whole chunks of {sharding.chunk_shape[0]}")
+    if shard[0] % chunk[0] or sharding.index_location != "end":
+        raise FormatError(f"{where}: shards of {shard[0]} don't hold whole chunks of {chunk[0]}")
     zstd_level = _parse_codecs(sharding, where)
-    chunks_per_shard = shard[0] // sharding.chunk_shape[0]
     try:
-        return ArrayLayout(
-            meta.shape[0], sharding.chunk_shape[0], chunks_per_shard, meta.data_type, item_shape, zstd_level
-        )
+        return ArrayLayout(meta.shape[0], chunk[0], shard[0] // chunk[0], meta.data_type, item_shape, zstd_level)
     except ValueError as error:
         raise FormatError(f"{where}: {error}") from error
 
