@@ -65,8 +65,7 @@ def append(
 def open_source(source: Path, name: str, format: str | None = None, reading: ReadOptions | None = None) -> BlockSource:
     """The networks at `source`. Raises UsageError for an unknown format, MissingError, and BadDataError's children."""
     from zootool.build.units import is_unit_folder
-    from zootool.conversion.collection_source import CollectionSource
-    from zootool.conversion.unit_source import UnitSource
+    from zootool.conversion.block_sources import CollectionSource, UnitSource
 
     reading = reading or ReadOptions()
     if (source / MANIFEST_JSON).is_file() and format is None:

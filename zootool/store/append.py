@@ -14,12 +14,12 @@ from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import BlockSource, PackedBlock, Plan
 from zootool.store.builder import ImagesByKey, WriteOptions
+from zootool.store.nets import union_schema
 from zootool.store.pack import digests_of
 from zootool.store.reader import Store, open_store
 from zootool.store.rows import checked_columns, joined_assumptions
 from zootool.store.schema import Segment, ZooInfo
 from zootool.store.stored_images import stored_images
-from zootool.store.table import union_schema
 from zootool.store.writer import check_has_networks, counts_of, fill, order_of, segments_of
 
 

@@ -17,11 +17,11 @@ from zootool.store.blocks import PackedBlock
 from zootool.store.journal import Journal
 from zootool.store.layout import CHUNK_BYTES, SHARD_BYTES, ArrayLayout, plan_layout
 from zootool.store.manifest import entry_of, manifest_bytes
+from zootool.store.nets import TableWriter, store_rows
 from zootool.store.reader import Store
 from zootool.store.schema import FileEntry, ZooInfo
 from zootool.store.shards import ArrayWriter
 from zootool.store.stored_images import image_keys
-from zootool.store.table import TableWriter, store_rows
 
 _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
 

@@ -12,11 +12,11 @@ from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import PackedBlock, Plan
 from zootool.store.builder import WriteOptions
+from zootool.store.nets import store_schema, union_schema
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of, joined_assumptions, nonfinite_of
 from zootool.store.schema import SourceInfo
 from zootool.store.stored_images import MAX_IMAGES, SOURCE, JoinedImages, stored_images
-from zootool.store.table import store_schema, union_schema
 from zootool.store.writer import write_store
 
 ORIGIN = "origin"

@@ -13,8 +13,7 @@ from zootool.columns.known import KNOWN
 from zootool.errors import BadDataError, IntegrityError, printable
 from zootool.files import sha256_file
 from zootool.progress import Reporter, silent
-from zootool.store.dtypes import narrow, widen
-from zootool.store.pack import Rows, are_finite, digests_of
+from zootool.store.pack import Rows, are_finite, digests_of, narrow, widen
 from zootool.store.reader import SegmentSpan, Store
 from zootool.store.rows import checked_columns
 from zootool.store.schema import DERIVED_FILES, MANIFEST_JSON, OFFSET_COLUMNS

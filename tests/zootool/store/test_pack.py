@@ -8,8 +8,7 @@ from tests.zootool.store.small_stores import random_tensors
 from zootool.architecture import Architecture, ParameterSlot, Timestamp, check_slots
 from zootool.errors import FormatError
 from zootool.nets.siren import siren_architecture
-from zootool.store.dtypes import narrow, raw_dtype, widen
-from zootool.store.pack import are_finite, digests_of, pack, unpack
+from zootool.store.pack import are_finite, digests_of, narrow, pack, raw_dtype, unpack, widen
 
 MIXED = Architecture(
     3,

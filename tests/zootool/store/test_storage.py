@@ -11,7 +11,7 @@ from zootool.store import WriteOptions
 from zootool.store.remote_storage import RemoteStorage
 from zootool.store.storage import LocalStorage
 from zootool.zoo import open_zoo, verify
-from zootool.zoo.subset import subset
+from zootool.zoo.export import subset
 
 
 @pytest.fixture(params=[None, 3])

@@ -1,10 +1,11 @@
-"""A folder of units, as `zoo build` leaves it, as the source of a store."""
+"""What is converted as the source of a store: a folder of units, or a collection of checkpoints from elsewhere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
@@ -12,12 +13,17 @@ from safetensors import SafetensorError, safe_open
 from zootool.architecture import Architecture
 from zootool.build.siren_recipe import SirenRecipe
 from zootool.build.units import Unit, finished_units, group_key, read_recipe
+from zootool.columns.splits import find_leaks
 from zootool.errors import FormatError, MissingError, printable
 from zootool.files import canonical_json
+from zootool.formats.bad_files import READING_ERRORS, bad_networks, described, refuse_or_leave_out
+from zootool.formats.collection import Collection
 from zootool.store.blocks import Block, PackedBlock, Plan, cut
 from zootool.store.schema import ImageSource, SourceInfo
 
-_BLOCK_BYTES = 32 << 20
+_UNIT_BYTES = 32 << 20
+_COLLECTION_BYTES = 16 << 20
+_COLLECTION_NETWORKS = 2048
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class UnitSource:
         for unit in self._units:
             first_row = 0
             for prefix, architecture, num_rows in self._groups(unit):
-                for networks in cut(architecture, num_rows, _BLOCK_BYTES):
+                for networks in cut(architecture, num_rows, _UNIT_BYTES):
                     blocks.append(_UnitBlock(unit, architecture, prefix, networks, first_row + networks.start))
                 first_row += num_rows
         return blocks
@@ -120,6 +126,74 @@ class UnitSource:
             raise FormatError(f"{unit.weights_path} isn't a safetensors file ({printable(error, 120)})") from error
         rows = table.slice(block.first_row, networks.stop - networks.start)
         return Block(block.architecture, tensors, rows).packed()
+
+
+class CollectionSource:
+    """The networks of a collection, those of one architecture together, in blocks of at most 16 MB."""
+
+    def __init__(self, collection: Collection, name: str) -> None:
+        self._collection = collection
+        self._name = name
+
+    @property
+    def fingerprint(self) -> str:
+        """What the reader says of its files."""
+        return f"{self._collection.format} {self._collection.fingerprint}"
+
+    @cached_property
+    def info(self) -> SourceInfo:
+        """What the reader declares, in the words of zoo.json, with what is wrong with the splits."""
+        found = self._collection
+        return SourceInfo(
+            name=self._name,
+            kind=found.kind,
+            sources=tuple(
+                ImageSource(**{f.name: getattr(images, f.name) for f in fields(ImageSource)})
+                for images in found.image_sets
+            ),
+            recipe=dict(found.conventions),
+            provenance={
+                "format": found.format,
+                "notes": list(dict.fromkeys((*found.notes, *find_leaks(found.table)))),
+                **described(found.left_out),
+            },
+            assumptions={
+                found.architectures[number].signature: found.assumptions[number]
+                for number in dict.fromkeys(found.architecture_index.tolist())
+                if found.assumptions and found.assumptions[number]
+            },
+            licence=found.licence,
+            citation=found.citation,
+        )
+
+    @cached_property
+    def _blocks(self) -> list[tuple[int, np.ndarray]]:
+        """Architectures, and which rows of the table are a block of one."""
+        index, architectures = self._collection.architecture_index, self._collection.architectures
+        blocks = []
+        for number in dict.fromkeys(index.tolist()):
+            rows = np.flatnonzero(index == number)
+            pieces = cut(architectures[number], len(rows), _COLLECTION_BYTES, _COLLECTION_NETWORKS)
+            blocks += [(number, rows[piece]) for piece in pieces]
+        return blocks
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The architectures in the order of their first network."""
+        return [(self._collection.architectures[number], len(rows)) for number, rows in self._blocks]
+
+    def read(self, index: int) -> PackedBlock:
+        """Block `index`. Raises an error that names all of its networks that can't be read."""
+        number, rows = self._blocks[index]
+        found = self._collection
+        try:
+            tensors = found.load(rows)
+        except READING_ERRORS:
+            bad = bad_networks(found, rows)
+            named = {str(found.table["net_id"][row]): error for row, error in bad.items()}
+            refuse_or_leave_out(named, len(found) - len(bad), skip=False, are_files=False)
+            raise
+        return Block(found.architectures[number], tensors, found.table.take(pa.array(rows))).packed()
 
 
 def _read_table(unit: Unit) -> pa.Table:
