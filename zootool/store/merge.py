@@ -60,7 +60,8 @@ def merge_stores(
     options = options or WriteOptions(nonfinite=nonfinite_of(*stores))
     zoo_id = write_store(destination, source, options, report, schema=source.schema, images=images)
     lost = images is None and any(store.images is not None for store in stores)
-    return Merged(zoo_id, sum(map(len, stores)), _count_duplicates(stores), lost)
+    digests = [digest for store in stores for digest in store.nets.read(["digest"])["digest"].to_pylist()]
+    return Merged(zoo_id, len(digests), len(digests) - len(set(digests)), lost)
 
 
 class _MergedSource:
@@ -74,7 +75,8 @@ class _MergedSource:
         sources = tuple(dict.fromkeys(source for s in stores for source in s.info.sources))
         # The place of each of a store's sources among all.
         self._numbers = [np.array([sources.index(source) for source in s.info.sources], np.int64) for s in stores]
-        self._renames = _has_shared_ids(stores)
+        ids = [chunk for store in stores for chunk in store.nets.read(["net_id"])["net_id"].cast(pa.string()).chunks]
+        self._renames = len(pa.chunked_array(ids).unique()) < sum(map(len, stores))
         notes = [f"{part.info.name}: {note}" for part in self._parts for note in part.notes]
         self.info = replace(_joined_info(stores, name, notes), sources=sources)
         self.fingerprint = " ".join(part.fingerprint for part in self._parts)
@@ -140,14 +142,3 @@ def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
-
-
-def _has_shared_ids(stores: Sequence[Store]) -> bool:
-    columns = [store.nets.read(["net_id"])["net_id"].cast(pa.string()) for store in stores]
-    ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    return len(ids.unique()) < len(ids)
-
-
-def _count_duplicates(stores: Sequence[Store]) -> int:
-    digests = [digest for store in stores for digest in store.nets.read(["digest"])["digest"].to_pylist()]
-    return len(digests) - len(set(digests))

@@ -36,7 +36,13 @@ def pack(architecture: Architecture, tensors: Tensors) -> Rows:
     """Lay the networks' tensors out as the architecture's slots say. Raises FormatError for a wrong key or shape."""
     _check_tensors(architecture, tensors)
     count = len(next(iter(tensors.values())))
-    return {array: _pack_array(architecture, array, tensors, count) for array in ARRAYS}
+    rows: dict[ArrayName, np.ndarray] = {}
+    for array in ARRAYS:
+        dtype = np.uint8 if array == "exact" else np.float32
+        rows[array] = np.empty((count, architecture.array_length(array)), dtype=dtype)
+        for slot in architecture.stored_slots(array):
+            rows[array][:, slot.start : slot.start + slot.length] = _stored(slot, tensors[slot.key])
+    return rows
 
 
 def unpack(architecture: Architecture, rows: Rows) -> dict[str, np.ndarray]:
@@ -121,14 +127,6 @@ def narrow(values: Float32[np.ndarray, "..."], dtype: str) -> np.ndarray:
     nan = np.isnan(values)
     thin[nan] = _thin_nans(np.ascontiguousarray(values[nan]).view(np.uint32))
     return thin
-
-
-def _pack_array(architecture: Architecture, array: ArrayName, tensors: Tensors, count: int) -> np.ndarray:
-    dtype = np.uint8 if array == "exact" else np.float32
-    out = np.empty((count, architecture.array_length(array)), dtype=dtype)
-    for slot in architecture.stored_slots(array):
-        out[:, slot.start : slot.start + slot.length] = _stored(slot, tensors[slot.key])
-    return out
 
 
 def _stored(slot: ParameterSlot, tensor: np.ndarray) -> np.ndarray:

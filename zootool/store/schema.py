@@ -87,8 +87,8 @@ class ImageSource:
 
     def __post_init__(self) -> None:
         check_text("the name of a source", self.name)
-        if self.digest is not None:
-            _check_digest("the digest of a source", self.digest)
+        if self.digest is not None and not (isinstance(self.digest, str) and _HEX.fullmatch(self.digest)):
+            raise ValueError(f"the digest of a source must be 64 hex digits, got {printable(self.digest, 80)}")
         if not isinstance(self.shape, tuple) or len(self.shape) not in (0, 3):
             raise ValueError("the shape of a source is its height, width and channels, or left out")
         for size in self.shape:
@@ -249,8 +249,3 @@ def array_lengths(info: ZooInfo, architectures: Mapping[str, Architecture], wher
     if max(totals.values()) > MAX_ELEMENTS:
         raise FormatError(f"{where}: the arrays would hold {max(totals.values())} elements")
     return totals
-
-
-def _check_digest(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError(f"{name} must be 64 hex digits, got {printable(value, 80)}")

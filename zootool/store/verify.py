@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,23 +50,23 @@ class Verification:
 
 def check_names(store: Store, result: Verification) -> None:
     """Quick: opening has compared the listed files' sizes, this looks for files that aren't listed."""
-    _run(result, "file names", lambda: _unexpected_files(store))
+    _run(result, "file names", _unexpected_files(store))
 
 
 def check_contents(store: Store, result: Verification, report: Reporter = silent) -> None:
     """Deep: every file's digest, every chunk's checksum, the offsets, the known columns, the images' number, and
     every network's digest."""
-    _run(result, "file digests", lambda: _wrong_digests(store, report))
-    _run(result, "chunk checksums", lambda: _damaged_shards(store, report))
-    _run(result, "offsets", lambda: _wrong_offsets(store))
-    _run(result, "columns", lambda: _wrong_columns(store))
+    _run(result, "file digests", _wrong_digests(store, report))
+    _run(result, "chunk checksums", _damaged_shards(store, report))
+    _run(result, "offsets", _wrong_offsets(store))
+    _run(result, "columns", _wrong_columns(store))
     if result.passed:
-        _run(result, "network digests", lambda: _wrong_networks(store, report))
+        _run(result, "network digests", _wrong_networks(store, report))
 
 
-def _run(result: Verification, what: str, check: Callable[[], Iterator[str]]) -> None:
+def _run(result: Verification, what: str, problems: Iterator[str]) -> None:
     try:
-        result.problems += list(check())
+        result.problems += list(problems)
     except BadDataError as error:
         result.problems.append(error.message)
     result.checked.append(what)
