@@ -13,13 +13,13 @@ from zootool.files import folder_replacement
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import BlockSource, PackedBlock, Plan
-from zootool.store.builder import ImagesByKey, WriteOptions
+from zootool.store.builder import WriteOptions
 from zootool.store.nets import union_schema
 from zootool.store.pack import digests_of
 from zootool.store.reader import Store, open_store
 from zootool.store.rows import checked_columns, joined_assumptions
 from zootool.store.schema import Segment, ZooInfo
-from zootool.store.stored_images import stored_images
+from zootool.store.stored_images import ImagesByKey, JoinedImages, stored_images
 from zootool.store.writer import check_has_networks, counts_of, fill, order_of, segments_of
 
 
@@ -123,17 +123,7 @@ def _joined_images(store: Store, images: Callable[[], ImagesByKey] | None) -> Im
             f"{store.info.name} carries its images, and there are none for the networks to add",
             hint="put the image set in place, or convert all networks anew",
         )
-    added = images()
-
-    def take(keys: np.ndarray) -> np.ndarray:
-        is_own = np.isin(keys, own.keys)
-        out = np.empty((len(keys), *own.shape), np.uint8)
-        out[is_own] = own(keys[is_own])
-        if not is_own.all():
-            out[~is_own] = added(keys[~is_own])
-        return out
-
-    return take
+    return JoinedImages([(own, own.keys)], images())
 
 
 def _check_own_columns(store: Store) -> None:

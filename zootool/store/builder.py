@@ -1,6 +1,6 @@
 """A store in the making: its open arrays and table, and the entries of the files that are finished."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,12 +21,9 @@ from zootool.store.nets import TableWriter, store_rows
 from zootool.store.reader import Store
 from zootool.store.schema import FileEntry, ZooInfo
 from zootool.store.shards import ArrayWriter
-from zootool.store.stored_images import image_keys
+from zootool.store.stored_images import ImagesByKey, image_keys
 
 _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
-
-ImagesByKey = Callable[[np.ndarray], np.ndarray]
-"""Gives the uint8 images (images, height, width, channels) of ascending `image_keys`."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The source images that a store carries, and the number by which each lies there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ MAX_IMAGES = 1 << 40
 """Image i of source s has the key s * MAX_IMAGES + i."""
 
 _MAX_SOURCES = 1 << 20
+
+ImagesByKey = Callable[[np.ndarray], np.ndarray]
+"""Gives the uint8 images (images, height, width, channels) of ascending `image_keys`."""
 
 
 def image_keys(rows: pa.Table) -> Int64[np.ndarray, " networks"] | None:
@@ -68,15 +72,23 @@ def stored_images(store: Store) -> StoredImages | None:
 
 @dataclass(frozen=True)
 class JoinedImages:
-    """Images of several stores, each with new keys for its own; an image that several have is taken from the first."""
+    """Images of several stores, each with new keys for its own; an image that several have is taken from the first.
+
+    What no store has, `rest` is asked for.
+    """
 
     parts: list[tuple[StoredImages, Int64[np.ndarray, " images"]]]
+    rest: ImagesByKey | None = None
 
     def __call__(self, keys: Int64[np.ndarray, " wanted"]) -> UInt8[np.ndarray, "wanted height width channels"]:
         out = np.zeros((len(keys), *self.parts[0][0].shape), np.uint8)
+        lacking = np.ones(len(keys), bool)
         for images, new_keys in reversed(self.parts):
             order = np.argsort(new_keys)
             places = np.minimum(np.searchsorted(new_keys, keys, sorter=order), len(order) - 1)
             found = new_keys[order[places]] == keys
             out[found] = images(images.keys[order[places[found]]])
+            lacking &= ~found
+        if self.rest is not None and lacking.any():
+            out[lacking] = self.rest(keys[lacking])
         return out
