@@ -99,18 +99,17 @@ def collect(source: Path, format: str | None = None, reading: ReadOptions | None
 
 def _compared(found: Collection, check: str) -> Collection:
     """The collection, once outputs of a network of each architecture have been compared with those of its own code."""
+    from zootool.conversion.image_check import state_of
     from zootool.named_object import load_object
     from zootool.nets.agreement import check_agreement
-    from zootool.store.pack import as_torch
 
     factory, named = load_object(check), check.rpartition("/")[2]
     numbers = dict.fromkeys(found.architecture_index.tolist())
     for number in numbers:
         row = int(np.flatnonzero(found.architecture_index == number)[0])
-        architecture = found.architectures[number]
-        tensors = {key: stacked[0] for key, stacked in found.load(np.array([row])).items()}
+        architecture, state = state_of(found, row)
         try:
-            check_agreement(architecture, as_torch(architecture, tensors), factory, named)
+            check_agreement(architecture, state, factory, named)
         except FormatError as error:
             assumed = "; ".join(found.assumptions[number]) if found.assumptions else ""
             raise FormatError(

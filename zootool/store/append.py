@@ -78,6 +78,7 @@ class _FreshNetworks:
         self.plan: Plan = []
         self._source = source
         self._places: list[tuple[int, np.ndarray]] = []
+        # Every block is read here and again when it is written: what is new decides zoo.json, which comes first.
         table = store.nets.read(["net_id", "digest"])
         self._known = dict(zip(table["net_id"].to_pylist(), table["digest"].to_pylist(), strict=True))
         plan = []

@@ -78,11 +78,7 @@ class FlatArray:
             shard.load([inner])
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_shards": {}, "_cache": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._cache = _ChunkCache(max(1, CACHE_BYTES // self.layout.chunk_bytes))
+        return self.__dict__ | {"_shards": {}}
 
     def _rows(self, number: int, chunks: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
         """Row `rows[i]` of chunk `chunks[i]` of a shard, where chunks hold whole rows of `length` items."""
@@ -220,3 +216,7 @@ class _ChunkCache:
             self._chunks[key] = chunk
             if len(self._chunks) > self._size:
                 self._chunks.popitem(last=False)
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        # Locks don't travel to other processes, and chunks are read again there.
+        return _ChunkCache, (self._size,)

@@ -109,6 +109,7 @@ class StoreBuilder:
         for name, rows in block.rows.items():
             self._offsets[name] += rows.size
             self._unmarked_bytes += rows.nbytes
+        # Between blocks alone arrays and table agree, so only here an interrupted write may go on.
         self.num_blocks += 1
         if self._journal.is_kept and self._unmarked_bytes >= self._options.mark_bytes:
             arrays = {str(name): writer.mark() for name, writer in self._arrays.items()}
@@ -140,6 +141,7 @@ class StoreBuilder:
         ):
             (self._folder / name).write_bytes(content)
             self._files[name] = entry_of(content)
+        # Last, since a folder with a manifest counts as whole.
         manifest = manifest_bytes(self._files)
         (self._folder / schema.MANIFEST_JSON).write_bytes(manifest)
         return entry_of(manifest).sha256

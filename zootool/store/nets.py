@@ -129,7 +129,7 @@ class NetsFile:
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
-        with self._source() as source:
+        with self._storage.open(NETS_PARQUET) if self.content is None else pa.BufferReader(self.content) as source:
             try:
                 parquet = pq.ParquetFile(source, metadata=self._metadata, page_checksum_verification=True)
             except (pa.ArrowException, OSError) as error:
@@ -143,9 +143,6 @@ class NetsFile:
                     f"{self.name} can't be read ({printable(error, 120)})",
                     hint=f"run `zoo verify {printable(self._storage.name)}`",
                 ) from error
-
-    def _source(self) -> Any:
-        return self._storage.open(NETS_PARQUET) if self.content is None else pa.BufferReader(self.content)
 
     def _check_schema(self) -> None:
         schema = self.schema
