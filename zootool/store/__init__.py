@@ -1,4 +1,8 @@
-"""The store: a zoo on disk. `docs/format.md` describes the format, `write_store` writes it, `open_store` reads it."""
+"""The store: a zoo on disk. `docs/format.md` describes the format, `write_store` writes it, `open_store` reads it.
+
+Format (schema, manifest, layout), bytes (storage, arrays, shards), writing (blocks, builder, writer, append, merge).
+It may import architectures, columns, fetch's requests and the dtypes of `untrusted`, and nothing of what is stored.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

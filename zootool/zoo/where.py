@@ -72,7 +72,8 @@ def _read_short(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool
                 raise UsageError(f"last={printable(values, 60)} is neither true nor false", hint="write last=true")
             last = _BOOLEANS[values.lower()]
             continue
-        _known(conditions, name)
+        if name not in conditions.names:
+            raise _no_column(conditions, name)
         try:
             if values == "":
                 found[name] = conditions.missing(name)
@@ -233,9 +234,9 @@ class _Walk:
         return isinstance(node, ast.Constant) and node.value is None
 
     def _column(self, node: ast.expr) -> str:
-        if not isinstance(node, ast.Name):
+        if not (isinstance(node, ast.Name) and self._is_column(node)):
             raise self._refusal(node)
-        return _known(self._conditions, self._names.get(node.id, node.id))
+        return self._names.get(node.id, node.id)
 
     def _value(self, node: ast.expr, name: str) -> Any:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
@@ -287,12 +288,6 @@ class _Walk:
 def _dates(text: str) -> str | None:
     found = re.search(r"\b\d{4}-\d\d?(-\d\d?)?\b", text)
     return None if found is None else f"write dates in quotes: '{found[0]}'"
-
-
-def _known(conditions: Conditions, name: str) -> str:
-    if name not in conditions.names:
-        raise _no_column(conditions, name)
-    return name
 
 
 def _no_column(conditions: Conditions, name: str) -> UsageError:
