@@ -11,7 +11,7 @@ from zootool.formats.options import ReadOptions
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
-from zootool.store.builder import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.schema import MANIFEST_JSON, ImageSource
 from zootool.store.stored_images import ImagesByKey
 from zootool.store.writer import write_store

@@ -18,7 +18,7 @@ from zootool.share.failures import refusals
 from zootool.share.layered import LayeredStorage
 from zootool.share.pull import Pulled, replacements_named
 from zootool.store.blocks import PackedBlock
-from zootool.store.builder import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.manifest import Manifest
 from zootool.store.pack import digests_of
 from zootool.store.reader import Store

@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zootool.store.builder import WriteOptions
+    from zootool.store.layout import WriteOptions
     from zootool.store.reader import Store, open_store
     from zootool.store.writer import write_store
 
 _HOMES = {
     "Store": "zootool.store.reader",
-    "WriteOptions": "zootool.store.builder",
+    "WriteOptions": "zootool.store.layout",
     "open_store": "zootool.store.reader",
     "write_store": "zootool.store.writer",
 }

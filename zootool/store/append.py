@@ -13,7 +13,7 @@ from zootool.files import folder_replacement
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import BlockSource, PackedBlock, Plan
-from zootool.store.builder import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.nets import union_schema
 from zootool.store.pack import digests_of
 from zootool.store.reader import Store, open_store

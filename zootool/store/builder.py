@@ -1,8 +1,6 @@
 """A store in the making: its open arrays and table, and the entries of the files that are finished."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +13,7 @@ from zootool.files import canonical_json, sha256_file
 from zootool.store import schema
 from zootool.store.blocks import PackedBlock
 from zootool.store.journal import Journal
-from zootool.store.layout import CHUNK_BYTES, SHARD_BYTES, ArrayLayout, plan_layout
+from zootool.store.layout import ArrayLayout, WriteOptions, plan_layout
 from zootool.store.manifest import entry_of, manifest_bytes
 from zootool.store.nets import TableWriter, store_rows
 from zootool.store.reader import Store
@@ -24,24 +22,6 @@ from zootool.store.shards import ArrayWriter
 from zootool.store.stored_images import ImagesByKey, image_keys
 
 _GROUP_METADATA = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
-
-
-@dataclass(frozen=True)
-class WriteOptions:
-    """How a store is written. `workers` and `mark_bytes` don't change a byte of it; the others not what is read back.
-
-    Each time that about `mark_bytes` more are written, an interrupted write has a place to go on from.
-
-    `zstd_level` None stores chunks as they are. `nonfinite="keep"` stores networks with NaN or infinite parameters
-    and marks them in the column `is_finite`; "refuse" raises NumericalError.
-    """
-
-    workers: int = 2
-    zstd_level: int | None = None
-    nonfinite: Literal["refuse", "keep"] = "refuse"
-    chunk_bytes: int = CHUNK_BYTES
-    shard_bytes: int = SHARD_BYTES
-    mark_bytes: int = 256 << 20
 
 
 class StoreBuilder:
@@ -121,7 +101,8 @@ class StoreBuilder:
         if not self._image_keys or any(keys is None for keys in self._image_keys):
             raise FormatError("images can be stored where every network has a source_index")
         pixels = images(np.unique(np.concatenate([keys for keys in self._image_keys if keys is not None])))
-        writer = ArrayWriter(self._folder / schema.IMAGES, plan_images(pixels.shape, self._options))
+        layout = plan_layout(len(pixels), 1, "uint8", self._options, pixels.shape[1:])
+        writer = ArrayWriter(self._folder / schema.IMAGES, layout)
         writer.append(pixels)
         self._files |= {f"{schema.IMAGES}/{path}": entry for path, entry in writer.close().items()}
 
@@ -161,7 +142,7 @@ class StoreBuilder:
         if len(self._architectures) == 1:
             item = next(iter(self._architectures.values())).array_length(name)
         dtype: Literal["uint8", "float32"] = "uint8" if name == "exact" else "float32"
-        return plan_layout(length, item, dtype, options.zstd_level, options.chunk_bytes, options.shard_bytes)
+        return plan_layout(length, item, dtype, options)
 
     def _take_over(self, base: Store) -> None:
         """The base's networks: full shards by hard links, the rest of each array and the table written anew."""
@@ -170,11 +151,3 @@ class StoreBuilder:
             self._offsets[name] = old.layout.length
         for rows in base.nets.row_groups():
             self._append_rows(rows)
-
-
-def plan_images(shape: tuple[int, ...], options: WriteOptions) -> ArrayLayout:
-    """The layout of images (images, height, width, channels), in chunks and shards of the other arrays' bytes."""
-    image_bytes = prod(shape[1:])
-    per_chunk = max(1, min(options.chunk_bytes // image_bytes, shape[0]))
-    per_shard = max(1, min(options.shard_bytes // (per_chunk * image_bytes), -(-shape[0] // per_chunk)))
-    return ArrayLayout(shape[0], per_chunk, per_shard, "uint8", shape[1:], options.zstd_level)

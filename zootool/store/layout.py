@@ -31,6 +31,24 @@ _FILL_VALUES: dict[str, Any] = {"float32": "NaN", "uint8": 0}
 
 
 @dataclass(frozen=True)
+class WriteOptions:
+    """How a store is written. `workers` and `mark_bytes` don't change a byte of it; the others not what is read back.
+
+    Each time that about `mark_bytes` more are written, an interrupted write has a place to go on from.
+
+    `zstd_level` None stores chunks as they are. `nonfinite="keep"` stores networks with NaN or infinite parameters
+    and marks them in the column `is_finite`; "refuse" raises NumericalError.
+    """
+
+    workers: int = 2
+    zstd_level: int | None = None
+    nonfinite: Literal["refuse", "keep"] = "refuse"
+    chunk_bytes: int = CHUNK_BYTES
+    shard_bytes: int = SHARD_BYTES
+    mark_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
 class ArrayLayout:
     """An array of `length` items along the first axis, `chunk` items per inner chunk, in shards of several chunks.
 
@@ -192,23 +210,21 @@ def plan_layout(
     length: int,
     item: int,
     dtype: Literal["float32", "uint8"],
-    zstd_level: int | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
-    shard_bytes: int = SHARD_BYTES,
+    options: WriteOptions,
+    item_shape: tuple[int, ...] = (),
 ) -> ArrayLayout:
     """Chunks of about `chunk_bytes` that hold whole networks of `item` elements, in shards of about `shard_bytes`.
 
     `item` is 1 where networks differ in length, and for one so long that chunks of whole networks would be clumsy.
     A small array is one chunk of its own length, since chunks are padded.
     """
-    itemsize = np.dtype(dtype).itemsize
+    itemsize = np.dtype(dtype).itemsize * prod(item_shape)
     item = max(item, 1)
-    if item * itemsize > 4 * chunk_bytes:
+    if item * itemsize > 4 * options.chunk_bytes:
         item = 1
-    chunk = max(1, min(chunk_bytes // (item * itemsize), -(-length // item))) * item
-    return ArrayLayout(
-        length, chunk, max(1, min(shard_bytes // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level
-    )
+    chunk = max(1, min(options.chunk_bytes // (item * itemsize), -(-length // item))) * item
+    per_shard = max(1, min(options.shard_bytes // (chunk * itemsize), -(-length // chunk)))
+    return ArrayLayout(length, chunk, per_shard, dtype, item_shape, options.zstd_level)
 
 
 def crc32c(content: memoryview | bytes | np.ndarray) -> bytes:

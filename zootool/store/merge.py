@@ -11,7 +11,7 @@ from zootool.errors import UsageError, printable
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
 from zootool.store.blocks import PackedBlock, Plan
-from zootool.store.builder import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.nets import store_schema, union_schema
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of, joined_assumptions, nonfinite_of

@@ -22,7 +22,7 @@ from zootool.formats.exported import (
     index_path,
 )
 from zootool.progress import Reporter, silent
-from zootool.store.builder import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.schema import STORE_COLUMNS
 from zootool.store.stored_images import stored_images

@@ -10,7 +10,7 @@ from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 from zootool.store import Store, open_store, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
-from zootool.store.builder import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.merge import merge_stores
 from zootool.store.schema import ImageSource
 from zootool.store.stored_images import ImagesByKey
