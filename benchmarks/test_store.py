@@ -28,9 +28,9 @@ from zootool.conversion.convert import convert
 from zootool.nets.siren import siren_architecture
 from zootool.store import WriteOptions
 from zootool.store.blocks import PackedBlock
-from zootool.store.builder import StoreBuilder
 from zootool.store.reader import open_store
 from zootool.store.schema import Segment, ZooInfo
+from zootool.store.store_builder import StoreBuilder
 from zootool.zoo import Zoo, open_zoo
 
 NUM_NETWORKS = 65_536

@@ -18,7 +18,7 @@ from zootool.share.terms import GivenTerms, check_images, with_terms
 from zootool.share.upload import Upload
 from zootool.store.reader import Store, open_store
 from zootool.store.storage import LocalStorage
-from zootool.store.verify import Verification, check_contents, check_names
+from zootool.store.verification import Verification, check_contents, check_names
 
 MAX_FILES_PER_FOLDER = 9_999
 """Hubs refuse folders of 10,000 files and more."""

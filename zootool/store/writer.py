@@ -19,12 +19,12 @@ from zootool.errors import FormatError, MissingError, NumericalError, UsageError
 from zootool.files import canonical_json, folder_atomic
 from zootool.progress import Reporter, silent
 from zootool.store.blocks import BlockSource, PackedBlock, Plan
-from zootool.store.builder import StoreBuilder
 from zootool.store.journal import MARK
 from zootool.store.layout import WriteOptions
 from zootool.store.pack import are_finite, digests_of
 from zootool.store.reader import Store
 from zootool.store.schema import Segment, ZooInfo
+from zootool.store.store_builder import StoreBuilder
 from zootool.store.stored_images import ImagesByKey
 
 IS_FINITE = "is_finite"

@@ -18,7 +18,7 @@ from zootool.nets.network import Network
 from zootool.nets.rendering import GRIDS, indexing_of, psnr, render
 from zootool.progress import Reporter
 from zootool.store.reader import Store
-from zootool.store.verify import Verification
+from zootool.store.verification import Verification
 from zootool.validation import validate
 from zootool.zoo.zoo import Zoo
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from zootool.progress import Reporter, silent
 from zootool.store.reader import open_store
-from zootool.store.verify import Verification, check_contents, check_names
+from zootool.store.verification import Verification, check_contents, check_names
 
 Level = Literal["quick", "deep", "functional"]
 
