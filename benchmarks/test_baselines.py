@@ -19,7 +19,7 @@ from dng.models.heads import count_parameters
 from dng.training.seed import seeded
 from zootool.architecture import Architecture
 from zootool.graph import GraphBatch
-from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 
 THREADS = len(os.sched_getaffinity(0))

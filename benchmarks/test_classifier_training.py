@@ -19,14 +19,13 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.contenders import Run, rate
-from zootool.build.classifier.cnn import CnnTraining, image_data, train_cnn
+from tests.zootool.nets.modules import Cnn, SimpleVit
+from zootool.build.classifier.cnn import image_data, train_cnn
+from zootool.build.classifier.data import Checkpoint, ClassifierData, Labelled, levels_of
 from zootool.build.classifier.draws import CnnRun, draw_run
-from zootool.build.classifier.trained import Checkpoint, Labelled
-from zootool.build.classifier.vit import VitTraining, train_vits
-from zootool.build.classifier_work import MAX_STACKED, levels_of
+from zootool.build.classifier.vit import train_vits
+from zootool.build.classifiers import MAX_STACKED
 from zootool.build.recipe import CnnRecipe, VitRecipe, load_recipe_of
-from zootool.nets.cnn import Cnn
-from zootool.nets.vit import SimpleVit
 
 THREADS = len(os.sched_getaffinity(0))
 ROUNDS = 3
@@ -85,7 +84,7 @@ def assert_trains_modules(recipe: CnnRecipe, dataset: str) -> None:
     """
     train = images(dataset)
     data = image_data(train, levels_of(recipe.target))
-    training = CnnTraining(recipe.seed, recipe.batch_size, (0, 1))
+    training = recipe.model_copy(update={"checkpoints": (0, 1)})
     num_compared = 0
     for run in (draw_run(recipe, number, SHAPES[dataset], 10) for number in range(4)):
         before, after = train_cnn(run, training, data, data)
@@ -99,8 +98,7 @@ def assert_trains_modules(recipe: CnnRecipe, dataset: str) -> None:
 def assert_trains_vits(recipe: VitRecipe) -> None:
     """What a stack trains are the loop's modules: with its weights they have the loss that it says."""
     train, config = images("digits"), recipe.config(1, 10)
-    training = VitTraining(recipe.seed, recipe.lr, recipe.batch_size, recipe.flip, recipe.crop)
-    found = train_vits([0, 1], 1, config, training, train, train, levels_of(recipe.target))
+    found = train_vits([0, 1], 1, recipe, ClassifierData(train, train, 10))
     assert len(found) == 2
     assert (found[0].parameters != found[1].parameters).any()
     for trained in found:
@@ -122,7 +120,7 @@ def kernel(recipe: CnnRecipe, dataset: str) -> Run:
     """The kernel on all processors."""
     train = images(dataset)
     runs = [draw_run(recipe, run, SHAPES[dataset], 10) for run in range(NUM_RUNS)]
-    training = CnnTraining(recipe.seed, recipe.batch_size, (EPOCHS,))
+    training = recipe.model_copy(update={"checkpoints": (EPOCHS,)})
     levels = levels_of(recipe.target)
     data, none = image_data(train, levels), image_data(Labelled(train.pixels[:1], train.labels[:1]), levels)
 
@@ -156,12 +154,11 @@ def cnn_loop(recipe: CnnRecipe, dataset: str) -> Run:
 def stacks(recipe: VitRecipe) -> Run:
     """As many stacks as there are processors."""
     train = images("digits")
-    none = Labelled(train.pixels[:1], train.labels[:1])
-    training = VitTraining(recipe.seed, recipe.lr, recipe.batch_size, recipe.flip, recipe.crop)
+    data = ClassifierData(train, Labelled(train.pixels[:1], train.labels[:1]), 10)
     runs = [list(range(i * MAX_STACKED, (i + 1) * MAX_STACKED)) for i in range(THREADS)]
 
     def train_stack(stack: list[int]) -> None:
-        train_vits(stack, 1, recipe.config(1, 10), training, train, none, levels_of(recipe.target))
+        train_vits(stack, 1, recipe, data)
 
     def run_all() -> int:
         with ThreadPoolExecutor(THREADS) as pool:

@@ -18,9 +18,10 @@ import torch
 from benchmarks.contenders import Run, compare, rate
 from tests.zootool.formats.small_cnns_here import LAYOUT, metric_rows, write_layout, write_metrics
 from zootool.conversion.convert import convert
-from zootool.formats import nfn, small_cnn_zoo
 from zootool.formats.collection import Collection
+from zootool.formats.nfn_sirens import NfnSirens
 from zootool.formats.options import ReadOptions
+from zootool.formats.small_cnn_zoo import SmallCnnZoo
 from zootool.store import WriteOptions
 from zootool.store.pack import pack
 from zootool.zoo import open_zoo
@@ -60,7 +61,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_many_small_files(benchmark: Any, sirens: Path, tmp_path: Path) -> None:
     files = sorted(sirens.rglob("*.pth"))
-    collection = nfn.read(sirens, ReadOptions())
+    collection = NfnSirens.read(sirens, ReadOptions())
     assert len(collection) == len(files) == NUM_FILES
     # No two networks have the same first weight, so the sum tells that each was read once.
     assert sum_of_first_weights(collection) == sum(range(NUM_FILES))
@@ -70,7 +71,7 @@ def test_many_small_files(benchmark: Any, sirens: Path, tmp_path: Path) -> None:
 
     contenders: dict[str, Run] = {
         "nfn reader, load": lambda: load_all(collection, 2048),
-        "nfn reader, read and load": lambda: load_all(nfn.read(sirens, ReadOptions()), 2048),
+        "nfn reader, read and load": lambda: load_all(NfnSirens.read(sirens, ReadOptions()), 2048),
         "zoo convert, end to end": lambda: converted(sirens, tmp_path / "x.zoo") * len(collection),
         "torch.load(weights_only=True)": read_by_torch,
     }
@@ -81,7 +82,7 @@ def test_many_small_files(benchmark: Any, sirens: Path, tmp_path: Path) -> None:
 
 
 def test_rows_of_a_matrix(benchmark: Any, matrix: Path, tmp_path: Path) -> None:
-    collection = small_cnn_zoo.read(matrix, ReadOptions())
+    collection = SmallCnnZoo.read(matrix, ReadOptions())
     network_bytes = 4 * sum(int(np.prod(shape)) for _, shape in LAYOUT)
     megabytes = len(collection) * network_bytes / 1e6
     assert pack_all(collection, BLOCK) == len(collection) == len(np.load(matrix / "weights.npy", mmap_mode="r"))
@@ -99,7 +100,7 @@ def test_rows_of_a_matrix(benchmark: Any, matrix: Path, tmp_path: Path) -> None:
         "a file per network, torch.load(weights_only=True)": read_by_torch,
     }
     compare("rows of a matrix", "MB/s", contenders, "a file per network, torch.load(weights_only=True)")
-    print(f"| reading tables and layout | {rate(lambda: len(small_cnn_zoo.read(matrix, ReadOptions()))):,.0f} rows/s |")
+    print(f"| reading tables and layout | {rate(lambda: len(SmallCnnZoo.read(matrix, ReadOptions()))):,.0f} rows/s |")
     benchmark.pedantic(lambda: pack_all(collection, BLOCK), rounds=1)
 
 

@@ -33,7 +33,6 @@ from zootool.nets.siren import siren_architecture
 from zootool.share.address import Address
 from zootool.share.publish import publish
 from zootool.share.pull import pull
-from zootool.share.pull_part import pull_part
 from zootool.store import open_store, write_store
 from zootool.store.blocks import MemorySource, SourceInfo
 from zootool.store.schema import MANIFEST_JSON, ImageSource
@@ -102,9 +101,7 @@ def test_http(benchmark: Any, folder: Path, tmp_path: Path) -> None:
         limit = max(1, len(open_store(folder / "x.zoo")) // 10)
         contenders: dict[str, Contender] = {
             "zoo pull": lambda: pull(Address(f"{url}/x.zoo"), tmp_path / "pulled").path,
-            "zoo pull --limit, a tenth": lambda: (
-                pull_part(Address(f"{url}/x.zoo"), tmp_path / "part", limit=limit).path
-            ),
+            "zoo pull --limit, a tenth": lambda: pull(Address(f"{url}/x.zoo"), tmp_path / "part", limit=limit).path,
             "urllib": plain,
         }
         assert compare("http", folder, contenders, "urllib", tmp_path) == 3 * ROUNDS

@@ -19,13 +19,12 @@ import torch
 from numba import njit
 from torch.func import functional_call, stack_module_state, vmap
 
+from tests.zootool.nets.modules import Siren
 from zootool.build.siren.cpu import fit_on_cpu
-from zootool.build.siren.initial import initial_weights
 from zootool.build.siren.lanes import NUM_LANES, load, splat, store
 from zootool.build.siren.products import multiply, sine_cosine
 from zootool.build.siren.reference import batch_errors, fit_by_batches
-from zootool.build.siren.settings import FitSettings
-from zootool.nets.siren import Siren
+from zootool.build.siren.settings import FitSettings, initial_weights
 
 SETTINGS = FitSettings((32, 32), 3)
 THREADS = len(os.sched_getaffinity(0))

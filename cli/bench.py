@@ -9,9 +9,9 @@ from cli.comparison import compare
 from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, shown
 from cli.editing import editing
 from cli.efficiency import efficiency
-from cli.embed import DeviceOption
 from cli.forward_fit import forward_fit
 from cli.generalization import generalization
+from cli.options import DeviceOption
 from cli.paper_tables import tables
 
 if TYPE_CHECKING:

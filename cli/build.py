@@ -1,11 +1,11 @@
 """`zoo build`: networks from an image set, as a folder of units that `zoo convert` reads."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from cli.build_options import (
+from cli.building import (
     DatasetOption,
     OutOption,
     RecipeOption,
@@ -13,13 +13,18 @@ from cli.build_options import (
     SeedOption,
     SetOption,
     Workforce,
-    with_groups,
+    default_folder,
+    images_of,
+    recipe_of,
+    required,
+    show_plan,
+    show_result,
+    show_status,
 )
-from cli.building import default_folder, images_of, recipe_of, required, show_plan, show_result, show_status
 from cli.console import progress_bars
+from cli.options import with_groups
 
-if TYPE_CHECKING:
-    from zootool.build import CnnRecipe, VitRecipe
+Kind = Literal["siren", "cnn", "vit"]
 
 app = typer.Typer(no_args_is_help=True, help="Build a zoo: train one network per image, or many on an image set.")
 
@@ -54,35 +59,11 @@ def siren(
 
     Example: zoo build siren --dataset cifar100 --limit 64 --copies 0
     """
-    from zootool.build.builder import available_threads
-    from zootool.build.extents import parse_limit, parse_share
-    from zootool.build.siren_recipe import SirenRecipe
-    from zootool.engines.engine import choose_engine
-
-    if request.status:
-        show_status(out or default_folder(dataset, recipe), request)
-        return
     options = {"copies": copies, "seed": seed, "steps": steps, "lr": lr, "init": init}
-    wanted = recipe_of(SirenRecipe, recipe, required(dataset), parts, options)
-    first, share = parse_limit(limit), parse_share(request.unit)
-    how = choose_engine(
-        workforce.engine, workers=workforce.workers, address=workforce.address, gpu_fraction=gpu_fraction
-    )
-    images = images_of(required(dataset), request.partial, request.download, request.as_json)
-    if request.plan:
-        from zootool.build.plan import plan_sirens
-
-        found = plan_sirens(images, wanted, limit=first, device=device, threads=available_threads())
-        show_plan(found, images, request.as_json)
-        return
-    from zootool.build import build_sirens
-
-    folder = out or default_folder(dataset, recipe)
-    with progress_bars() as report:
-        result = build_sirens(
-            images, wanted, folder, limit=first, device=device, engine=how, share=share, report=report
-        )
-    show_result(result, "siren", share, request.as_json)
+    _build(
+        "siren", dataset, out, recipe, parts, options, workforce, request,
+        limit=limit, device=device, gpu_fraction=gpu_fraction,
+    )  # fmt: skip
 
 
 def _add_classifiers(kind: Literal["cnn", "vit"], default_recipe: str, text: str) -> None:
@@ -101,11 +82,7 @@ def _add_classifiers(kind: Literal["cnn", "vit"], default_recipe: str, text: str
         workforce: Workforce,
         request: Request,
     ) -> None:
-        if request.status:
-            show_status(out or default_folder(dataset, recipe), request)
-            return
-        wanted = _classifier_recipe(kind, recipe, required(dataset), parts, seed)
-        _build_classifiers(wanted, required(dataset), out, runs, workforce, request)
+        _build(kind, dataset, out, recipe, parts, {"seed": seed}, workforce, request, runs=runs)
 
 
 _add_classifiers(
@@ -126,38 +103,50 @@ _add_classifiers(
 )
 
 
-def _classifier_recipe(
-    kind: Literal["cnn", "vit"], name: str, dataset: str, parts: list[str] | None, seed: int | None
-) -> "CnnRecipe | VitRecipe":
-    from zootool.build import CnnRecipe, VitRecipe
-
-    if kind == "cnn":
-        return recipe_of(CnnRecipe, name, dataset, parts, {"seed": seed})
-    return recipe_of(VitRecipe, name, dataset, parts, {"seed": seed})
-
-
-def _build_classifiers(
-    recipe: "CnnRecipe | VitRecipe",
-    dataset: str,
+def _build(
+    kind: Kind,
+    dataset: str | None,
     out: Path | None,
-    runs: int | None,
+    recipe: str,
+    parts: list[str] | None,
+    options: dict[str, Any],
     workforce: Workforce,
     request: Request,
+    *,
+    limit: str | None = None,
+    runs: int | None = None,
+    device: str = "cpu",
+    gpu_fraction: float = 1.0,
 ) -> None:
-    from zootool.build.extents import parse_share
+    from zootool.build import SirenRecipe, build_classifiers, build_sirens
+    from zootool.build.builder import available_threads
+    from zootool.build.extents import parse_limit, parse_share
     from zootool.engines.engine import choose_engine
 
-    share = parse_share(request.unit)
-    how = choose_engine(workforce.engine, workers=workforce.workers, address=workforce.address)
-    images = images_of(dataset, request.partial, request.download, request.as_json)
-    if request.plan:
-        from zootool.build.classifier_plan import plan_classifiers
-
-        show_plan(plan_classifiers(images, recipe, runs=runs), images, request.as_json)
+    if request.status:
+        show_status(out or default_folder(dataset, recipe), request)
         return
-    from zootool.build import build_classifiers
+    wanted = recipe_of(kind, recipe, required(dataset), parts, options)
+    first, share = parse_limit(limit), parse_share(request.unit)
+    engine = choose_engine(
+        workforce.engine, workers=workforce.workers, address=workforce.address, gpu_fraction=gpu_fraction
+    )
+    images = images_of(required(dataset), request.partial, request.download, request.as_json)
+    if request.plan:
+        from zootool.build.plan import plan_classifiers, plan_sirens
 
-    folder = out or default_folder(dataset, recipe.name)
+        if isinstance(wanted, SirenRecipe):
+            found = plan_sirens(images, wanted, limit=first, device=device, threads=available_threads())
+        else:
+            found = plan_classifiers(images, wanted, runs=runs)
+        show_plan(found, images, request.as_json)
+        return
+    # A name given by --set is a classifiers' folder's too.
+    folder = out or default_folder(dataset, recipe if kind == "siren" else wanted.name)
     with progress_bars() as report:
-        result = build_classifiers(images, recipe, folder, runs=runs, engine=how, share=share, report=report)
-    show_result(result, recipe.kind, share, request.as_json)
+        how: dict[str, Any] = {"device": device, "engine": engine, "share": share, "report": report}
+        if isinstance(wanted, SirenRecipe):
+            result = build_sirens(images, wanted, folder, limit=first, **how)
+        else:
+            result = build_classifiers(images, wanted, folder, runs=runs, **how)
+    show_result(result, kind, share, request.as_json)

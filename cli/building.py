@@ -1,17 +1,49 @@
-"""What the commands of `zoo build` share: finding images and recipes, and saying what was done."""
+"""What the commands of `zoo build` share: their options, finding images and recipes, and saying what was done."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cli.console import print_json, say, shown
+import typer
+
+from cli.console import JsonOption, print_json, say, shown
 
 if TYPE_CHECKING:
-    from cli.build_options import Request
     from zootool.build import BuildResult
     from zootool.build.plan import BuildPlan, BuildStatus
-    from zootool.build.recipe import Kind
+    from zootool.build.recipe import AnyRecipe
     from zootool.images import Images
+
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="An image set of datasets.yaml, or folder:PATH.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. \\[default: zoos/DATASET-RECIPE]")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="A recipe of datasets.yaml: see `zoo recipe ls`.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a part, KEY=VALUE: see `zoo recipe show`.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="What all random numbers are drawn from.")]
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who builds."""
+
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Who builds the units.")] = "local"
+    workers: Annotated[int | None, typer.Option(help="Worker processes, or Ray tasks at a time.")] = None
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's. \\[default: start Ray here]")] = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: building all units or a share of them, or only words about them."""
+
+    unit: Annotated[str | None, typer.Option(help="I/N: every N-th unit, from unit I on (0/4 to 3/4).")] = None
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")] = False
+    status: Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")] = False
+    partial: Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")] = False
+    download: Annotated[
+        bool, typer.Option("--download/--no-download", help="Fetch the image set if it is not on this computer.")
+    ] = False
+    as_json: JsonOption = False
 
 
 def required(dataset: str | None) -> str:
@@ -23,16 +55,17 @@ def required(dataset: str | None) -> str:
     return dataset
 
 
-def recipe_of(kind: "type[Kind]", name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "Kind":
+def recipe_of(kind: str, name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "AnyRecipe":
     """A recipe with the overrides of --set and of options of their own."""
-    from zootool.build.recipe import load_recipe_of, parse_overrides
+    from zootool.build.recipe import RECIPE_KINDS, load_recipe_of, parse_overrides
     from zootool.errors import UsageError
 
     given = {key: value for key, value in options.items() if value is not None}
-    overrides = parse_overrides(parts or [], kind)
+    overrides = parse_overrides(parts or [], RECIPE_KINDS[kind])
     if twice := sorted(given.keys() & overrides.keys()):
         raise UsageError(f"--{twice[0]} and --set {twice[0]} say the same", hint="give one of them")
-    return load_recipe_of(kind, name, dataset, overrides | given)
+    wanted: Any = RECIPE_KINDS[kind]
+    return load_recipe_of(wanted, name, dataset, overrides | given)
 
 
 def images_of(dataset: str, partial: bool, download: bool, as_json: bool) -> "Images":
@@ -82,7 +115,7 @@ def show_plan(found: "BuildPlan", images: "Images", as_json: bool) -> None:
     say(f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}")
 
 
-def show_status(folder: Path, request: "Request") -> None:
+def show_status(folder: Path, request: Request) -> None:
     """Say how far the build in a folder is."""
     from zootool.build.plan import status_of
     from zootool.errors import UsageError

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import JsonOption, errors, print_json, progress_bars, say, shown
+from cli.console import JsonOption, answer, errors, print_json, progress_bars, say, shown
 
 if TYPE_CHECKING:
-    from zootool.catalog import PublishedZoo
     from zootool.formats.published_zoo import CollectPlan
 
 _BIG_BYTES = 1 << 30
@@ -33,47 +32,41 @@ def collect(
     from zootool.formats.published_zoo import collect_by_hand, collect_zoo, plan_collection
 
     if name is None:
-        _list(as_json)
+        zoos = load_catalog().zoos
+        answer(
+            as_json,
+            {name: {"title": zoo.title, "page": zoo.page} for name, zoo in zoos.items()},
+            *(
+                f"{name:<26} {shown(zoo.title)}{'' if zoo.files else ' (by hand: see --plan)'}"
+                for name, zoo in zoos.items()
+            ),
+        )
         return
     if Path(name).exists():
         raise UsageError(f"{name} is here already", hint=f"zoo show {name}, then zoo convert {name} NAME.zoo")
     zoo = load_catalog().zoo(name)
     place = folder or data_folders()[0].path / "zoos"
-    if path is not None:
+    digest = None
+    if path is None:
+        found = plan_collection(zoo, place)
+        if plan:
+            print_json(asdict(found) | {"folder": str(place)}) if as_json else _show(found)
+            return
+        if found.to_fetch and not yes and (found.num_bytes is None or found.num_bytes > _BIG_BYTES):
+            _show(found)
+            if not errors.is_terminal or not typer.confirm("Fetch it?", err=True):
+                raise UsageError("the download may be large", hint="look at --plan, then say --yes")
+        with progress_bars() as report:
+            path = collect_zoo(name, zoo, place, report=report)
+    else:
         with progress_bars() as report:
             digest = collect_by_hand(name, zoo, path, place, report)
-        _finish(name, path, zoo, digest, as_json)
-        return
-    found = plan_collection(zoo, place)
-    if plan:
-        print_json(asdict(found) | {"folder": str(place)}) if as_json else _show(found)
-        return
-    if found.to_fetch and not yes and (found.num_bytes is None or found.num_bytes > _BIG_BYTES):
-        _show(found)
-        if not errors.is_terminal or not typer.confirm("Fetch it?", err=True):
-            raise UsageError("the download may be large", hint="look at --plan, then say --yes")
-    with progress_bars() as report:
-        fetched = collect_zoo(name, zoo, place, report=report)
-    _finish(name, fetched, zoo, None, as_json)
-
-
-def _finish(name: str, path: Path, zoo: "PublishedZoo", digest: str | None, as_json: bool) -> None:
-    if as_json:
-        print_json({"name": name, "path": str(path), "format": zoo.layout, "licence": zoo.licence, "digest": digest})
-        return
-    say(f"[green]checked[/] {shown(path)}, digest {digest[:16]}" if digest else f"[green]fetched[/] {shown(path)}")
-    say(f"next: zoo convert {shown(path)} {name}.zoo --format {zoo.layout}")
-
-
-def _list(as_json: bool) -> None:
-    from zootool.catalog import load_catalog
-
-    zoos = load_catalog().zoos
-    if as_json:
-        print_json({name: {"title": zoo.title, "page": zoo.page} for name, zoo in zoos.items()})
-        return
-    for name, zoo in zoos.items():
-        say(f"{name:<26} {shown(zoo.title)}{'' if zoo.files else ' (by hand: see --plan)'}")
+    answer(
+        as_json,
+        {"name": name, "path": str(path), "format": zoo.layout, "licence": zoo.licence, "digest": digest},
+        f"[green]checked[/] {shown(path)}, digest {digest[:16]}" if digest else f"[green]fetched[/] {shown(path)}",
+        f"next: zoo convert {shown(path)} {name}.zoo --format {zoo.layout}",
+    )
 
 
 def _show(found: "CollectPlan") -> None:

@@ -20,7 +20,7 @@ def compare(
     """Compare methods and show their accuracies."""
     from dataclasses import asdict, replace
 
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.comparison.classification import compare_classifiers, comparison_table
     from dng.bench.comparison.settings import classification_budget
     from dng.runs.on_zoo import Place

@@ -1,21 +1,24 @@
-"""What every command shares for talking to people and machines: consoles, progress bars, errors, JSON."""
+"""What every command shares for talking to people and machines: consoles, progress bars, errors, tables, JSON."""
 
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as Grid
 
 from zootool.errors import UsageError, ZooError, printable
 from zootool.files import refuse_inside
 from zootool.progress import Reporter
+
+if TYPE_CHECKING:
+    from dng.bench.table import Table
 
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -30,6 +33,15 @@ def show_error(error: ZooError) -> None:
     errors.print(f"[red]error:[/] {_lines(error.message)}", soft_wrap=True)
     if error.hint:
         errors.print(f"[cyan]next:[/]  {_lines(error.hint)}", soft_wrap=True)
+
+
+def answer(as_json: bool, value: dict[str, Any], *lines: str) -> None:
+    """Say what a command found or did: `value` to machines, else these lines of rich markup but the empty ones."""
+    if as_json:
+        print_json(value)
+    else:
+        for line in filter(None, lines):
+            say(line)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -47,20 +59,31 @@ def note(text: str) -> None:
     errors.print(text, soft_wrap=True)
 
 
-def show_table(table: Table) -> None:
-    """Print `table`: no cell is ever cut, and where no terminal is, no line is wrapped and none drawn."""
-    for column in table.columns:
+def show_table(table: "Table") -> None:
+    """Print a benchmark's table: the first column to the left, numbers to the right."""
+    grid = Grid(title=table.caption, title_justify="left", caption=table.note or None, caption_justify="left")
+    for index, name in enumerate(table.header):
+        # On a narrow terminal a number and its spread stand below one another, but names stay readable.
+        grid.add_column(name, justify="right" if index else "left", min_width=None if index else 12)
+    for row in table.rows:
+        grid.add_row(*map(shown, row))
+    show_grid(grid)
+
+
+def show_grid(grid: Grid) -> None:
+    """Print `grid`: no cell is ever cut, and where no terminal is, no line is wrapped and none drawn."""
+    for column in grid.columns:
         column.overflow = "fold"
     if output.is_terminal:
-        output.print(table)
+        output.print(grid)
         return
-    table.box = None
-    for column in table.columns:
+    grid.box = None
+    for column in grid.columns:
         column.no_wrap = True
     # A table takes the width of its cells, but never more than the console's.
     wide = Console(highlight=False, width=_WIDEST)
     with wide.capture() as captured:
-        wide.print(table, crop=False)
+        wide.print(grid, crop=False)
     for line in captured.get().splitlines():
         output.print(line.rstrip(), markup=False, soft_wrap=True)
 

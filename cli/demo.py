@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_table, shown
+from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_grid, shown
 
 if TYPE_CHECKING:
     from zootool import Zoo
@@ -41,23 +41,20 @@ def demo(
 
 def _build_and_convert(out: Path, seed: int, report: "Reporter", tell: Callable[[str], None]) -> "Zoo":
     from zootool import open_zoo
-    from zootool.build import build_sirens, load_recipe
-    from zootool.conversion.convert import convert
-    from zootool.images import load_images
+    from zootool.conversion.ensure import ensure_zoo
 
-    recipe = load_recipe("inr-nfn", "digits", DEMO_RECIPE | {"seed": seed})
-    built = build_sirens(load_images("digits"), recipe, out / "sirens", report=report)
-    tell(
-        f"built {built.built:,} SIRENs"
-        if built.built
-        else f"[yellow]skipped[/] building: {built.found:,} SIRENs are there"
-    )
-    store = out / "digits.zoo"
-    if store.exists():
-        tell(f"[yellow]skipped[/] converting: {shown(store)} is there")
+    store, recipe = out / "digits.zoo", DEMO_RECIPE | {"seed": seed}
+    # Looked at even where the store is there: units of another seed are refused.
+    found = ensure_zoo("digits", "inr-nfn", recipe, store, units=out / "sirens", check_units=True, report=report)
+    assert found.built is not None
+    if found.built.built:
+        tell(f"built {found.built.built:,} SIRENs")
     else:
-        convert(out / "sirens", store, report=report)
+        tell(f"[yellow]skipped[/] building: {found.built.found:,} SIRENs are there")
+    if found.converted:
         tell(f"converted them into {shown(store)}")
+    else:
+        tell(f"[yellow]skipped[/] converting: {shown(store)} is there")
     return open_zoo(store)
 
 
@@ -105,5 +102,5 @@ def _show(results: dict[str, Any], out: Path) -> None:
     table.add_row("mean PSNR", f"{results['psnr_mean']:.1f} dB")
     table.add_row("networks", f"{results['num_networks']:,} SIRENs, {results['initialisation']} initialisation")
     table.add_row("time", f"{results['seconds']:.0f} s")
-    show_table(table)
+    show_grid(table)
     say(f"look at {shown(out / 'report.html')}; the numbers are in {shown(out / 'results.json')}")

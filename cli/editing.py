@@ -30,7 +30,7 @@ def editing(
 
     Example: zoo bench editing --zoo digits.zoo --model nfn-hnp,ng-gnn --edit dilate
     """
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.editing.report import results_tables, write_report
     from dng.bench.editing.run import run_editing
     from dng.runs.on_zoo import Place

@@ -24,7 +24,7 @@ def efficiency(
     """
     from dataclasses import asdict
 
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.efficiency import PUBLISHED, efficiency_cases, rival_cases, run_efficiency
     from zootool.files import check_writable, write_bytes_atomic
 

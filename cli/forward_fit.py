@@ -20,7 +20,7 @@ def forward_fit(
     """
     from dataclasses import asdict
 
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.forward_fit import forward_fit_preset, run_forward_fit
 
     folder = out or Path("runs") / f"forward-fit-{preset}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import JsonOption, note, print_json, progress_bars, say, shown
-from cli.embed import DeviceOption
+from cli.options import DeviceOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def generalization(
 
     Example: zoo bench generalization --zoo cnns.zoo --model dng,statistics
     """
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.generalization.report import results_table, write_report
     from dng.bench.generalization.run import run_generalization
     from dng.runs.on_zoo import Place
@@ -88,18 +88,11 @@ def _mean(values: "Sequence[float | None]") -> float | None:
 def _digits_cnns(folder: Path, report: "Reporter", tell: Any) -> "Zoo":
     """The zoo of 300 digits CNNs, built and converted where it isn't there."""
     from zootool import open_zoo
-    from zootool.build.classifiers import build_classifiers
-    from zootool.build.cnn_recipe import CnnRecipe
-    from zootool.build.recipe import load_recipe_of
-    from zootool.conversion.convert import convert
-    from zootool.images import load_images
+    from zootool.conversion.ensure import ensure_zoo
 
     store = folder / "digits-cnn-300.zoo"
-    if not store.exists():
-        recipe = load_recipe_of(CnnRecipe, "small-cnn", "digits", DEFAULT_RECIPE)
-        units = folder / "digits-cnn-300"
-        built = build_classifiers(load_images("digits"), recipe, units, runs=DEFAULT_RUNS, report=report)
-        tell(f"built {built.built:,} CNNs on digits")
-        convert(units, store, report=report)
+    found = ensure_zoo("digits", "small-cnn", DEFAULT_RECIPE, store, runs=DEFAULT_RUNS, report=report)
+    if found.built:
+        tell(f"built {found.built.built:,} CNNs on digits")
         tell(f"converted their checkpoints into {shown(store)}")
     return open_zoo(store)

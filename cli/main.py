@@ -1,4 +1,4 @@
-"""The command `zoo`: one Typer app, one file per command, and the only place where errors become exit codes.
+"""The command `zoo`: one Typer app, one file per subject, and the only place where errors become exit codes.
 
 Command files import typer and rich at their top and everything heavy inside the command's body, so that
 `zoo --help` doesn't wait for torch.
@@ -13,24 +13,15 @@ from typer.core import TyperGroup
 from cli import bench, build, recipe, train
 from cli.collect import collect
 from cli.console import errors, show_error
-from cli.convert import convert
 from cli.demo import demo
 from cli.doctor import doctor
-from cli.embed import embed
-from cli.export import export
-from cli.info import info
-from cli.ls import ls
-from cli.merge import merge
-from cli.predict import predict
 from cli.process import EXIT_BUG, EXIT_CLOSED_PIPE, exit_code_of_signal, was_interrupted
-from cli.publish import publish
-from cli.pull import pull
-from cli.reconstruct import reconstruct
 from cli.report import report
-from cli.show import show
-from cli.subset import subset
-from cli.verify import verify
-from cli.view import view
+from cli.selecting import export, merge, subset
+from cli.sharing import publish, pull
+from cli.sources import convert, show
+from cli.stores import info, ls, verify, view
+from cli.trained import embed, predict, reconstruct
 from zootool.errors import MissingError, UsageError, ZooError, printable, refusal_of
 
 GOING_ON = ("demo", "build", "collect", "convert", "merge", "train", "bench", "publish", "pull")
@@ -111,28 +102,12 @@ app = typer.Typer(
     help="Build, convert, share and learn from populations of trained networks.",
 )
 
-app.command()(demo)
-app.add_typer(recipe.app, name="recipe")
-app.add_typer(build.app, name="build")
-app.command()(collect)
-app.command()(show)
-app.command()(convert)
-app.command()(ls)
-app.command()(info)
-app.command()(verify)
-app.command()(export)
-app.command()(subset)
-app.command()(merge)
-app.add_typer(train.app, name="train")
-app.command()(embed)
-app.command()(predict)
-app.command()(reconstruct)
-app.add_typer(bench.app, name="bench")
-app.command()(report)
-app.command()(publish)
-app.command()(pull)
-app.command()(view)
-app.command()(doctor)
+# In the order in which `zoo --help` lists them; groups come behind commands there.
+for command in (demo, collect, show, convert, ls, info, verify, export, subset, merge, embed, predict, reconstruct,
+                report, publish, pull, view, doctor):  # fmt: skip
+    app.command()(command)
+for name, group in (("recipe", recipe), ("build", build), ("train", train), ("bench", bench)):
+    app.add_typer(group.app, name=name)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import JsonOption, note, print_json, progress_bars, say, shown
-from cli.embed import DeviceOption
+from cli.options import DeviceOption
 
 if TYPE_CHECKING:
     from zootool import Zoo
     from zootool.progress import Reporter
 
-_DIGITS_SIRENS: dict[str, Any] = {"init": "shared", "steps": 1000, "copies": 0}
-_DIGITS_CNNS: dict[str, Any] = {"split_ratios": [0.6, 0.1, 0.3]}
-_DIGITS_VITS: dict[str, Any] = {"split_ratios": [0.5, 0.1, 0.4]}
-_NUM_CNNS, _NUM_VITS = 120, 60
+# The tables that each zoo is for, its name, its recipe with what is overridden, and its runs.
+_DIGITS_ZOOS: tuple[tuple[set[int], str, str, dict[str, Any], int | None], ...] = (
+    ({1, 7}, "digits-sirens", "inr-nfn", {"init": "shared", "steps": 1000, "copies": 0}, None),
+    ({2}, "digits-cnns", "small-cnn", {"split_ratios": [0.6, 0.1, 0.3]}, 120),
+    ({8}, "digits-vits", "simple-vit", {"split_ratios": [0.5, 0.1, 0.4]}, 60),
+)
 
 
 def tables(
@@ -40,7 +42,7 @@ def tables(
     """
     from dataclasses import asdict
 
-    from cli.tables import show_table
+    from cli.console import show_table
     from dng.bench.tables import put_together, run_tables, table_jobs
     from dng.bench.tables import scale as scale_of
     from zootool.build.builder import available_threads
@@ -103,41 +105,14 @@ def _measure_costs(scale: str, folder: Path, report: "Reporter") -> None:
 
 def _digits_zoos(chosen: set[int], report: "Reporter", tell: Any) -> "list[Zoo]":
     """Zoos of digits for the tables that are asked for, built and converted where they aren't there."""
-    from zootool.build import build_sirens, load_recipe
-    from zootool.build.classifiers import build_classifiers
-    from zootool.build.cnn_recipe import CnnRecipe
-    from zootool.build.recipe import load_recipe_of
-    from zootool.build.vit_recipe import VitRecipe
-    from zootool.images import load_images
-
-    digits = load_images("digits")
-
-    def sirens(folder: Path) -> None:
-        build_sirens(digits, load_recipe("inr-nfn", "digits", _DIGITS_SIRENS), folder, report=report)
-
-    def cnns(folder: Path) -> None:
-        recipe = load_recipe_of(CnnRecipe, "small-cnn", "digits", _DIGITS_CNNS)
-        build_classifiers(digits, recipe, folder, runs=_NUM_CNNS, report=report)
-
-    def vits(folder: Path) -> None:
-        recipe = load_recipe_of(VitRecipe, "simple-vit", "digits", _DIGITS_VITS)
-        build_classifiers(digits, recipe, folder, runs=_NUM_VITS, report=report)
-
-    builders = {"digits-sirens": ({1, 7}, sirens), "digits-cnns": ({2}, cnns), "digits-vits": ({8}, vits)}
-    return [
-        _converted(Path("zoos") / f"tables-{name}", build, report, tell)
-        for name, (wanted, build) in builders.items()
-        if wanted & chosen
-    ]
-
-
-def _converted(folder: Path, build: Any, report: "Reporter", tell: Any) -> "Zoo":
     from zootool import open_zoo
-    from zootool.conversion.convert import convert
+    from zootool.conversion.ensure import ensure_zoo
 
-    store = folder.with_name(f"{folder.name}.zoo")
-    if not store.exists():
-        build(folder)
-        convert(folder, store, report=report)
-        tell(f"built {shown(store)}")
-    return open_zoo(store)
+    found = []
+    for tables, name, recipe, overrides, runs in _DIGITS_ZOOS:
+        if tables & chosen:
+            store = Path("zoos") / f"tables-{name}.zoo"
+            if ensure_zoo("digits", recipe, overrides, store, runs=runs, report=report).converted:
+                tell(f"built {shown(store)}")
+            found.append(open_zoo(store))
+    return found

@@ -40,7 +40,7 @@ def show(
     from zootool.build.recipe import load_any_recipe
     from zootool.catalog import load_catalog
 
-    parts: dict[str, Any] = load_any_recipe(name, dataset, load_catalog(catalog)).model_dump(mode="json")
+    parts: dict[str, Any] = load_any_recipe(name, dataset, catalog=load_catalog(catalog)).model_dump(mode="json")
     if as_json:
         print_json(parts)
         return

@@ -98,7 +98,7 @@ def random_orders(architecture: Architecture, seed: int = 0) -> list[Tensor]:
         elif timestamp.kind == "qkv":
             heads = torch.randperm(timestamp.num_heads or 1, generator=generator)
             orders.append(torch.arange(counts[t]).view(3, len(heads), -1)[:, heads].flatten())
-        elif timestamp.kind == "attention":
+        elif not timestamp.traits.has_edges:
             orders.append(torch.arange(counts[t]).view(len(heads), -1)[heads].flatten())
         elif timestamp.residuals:
             orders.append(orders[timestamp.residuals[0].source])

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from zootool.architecture import Architecture
     from zootool.conversion.convert import convert
     from zootool.images import load_images
+    from zootool.nets.trace import architecture_of as architecture_of
     from zootool.zoo import Zoo, open_zoo, verify
 
 _HOMES = {
     "Architecture": "zootool.architecture",
     "Zoo": "zootool.zoo",
+    "architecture_of": "zootool.nets.trace",
     "convert": "zootool.conversion.convert",
     "load_images": "zootool.images",
     "open_zoo": "zootool.zoo",

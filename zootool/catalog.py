@@ -22,9 +22,6 @@ CATALOG_NAME = "datasets.yaml"
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-FormatName = Literal[
-    "cifar10-binary", "cifar100-binary", "cifar10-pickle", "cifar100-pickle", "idx", "svhn-mat", "svhn-npz"
-]
 Named = TypeVar("Named")
 
 
@@ -46,6 +43,7 @@ Span = Annotated[tuple[int, int], AfterValidator(_in_order)]
 Splits = dict[SplitName, Span]
 Md5 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+FormatName = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 Url = Annotated[str, StringConstraints(pattern="^(https?|file)://")]
 
 
@@ -81,9 +79,14 @@ class Part(Entry):
     sha256: Sha256 | None = None
     labels_sha256: Sha256 | None = None
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that it is read from: the images', and for IDX the labels'."""
+        return (self.path,) if self.labels is None else (self.path, self.labels)
+
 
 class PublishedForm(Entry):
-    """One format in which an image set is published: what to download and which images are where in it."""
+    """One format (of those in `zootool.images`) of an image set: what to download, which images are where in it."""
 
     format: FormatName
     files: tuple[PublishedFile, ...] = ()

@@ -35,7 +35,7 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file, then put it in the place of `path` durably; its folder is made if need be.
 
     On an error the temporary file is removed and `path` stays as it was.
@@ -58,7 +58,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
     """`write_atomic` for content that is already in memory."""
-    write_atomic(path, lambda sink: _write_all(sink, content))
+    write_atomic(path, lambda sink: sink.write(content))
 
 
 def write_json_atomic(path: Path, value: object) -> None:
@@ -140,12 +140,34 @@ def folder_replacement(path: Path, check: Callable[[], None]) -> Iterator[Path]:
         try:
             yield temporary
             fsync_tree(temporary)
-            with _locked(path.parent):
+            with locked(path.parent):
                 check()
                 exchange_names(temporary, path)
                 fsync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock on the file or folder `path`, which the kernel takes back when this process dies.
+
+    Without `wait` the block is given False, and holds nothing, where another process has the lock or has just put
+    something else in the place of `path`. Raises OSError where nothing is there or the disk has no locks.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            is_held = _flock(descriptor, wait)
+            # A lock is on an inode: its name may have gone to another one while this process waited.
+            if is_held and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                yield True
+                return
+            if not wait:
+                yield False
+                return
+        finally:
+            os.close(descriptor)
 
 
 def exchange_names(first: Path, second: Path) -> None:
@@ -225,15 +247,12 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder's inode, which the kernel takes back when this process dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flock(descriptor: int, wait: bool) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _renameat2_exchange(first: Path, second: Path) -> bool:
@@ -261,10 +280,6 @@ def _leftovers(folder: Path, name: str | None) -> list[Path]:
     found = [(path, _TEMPORARY.match(path.name)) for path in sorted(folder.iterdir())]
     mine = [path for path, match in found if match is not None and name in (None, match["name"])]
     return [path for path in mine if not _is_alive(int(path.name.split(".")[-2]))]
-
-
-def _write_all(sink: BinaryIO, content: bytes) -> None:
-    sink.write(content)
 
 
 def _is_alive(pid: int) -> bool:

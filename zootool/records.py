@@ -1,7 +1,8 @@
 """Frozen dataclasses to plain JSON values and back, with every value checked on the way in.
 
 A record read from somebody else's file is hostile until it has been through `from_plain`: types are exact, numbers
-finite, nothing is converted, and the error names the place.
+finite, nothing is converted, and the error names the place. Written by hand, since pydantic's strict mode takes neither
+dicts for dataclasses nor lists for tuples from Python, and its messages are others.
 """
 
 import json
@@ -9,7 +10,7 @@ import sys
 import types
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zootool.errors import FormatError, printable
 
@@ -59,27 +60,29 @@ def parse_json(content: bytes, where: str) -> Any:
         value = json.loads(content, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} isn't readable JSON ({printable(error, 120)})") from error
-    if _may_be_deep(content) and _is_deep(value):
+    if _is_deep(content, value):
         raise FormatError(f"{where} is nested more than {_MAX_JSON_DEPTH} levels deep")
     return value
 
 
-def _may_be_deep(content: bytes) -> bool:
-    """Whether pairs of brackets are left when as many levels are taken away; also for odd brackets within text."""
+def _is_deep(content: bytes, value: Any) -> bool:
+    # Most files are cleared by taking away pairs of brackets as often as levels are allowed, which is fast. Odd
+    # brackets within texts may be left then, and the value itself decides.
     left = content.translate(None, _ALL_BUT_BRACKETS)
     for _ in range(_MAX_JSON_DEPTH):
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
         if not left:
             return False
-        left = left.replace(b"[]", b"").replace(b"{}", b"")
-    return bool(left)
-
-
-def _is_deep(value: Any) -> bool:
     level = [value]
     for _ in range(_MAX_JSON_DEPTH + 1):
         level = [inner for item in level if isinstance(item, dict | list)
                  for inner in (item.values() if isinstance(item, dict) else item)]  # fmt: skip
     return bool(level)
+
+
+def shown(value: Any) -> str:
+    """A wrong value and its type, for errors."""
+    return f"{printable(value, 60)} ({type(value).__name__})"
 
 
 class _Problem(Exception):
@@ -92,7 +95,7 @@ class _Problem(Exception):
 
 def _record(kind: type[Any], value: Any) -> Any:
     if not isinstance(value, dict):
-        raise _Problem(f" must be an object, got {_shown(value)}")
+        raise _Problem(f" must be an object, got {shown(value)}")
     arguments = {}
     for name, hint, is_needed in _fields_of(kind):
         if name in value:
@@ -110,7 +113,7 @@ def _record(kind: type[Any], value: Any) -> Any:
 @cache
 def _fields_of(kind: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
     """Name, type and whether there is no default, of every field."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return tuple((f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(kind))
 
 
@@ -136,6 +139,9 @@ def _parse(hint: Any, value: Any) -> Any:
         return None if value is None else _parse(next(a for a in arguments if a is not type(None)), value)
     if origin is Literal:
         return _parse_literal(arguments, value)
+    if origin is Annotated:
+        # A function that gives the words which are known by now.
+        return _parse_literal(arguments[1](), value)
     if origin is tuple:
         return _parse_tuple(arguments, value)
     if origin is dict:
@@ -149,23 +155,23 @@ def _parse_scalar(hint: type, value: Any) -> Any:
     # bool is an int to isinstance, and an int is a number to anyone who writes JSON by hand.
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise _Problem(f" must be {_JSON_NAMES[hint]}, got {_shown(value)}")
+        raise _Problem(f" must be {_JSON_NAMES[hint]}, got {shown(value)}")
     if hint is not float:
         return value
     if not -sys.float_info.max <= value <= sys.float_info.max:
-        raise _Problem(f" must be finite, got {_shown(value)}")
+        raise _Problem(f" must be finite, got {shown(value)}")
     return float(value)
 
 
 def _parse_literal(choices: tuple[Any, ...], value: Any) -> Any:
     if not any(value == choice and type(value) is type(choice) for choice in choices):
-        raise _Problem(f" must be one of {', '.join(map(repr, choices))}, got {_shown(value)}")
+        raise _Problem(f" must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
     return value
 
 
 def _parse_tuple(arguments: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _Problem(f" must be a list, got {_shown(value)}")
+        raise _Problem(f" must be a list, got {shown(value)}")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(value) != len(arguments):
@@ -175,7 +181,7 @@ def _parse_tuple(arguments: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 def _parse_dict(hint: Any, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Problem(f" must be an object, got {_shown(value)}")
+        raise _Problem(f" must be an object, got {shown(value)}")
     return {key: _at(f".{printable(key, 60)}", hint, item) for key, item in value.items()}
 
 
@@ -184,10 +190,6 @@ def _is_default(record: Any, field: Field[Any]) -> bool:
     if field.default_factory is not MISSING:
         return value == field.default_factory()
     return field.default is not MISSING and value == field.default and type(value) is type(field.default)
-
-
-def _shown(value: Any) -> str:
-    return f"{printable(value, 60)} ({type(value).__name__})"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

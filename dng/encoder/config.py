@@ -106,7 +106,7 @@ VIT_ENCODER = EncoderConfig(dim=32, num_frequencies=32, sigma=1.0, residual="pla
 
 def is_transformer(architecture: Architecture) -> bool:
     """Whether the walk is that of a transformer (method, section 3)."""
-    return any(timestamp.kind == "attention" for timestamp in architecture.timestamps)
+    return any(not timestamp.traits.has_edges for timestamp in architecture.timestamps)
 
 
 def check_settings(architecture: Architecture, config: EncoderConfig) -> None:

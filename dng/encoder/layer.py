@@ -160,7 +160,7 @@ def transformer_layer(settings: LayerSettings, architecture: Architecture, t: in
     behind them brings features.
     """
     config, timestamp = settings.config, architecture.timestamps[t - 1]
-    follows_attention = t > 1 and architecture.timestamps[t - 2].kind == "attention"
+    follows_attention = t > 1 and not architecture.timestamps[t - 2].traits.has_edges
     is_fc2 = bool(timestamp.residuals) and not follows_attention
     follower = architecture.timestamps[t] if t < architecture.num_layers else None
     feeds_norm = config.norms == "features" and follower is not None and follower.source_norm is not None
@@ -178,6 +178,6 @@ def transformer_layer(settings: LayerSettings, architecture: Architecture, t: in
 
 
 def _attention(config: EncoderConfig, timestamp: Timestamp) -> AttentionMessage | None:
-    if timestamp.kind != "attention" or timestamp.num_heads is None:
+    if timestamp.traits.has_edges or timestamp.num_heads is None:
         return None
     return AttentionMessage(timestamp.num_nodes // timestamp.num_heads, config.dim, timestamp.num_heads)

@@ -54,7 +54,7 @@ def pack(batches: Sequence[GraphBatch]) -> PackedGraph:
     """Put bucketed batches together. Raises UsageError for transformers, which have one architecture anyway."""
     depths = [batch.architecture.num_layers for batch in batches]
     for batch in batches:
-        if any(timestamp.kind == "attention" for timestamp in batch.architecture.timestamps):
+        if any(not timestamp.traits.has_edges for timestamp in batch.architecture.timestamps):
             raise UsageError("transformers can't be packed", hint="encode them bucketed")
     starts = [_first_nodes(batches, t) for t in range(max(depths) + 1)]
     events = tuple(_event(batches, starts, t) for t in range(1, max(depths) + 1))

@@ -104,22 +104,22 @@ def neural_graph_refusal(
 
 def is_transformer(architecture: Architecture) -> bool:
     """Whether a network has attention."""
-    return any(timestamp.kind in ("qkv", "attention") for timestamp in architecture.timestamps)
+    return any(timestamp.traits.is_coupled for timestamp in architecture.timestamps)
 
 
 def num_hidden(architecture: Architecture) -> int:
     """Hidden layers of nodes: queries, keys, values and their attention's outputs are one."""
-    return sum(timestamp.kind != "attention" for timestamp in architecture.timestamps) - 1
+    return sum(timestamp.traits.has_edges for timestamp in architecture.timestamps) - 1
 
 
 def kernel_of(timestamp: Timestamp) -> tuple[int, int]:
     """Height and width of what an edge holds."""
-    return timestamp.kernel if timestamp.kind == "conv" and timestamp.kernel else (1, 1)
+    return timestamp.kernel if timestamp.traits.is_spatial and timestamp.kernel else (1, 1)
 
 
 def num_positions(timestamp: Timestamp) -> int:
     """Pixels of the flattened feature map that a layer reads; 1 where it reads no such."""
-    return timestamp.edges_per_pair if timestamp.kind == "flatten_linear" else 1
+    return timestamp.edges_per_pair if timestamp.traits.flattens else 1
 
 
 def _reasons(architectures: Collection[Architecture], config: NeuralGraphConfig | None) -> Iterator[str]:
@@ -205,7 +205,7 @@ def _buckets(architectures: Collection[Architecture], config: NeuralGraphConfig)
     """What networks of equal node counts must share, since they may meet in a batch."""
     shared: dict[tuple[int, ...], tuple[object, ...]] = {}
     for architecture in architectures:
-        is_kernel = tuple(config.scalar_encoder and t.kind == "conv" for t in architecture.timestamps)
+        is_kernel = tuple(config.scalar_encoder and t.traits.is_spatial for t in architecture.timestamps)
         mine = tuple(num_positions(t) for t in architecture.timestamps), is_kernel
         if shared.setdefault(architecture.node_counts, mine) != mine:
             yield (

@@ -74,7 +74,7 @@ def node_layers(architecture: Architecture) -> tuple[NodeLayer, ...]:
     """The layers l = 0, 1, ... of a network's nodes, the inputs first."""
     layers = [NodeLayer(0, 0, architecture.num_inputs)]
     for t, timestamp in enumerate(architecture.timestamps, start=1):
-        if timestamp.kind == "attention":
+        if not timestamp.traits.has_edges:
             layers[-1] = NodeLayer(t - 1, t, timestamp.num_nodes)
             continue
         copies, before = num_positions(timestamp), layers[-1]
@@ -138,7 +138,7 @@ def _weights(graph: GraphBatch, config: NeuralGraphConfig, layers: Sequence[Node
         graph.architecture.timestamps[layer.first - 1], graph.edges[layer.first - 1], graph.mask(layer.first),
     )  # fmt: skip
     edges = edges if mask is None else edges.masked_fill(~mask, 0)
-    is_scalar = config.scalar_encoder and timestamp.kind != "conv"
+    is_scalar = config.scalar_encoder and not timestamp.traits.is_spatial
     if before.copies > 1:
         # torch's flatten puts the pixels of a channel side by side, and so do the copies of its node.
         edges = edges.flatten(2).unsqueeze(-1)

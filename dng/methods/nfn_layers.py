@@ -35,7 +35,7 @@ def nfn_refusal(architectures: Collection[Architecture]) -> str | None:
         "differ in depth": len({architecture.num_layers for architecture in architectures}) > 1,
         "differ in width": len({architecture.node_counts for architecture in architectures}) > 1,
         "differ in kernel size": len({architecture.edges_per_pair for architecture in architectures}) > 1,
-        "have attention": any(timestamp.kind in ("qkv", "attention") for timestamp in timestamps),
+        "have attention": any(timestamp.traits.is_coupled for timestamp in timestamps),
         "have residual connections": any(timestamp.residuals for timestamp in timestamps),
         "have no hidden layer": len(timestamps) == len(architectures),
     }

@@ -3,7 +3,7 @@
 They run the networks, which the weights alone don't: a comparison should give them to all methods or to none.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import torch
 from jaxtyping import Float
@@ -12,20 +12,12 @@ from torch.nn import functional
 
 from dng.methods.by_network import by_network
 from dng.methods.precision import full_precision
-from zootool.architecture import Activation, Architecture, Timestamp
+from zootool.architecture import Architecture, Timestamp
+from zootool.architecture.steps import activate
 from zootool.graph import BatchResidual, GraphBatch
 
-_ACTIVATIONS: dict[str, Callable[[Tensor, Activation], Tensor]] = {
-    "none": lambda x, _: x,
-    "sine": lambda x, a: torch.sin(a.frequency * x),
-    "relu": lambda x, _: functional.relu(x),
-    "leaky_relu": lambda x, a: functional.leaky_relu(x, 0.01 if a.negative_slope is None else a.negative_slope),
-    "gelu": lambda x, a: functional.gelu(x, approximate=a.approximate or "none"),
-    "tanh": lambda x, _: torch.tanh(x),
-    "sigmoid": lambda x, _: torch.sigmoid(x),
-    "silu": lambda x, _: functional.silu(x),
-}
-"""What the activations that MLPs are probed with compute, in the words of `Activation`."""
+_ACTIVATIONS = ("none", "sine", "relu", "leaky_relu", "gelu", "tanh", "sigmoid", "silu")
+"""The activations that MLPs are probed with, in the words of `Activation`."""
 
 
 class ProbeFeatures(nn.Module):
@@ -82,7 +74,7 @@ def _activate(graph: GraphBatch, t: int, values: Tensor) -> Tensor:
     """Every network's own activation; most batches have one."""
     used = [architecture.timestamps[t - 1].activation for architecture in graph.architectures]
     kinds = list(dict.fromkeys(used))
-    activated = [_ACTIVATIONS[kind.name](values, kind) for kind in kinds]
+    activated = [activate(kind, values) for kind in kinds]
     result = activated[0]
     for index in range(1, len(kinds)):
         has_it = torch.tensor([kind == kinds[index] for kind in used], device=values.device)

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zootool.architecture import Activation, Architecture
+from zootool.architecture import Architecture
+from zootool.architecture.steps import activate
 from zootool.graph import GraphBatch
 
 
@@ -48,11 +49,5 @@ def mlp_outputs(
         edges = weights[:, architecture.edge_starts[t] : architecture.edge_starts[t + 1]]
         nodes = biases[:, architecture.node_starts[t] : architecture.node_starts[t + 1]]
         matrix = edges.unflatten(1, (timestamp.num_nodes, timestamp.num_sources))
-        values = _activate(torch.baddbmm(nodes[..., None], matrix, values), timestamp.activation)
+        values = activate(timestamp.activation, torch.baddbmm(nodes[..., None], matrix, values))
     return values + architecture.output_offset
-
-
-def _activate(values: Tensor, activation: Activation) -> Tensor:
-    if activation.name == "sine":
-        return torch.sin(activation.frequency * values)
-    return torch.relu(values) if activation.name == "relu" else values

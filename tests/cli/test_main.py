@@ -21,7 +21,7 @@ from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo
 from tests.zootool.store.small_stores import write_small_store
 from zootool.errors import BadDataError, MissingError, UsageError
 from zootool.files import check_writable
-from zootool.images.pictures import measure
+from zootool.images.folder import measure
 
 GROUPS = ["recipe", "build", "train", "bench"]
 COMMANDS = [

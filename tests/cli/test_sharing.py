@@ -6,10 +6,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from cli.main import ZooGroup
-from cli.publish import publish
-from cli.pull import pull
-from cli.verify import verify
-from cli.view import view
+from cli.sharing import publish, pull
+from cli.stores import verify, view
 from tests.zootool.share.small_zoos import write_zoo
 from tests.zootool.store.small_stores import random_block
 from zootool.nets.siren import siren_architecture

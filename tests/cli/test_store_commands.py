@@ -5,14 +5,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli.convert import convert
-from cli.export import export
-from cli.info import info
-from cli.ls import ls
 from cli.main import ZooGroup
-from cli.merge import merge
-from cli.subset import subset
-from cli.verify import verify
+from cli.selecting import export, merge, subset
+from cli.sources import convert
+from cli.stores import info, ls, verify
 from tests.zootool.store.small_stores import random_block, unchecked_block, write_small_store
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.nets.siren import siren_architecture

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Timestamp, Tokens
-from zootool.nets.vit_architecture import SimpleVitConfig
+from zootool.nets.vit import SimpleVitConfig
 
 
 def small_cnn() -> Architecture:

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
+from tests.zootool.nets.modules import Siren
 from zootool.architecture import Architecture, ParameterSlot, Residual, Timestamp
 from zootool.errors import FormatError
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 
 def test_counts_of_the_cifar_siren() -> None:

@@ -8,6 +8,7 @@ from zootool.files import (
     canonical_json,
     folder_atomic,
     is_temporary,
+    locked,
     remove_leftovers,
     sha256_file,
     temporary_path,
@@ -78,3 +79,24 @@ def test_a_folder_is_not_named_like_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is named like a file"), folder_atomic(tmp_path / "x.CSV"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_one_process_at_a_time_holds_a_lock(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    path.mkdir() if kind == "folder" else path.write_bytes(b"")
+    with locked(path, wait=False) as held, locked(path, wait=False) as again:
+        assert (held, again) == (True, False)
+    with locked(path) as held:
+        assert held
+
+
+def test_a_lock_is_on_what_has_the_name_now(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with locked(path):
+        write_bytes_atomic(path, b"new")
+        with locked(path, wait=False) as held:
+            assert held
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "y"):
+        pass

@@ -1,9 +1,13 @@
-"""A network family as a dynamic graph: the noun that building, storing and encoding share. Stdlib only."""
+"""A network family as a dynamic graph: the noun that building, storing and encoding share.
 
-from zootool.architecture.checks import check_slots
+Imports zootool's errors and records; loads the standard library alone.
+"""
+
 from zootool.architecture.family import Architecture, signature_of
-from zootool.architecture.layers import Activation, LayerKind, Norm, Pooling, Residual, Timestamp, Tokens
-from zootool.architecture.slots import ARRAYS, DTYPE_BYTES, ArrayName, ParameterSlot, Role
+from zootool.architecture.kinds import LayerKind
+from zootool.architecture.layers import Residual, Timestamp, Tokens
+from zootool.architecture.slots import ARRAYS, DTYPE_BYTES, ArrayName, ParameterSlot, Role, check_slots
+from zootool.architecture.steps import Activation, Norm, Pooling
 
 __all__ = [
     "ARRAYS",

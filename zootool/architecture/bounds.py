@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from zootool.errors import printable
+from zootool.records import shown
 
 MAX_SIZE = (1 << 31) - 1
 """Of one axis, and of nodes: torch's own counts of channels and features are no larger."""
@@ -29,27 +29,27 @@ MAX_TEXT = 1000
 def check_whole(name: str, value: Any, low: int = 1, high: int = MAX_SIZE) -> None:
     """Raise ValueError unless `value` is an integer from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}, got {_shown(value)}")
+        raise ValueError(f"{name} must be an integer from {low} to {high}, got {shown(value)}")
 
 
 def checked_number(name: str, value: Any, low: float = -MAX_FACTOR, high: float = MAX_FACTOR) -> float:
     """`value` as a float. Raises ValueError unless it is a finite number from `low` to `high`."""
     # Compared before it is converted: integers may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{name} must be a finite number from {low:g} to {high:g}, got {_shown(value)}")
+        raise ValueError(f"{name} must be a finite number from {low:g} to {high:g}, got {shown(value)}")
     return float(value)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of some words."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")
 
 
 def check_text(name: str, value: Any, limit: int = MAX_TEXT) -> None:
     """Raise ValueError unless `value` is text of at most `limit` characters."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, got {_shown(value)}")
+        raise ValueError(f"{name} must be text, got {shown(value)}")
     if len(value) > limit:
         raise ValueError(f"{name} has {len(value)} characters, at most {limit} are possible")
 
@@ -88,11 +88,7 @@ def _inner(name: str, value: Any) -> Collection[Any]:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} holds {value}, which JSON can't")
     if isinstance(value, int) and value.bit_length() > 128:
-        raise ValueError(f"{name} holds {_shown(value)}")
+        raise ValueError(f"{name} holds {shown(value)}")
     if value is not None and not isinstance(value, str | int | float):
-        raise ValueError(f"{name} holds {_shown(value)}, which JSON can't")
+        raise ValueError(f"{name} holds {shown(value)}, which JSON can't")
     return ()
-
-
-def _shown(value: Any) -> str:
-    return f"{printable(value, 60)} ({type(value).__name__})"

@@ -5,22 +5,26 @@ event at t = l adds the nodes v^l of layer l and the edges e^l that lead to them
 v^(l-2) and e^(l-1). An `Architecture` says how many nodes and edges each event adds and what the layer computes, and
 which slice of a network's stored numbers each parameter is.
 
-This package needs the standard library alone, so that models can use it without zarr, pandas or torch.
+This package loads the standard library alone, so that models can use it without zarr, pandas or torch.
 """
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from itertools import accumulate
+from math import prod
 from typing import Any
 
-from zootool.architecture.bounds import checked_number
-from zootool.architecture.checks import check_architecture
-from zootool.architecture.layers import Timestamp, Tokens
-from zootool.architecture.slots import ARRAYS, ArrayName, ParameterSlot
+import zootool
+from zootool.architecture.bounds import MAX_ELEMENTS, MAX_LAYERS, check_all, check_text, check_whole, checked_number
+from zootool.architecture.layers import Residual, Timestamp, Tokens
+from zootool.architecture.slots import ARRAYS, ArrayName, ParameterSlot, check_slots
 from zootool.records import from_plain, to_plain
+
+_MAX_SLOTS = 200_000
+_MIN_SINCOS_NODES = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,29 @@ class Architecture:
     def __post_init__(self) -> None:
         offset = checked_number("output_offset", self.output_offset)
         object.__setattr__(self, "output_offset", offset)
-        check_architecture(self)
+        check_whole("num_inputs", self.num_inputs)
+        check_text("family", self.family)
+        check_all("timestamps", self.timestamps, Timestamp, MAX_LAYERS)
+        check_all("slots", self.slots, ParameterSlot, _MAX_SLOTS)
+        if not self.timestamps:
+            raise ValueError("an architecture needs at least one timestamp")
+        counts = self.node_counts
+        before = None
+        for index, timestamp in enumerate(self.timestamps, start=1):
+            if timestamp.num_sources != counts[index - 1]:
+                raise ValueError(
+                    f"layer {index} has {timestamp.num_sources} sources, but {counts[index - 1]} nodes precede it"
+                )
+            timestamp.traits.check_follows(index, timestamp, before)
+            for residual in timestamp.residuals:
+                _check_residual(index, residual, counts)
+            before = timestamp
+        if self.num_edges > MAX_ELEMENTS:
+            raise ValueError(f"a network has {self.num_edges} edges, at most {MAX_ELEMENTS} are possible")
+        if self.tokens is not None:
+            _check_tokens(self.tokens, self)
+        if self.slots:
+            check_slots(self)
 
     def __hash__(self) -> int:
         return hash(self.signature)
@@ -128,8 +154,8 @@ class Architecture:
 
         Raises FormatError that names what no architecture can express.
         """
-        # By name, since torch mustn't be needed to know what an architecture is.
-        return import_module("zootool.nets.trace").trace(module, example_input, family)
+        # By the package's own lazy name: torch mustn't be needed to know what an architecture is.
+        return zootool.architecture_of(module, example_input, family)
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "architecture") -> "Architecture":
@@ -141,3 +167,34 @@ def signature_of(plain: dict[str, Any]) -> str:
     """The signature of what `Architecture.to_dict` gave, or of a later version's with keys that this one ignores."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _check_residual(index: int, residual: Residual, counts: tuple[int, ...]) -> None:
+    if not residual.source < index:
+        raise ValueError(f"layer {index} adds the nodes of layer {residual.source}, which isn't before it")
+    room = min(counts[residual.source], counts[index] - residual.offset)
+    if (residual.count or 1) > room:
+        raise ValueError(
+            f"layer {index} adds {residual.count or 'the'} nodes of layer {residual.source} "
+            f"from node {residual.offset} on, but there is room for {max(room, 0)}"
+        )
+
+
+def _check_tokens(tokens: Tokens, architecture: Architecture) -> None:
+    width = architecture.timestamps[0].num_nodes
+    if tokens.patch_size is not None and architecture.num_inputs % tokens.patch_size**2:
+        raise ValueError(
+            f"patches of {tokens.patch_size} x {tokens.patch_size} pixels don't give {architecture.num_inputs} inputs"
+        )
+    if tokens.positions == "sincos_2d" and (width % 4 or width < _MIN_SINCOS_NODES):
+        raise ValueError(f"tokens of {width} nodes have no sincos_2d positions")
+    if not architecture.slots:
+        return
+    sizes: Counter[str] = Counter()
+    for slot in architecture.slots:
+        if slot.timestamp is None and not slot.rounded:
+            sizes[slot.role] += prod(slot.shape)
+    if tokens.class_token and sizes["token"] != width:
+        raise ValueError(f"the class token has {sizes['token']} numbers for {width} nodes")
+    if tokens.positions == "learned" and (not sizes["position"] or sizes["position"] % width):
+        raise ValueError(f"the learned positions have {sizes['position']} numbers for tokens of {width} nodes")

@@ -1,8 +1,10 @@
-"""What one layer of a network computes: the parts that a Timestamp is made of. Stdlib only."""
+"""What one layer of a network computes: `Timestamp`, and the residuals and tokens around it.
+
+Loads the standard library alone: what computes imports torch when it is called.
+"""
 
 from dataclasses import dataclass
-from math import prod
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from zootool.architecture.bounds import (
     MAX_ELEMENTS,
@@ -11,91 +13,20 @@ from zootool.architecture.bounds import (
     check_all,
     check_choice,
     check_whole,
-    checked_number,
 )
+from zootool.architecture.kinds import KINDS, LayerKind, kind_names
+from zootool.architecture.steps import NO_ACTIVATION, Activation, Norm, Pooling
 from zootool.errors import printable
 
-LayerKind = Literal["linear", "conv", "flatten_linear", "pool_linear", "qkv", "attention"]
-NormKind = Literal["batch", "layer", "group"]
-PoolingKind = Literal["mean", "max", "first"]
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, fx
+
 PatchOrder = Literal["pixels", "channels"]
 Positions = Literal["none", "learned", "sincos_2d"]
 ResidualStep = Literal["before_norm", "before_activation", "after_activation"]
 
-ACTIVATION_NAMES = (
-    "none", "sine", "relu", "relu6", "leaky_relu", "gelu", "tanh", "sigmoid", "silu", "elu", "softplus",
-)  # fmt: skip
-
-_LAYER_KINDS, _NORM_KINDS, _POOLING_KINDS = get_args(LayerKind), get_args(NormKind), get_args(PoolingKind)
 _MAX_RESIDUALS = 1000
-
-
-@dataclass(frozen=True)
-class Activation:
-    """The pointwise function behind a layer, such as `Activation("sine", omega_0=30.0)`."""
-
-    name: str = "none"
-    omega_0: float | None = None
-    negative_slope: float | None = None
-    approximate: Literal["tanh"] | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("an activation", self.name, ACTIVATION_NAMES)
-        # Equal numbers must be written alike: 30 and 30.0 would give two signatures.
-        for name in ("omega_0", "negative_slope"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, checked_number(f"{name} of an activation", getattr(self, name)))
-        if self.approximate is not None:
-            check_choice("approximate of an activation", self.approximate, ("tanh",))
-
-    @property
-    def frequency(self) -> float:
-        """What a sine multiplies its argument by: omega_0, or the usual 30 where none is given."""
-        return 30.0 if self.omega_0 is None else self.omega_0
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A normalisation: over the batch, over a position's nodes ("layer"), or over groups of channels."""
-
-    kind: NormKind
-    eps: float = 1e-5
-    num_groups: int | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("the kind of a norm", self.kind, _NORM_KINDS)
-        object.__setattr__(self, "eps", checked_number("eps of a norm", self.eps, 0))
-        if (self.kind == "group") != (self.num_groups is not None):
-            raise ValueError(f"a {self.kind} norm has num_groups {self.num_groups}")
-        if self.num_groups is not None:
-            check_whole("num_groups of a norm", self.num_groups)
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """Pooling over windows of `size`, or over everything that is left where it is None.
-
-    Everything is all pixels of a feature map, or all tokens; "first" takes the first token alone.
-    """
-
-    kind: PoolingKind
-    size: int | None = None
-    stride: int | None = None
-    padding: int = 0
-
-    def __post_init__(self) -> None:
-        check_choice("the kind of a pooling", self.kind, _POOLING_KINDS)
-        if self.size is None:
-            if self.stride is not None or self.padding != 0:
-                raise ValueError("a pooling over everything has no stride and no padding")
-            return
-        if self.kind == "first":
-            raise ValueError("the first token is no pooling over windows")
-        check_whole("the size of a pooling", self.size, 1, MAX_WINDOW)
-        # Windows that lie in the padding alone have no maximum.
-        check_whole("the padding of a pooling", self.padding, 0, self.size // 2)
-        if self.stride is not None:
-            check_whole("the stride of a pooling", self.stride, 1, MAX_WINDOW)
 
 
 @dataclass(frozen=True)
@@ -121,6 +52,27 @@ class Tokens:
             raise ValueError("class_token must be true or false")
 
 
+def to_patches(
+    tokens: Tokens, x: "Float[Tensor, 'batch channels height width']"
+) -> "Float[Tensor, 'batch tokens inputs']":
+    """Cut an image into patches, row by row."""
+    size = tokens.patch_size or 1
+    batch, channels, height, width = x.shape
+    patches = x.reshape(batch, channels, height // size, size, width // size, size)
+    order = (0, 2, 4, 3, 5, 1) if tokens.patch_order == "pixels" else (0, 2, 4, 1, 3, 5)
+    return patches.permute(order).reshape(batch, (height // size) * (width // size), -1)
+
+
+def sincos_positions(rows: int, columns: int, num_nodes: int) -> "Float[Tensor, 'tokens nodes']":
+    """SimpleViT's fixed positions: sines and cosines of column, then of row, at num_nodes / 4 frequencies."""
+    import torch
+
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    frequencies = 1.0 / 10000 ** (torch.arange(num_nodes // 4) / (num_nodes // 4 - 1))
+    angles = [axis.flatten()[:, None] * frequencies for axis in (x, y)]
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+
+
 @dataclass(frozen=True)
 class Residual:
     """The output of timestamp `source` added again: node i to node i + offset of the target.
@@ -144,6 +96,53 @@ class Residual:
         check_choice("added of a residual", self.added, get_args(ResidualStep))
 
 
+def add_residual(residual: Residual, x: "Tensor", source: "Tensor") -> "Tensor":
+    """Add node i of `source` to node i + offset of `x`; nodes are channels of feature maps, else the last axis.
+
+    Raises ValueError where the two differ in another axis.
+    """
+    from torch.nn import functional
+
+    axis = 1 if x.ndim == 4 else x.ndim - 1
+    if x.ndim == 4 and residual.stride > 1:
+        source = source[:, :, :: residual.stride, :: residual.stride]
+    rest = [shape[:axis] + shape[axis + 1 :] for shape in (source.shape, x.shape)]
+    if rest[0] != rest[1]:
+        # Where one is 1, torch would repeat it without a word.
+        raise ValueError(f"a residual of shape {tuple(source.shape)} isn't added to {tuple(x.shape)}")
+    room = min(source.shape[axis], x.shape[axis] - residual.offset)
+    count = room if residual.count is None else min(residual.count, room)
+    part = source.narrow(axis, 0, count)
+    before, after = residual.offset, x.shape[axis] - residual.offset - count
+    if before == after == 0:
+        return x + part
+    # functional.pad counts axes from the last.
+    return x + functional.pad(part, [0, 0] * (x.ndim - 1 - axis) + [before, after])
+
+
+def traced_cut(index: Any) -> int | None:
+    """The stride of a shortcut x[:, :c, ::s, ::s], None for another index; the channels follow from the shape."""
+    whole = slice(None, None, None)
+    if not isinstance(index, tuple) or index[:1] != (whole,) or not all(isinstance(part, slice) for part in index):
+        return None
+    spatial = index[2:]
+    if any(part.start not in (None, 0) or part.stop is not None for part in spatial):
+        return None
+    strides = {part.step or 1 for part in spatial} or {1}
+    if len(strides) != 1 or (len(index) > 1 and (index[1].start or index[1].step or 1) not in (0, 1)):
+        return None
+    return strides.pop()
+
+
+def traced_pad(node: "fx.Node", num_axes: int) -> int | None:
+    """How many zero channels a call of torch's pad puts before the maps of a shortcut, None where it does else."""
+    widths: Any = node.args[1]
+    number = node.kwargs.get("value", node.args[3] if len(node.args) > 3 else 0)
+    if num_axes != 4 or len(widths) != 6 or any(widths[:4]) or number not in (0, None):
+        return None
+    return widths[4]
+
+
 @dataclass(frozen=True)
 class Timestamp:
     """What the event at t adds: `num_nodes` nodes, and `edges_per_pair` edges (k) from every source to each.
@@ -157,12 +156,12 @@ class Timestamp:
     activation; residuals "after_activation".
     """
 
-    kind: LayerKind
+    kind: Annotated[str, kind_names]
     num_nodes: int
     num_sources: int
     edges_per_pair: int = 1
     has_bias: bool = True
-    activation: Activation = Activation()
+    activation: Activation = NO_ACTIVATION
     kernel: tuple[int, int] | None = None
     stride: int = 1
     padding: int = 0
@@ -171,24 +170,38 @@ class Timestamp:
     output_pooling: Pooling | None = None
     norm: Norm | None = None
     source_norm: Norm | None = None
-    source_activation: Activation = Activation()
+    source_activation: Activation = NO_ACTIVATION
     num_heads: int | None = None
     residuals: tuple[Residual, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choice("the kind of a layer", self.kind, _LAYER_KINDS)
+        check_choice("the kind of a layer", self.kind, KINDS)
         check_whole("the nodes of a layer", self.num_nodes)
         check_whole("the sources of a layer", self.num_sources)
-        check_whole(f"the edges per pair of a {self.kind} layer", self.edges_per_pair, int(self.kind != "attention"))
+        check_whole(f"the edges per pair of a {self.kind} layer", self.edges_per_pair, int(self.traits.has_edges))
         if self.num_edges > MAX_ELEMENTS:
             raise ValueError(f"a layer has {self.num_edges} edges, at most {MAX_ELEMENTS} are possible")
-        self._check_window()
-        self._check_attention()
+        if self.kernel is not None:
+            if not isinstance(self.kernel, tuple) or len(self.kernel) != 2:
+                raise ValueError(f"a kernel has a height and a width, got {printable(self.kernel, 60)}")
+            for side in self.kernel:
+                check_whole("the side of a kernel", side, 1, MAX_WINDOW)
+        check_whole("the stride of a layer", self.stride, 1, MAX_STEP)
+        check_whole("the dilation of a layer", self.dilation, 1, MAX_STEP)
+        check_whole("the padding of a layer", self.padding, 0, MAX_STEP)
+        if self.num_heads is not None:
+            check_whole("num_heads of a layer", self.num_heads)
+        self.traits.check(self)
         for norm, count in ((self.norm, self.num_nodes), (self.source_norm, self.num_sources)):
             if norm is not None and norm.num_groups is not None and count % norm.num_groups:
                 raise ValueError(f"{count} nodes don't make {norm.num_groups} groups for a norm")
         if self.residuals:
             check_all("residuals of a layer", self.residuals, Residual, _MAX_RESIDUALS)
+
+    @property
+    def traits(self) -> LayerKind:
+        """What is so of all layers of its kind, such as `traits.is_spatial`."""
+        return KINDS[self.kind]
 
     @property
     def num_edges(self) -> int:
@@ -199,33 +212,3 @@ class Timestamp:
     def num_stored_nodes(self) -> int:
         """Stored node features: the biases, none where the layer has no bias."""
         return self.num_nodes if self.has_bias else 0
-
-    def _check_window(self) -> None:
-        if self.kernel is not None:
-            if not isinstance(self.kernel, tuple) or len(self.kernel) != 2:
-                raise ValueError(f"a kernel has a height and a width, got {printable(self.kernel, 60)}")
-            for side in self.kernel:
-                check_whole("the side of a kernel", side, 1, MAX_WINDOW)
-        if self.kind == "conv" and (self.kernel is None or prod(self.kernel) != self.edges_per_pair):
-            raise ValueError(f"kernel {self.kernel} doesn't have {self.edges_per_pair} edges per pair")
-        if self.kind not in ("conv", "flatten_linear", "attention") and self.edges_per_pair != 1:
-            raise ValueError(f"a {self.kind} layer has one edge per pair, not {self.edges_per_pair}")
-        check_whole("the stride of a layer", self.stride, 1, MAX_STEP)
-        check_whole("the dilation of a layer", self.dilation, 1, MAX_STEP)
-        check_whole("the padding of a layer", self.padding, 0, MAX_STEP)
-        if self.kind != "conv" and (self.stride, self.dilation, self.padding) != (1, 1, 0):
-            raise ValueError(f"a {self.kind} layer has no stride, dilation or padding")
-
-    def _check_attention(self) -> None:
-        if self.num_heads is not None:
-            check_whole("num_heads of a layer", self.num_heads)
-        if self.kind not in ("qkv", "attention"):
-            if self.num_heads is not None:
-                raise ValueError(f"a {self.kind} layer has no heads")
-            return
-        parts = 3 if self.kind == "qkv" else 1
-        if self.num_heads is None or self.num_nodes % (parts * self.num_heads):
-            raise ValueError(f"{self.num_nodes} nodes of a {self.kind} layer don't make {self.num_heads} heads")
-        is_bare = self.edges_per_pair == 0 and not self.has_bias and self.num_sources == 3 * self.num_nodes
-        if self.kind == "attention" and not is_bare:
-            raise ValueError("an attention layer has a third as many nodes as sources, no bias and no stored edges")

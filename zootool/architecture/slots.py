@@ -1,11 +1,16 @@
-"""Which slice of a network's stored numbers each state_dict entry is. Stdlib only."""
+"""Which slice of a network's stored numbers each state_dict entry is, and whether all of them fit the layers."""
 
+from collections import Counter
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from zootool.architecture.bounds import MAX_ELEMENTS, MAX_LAYERS, check_choice, check_text, check_whole
-from zootool.errors import printable
+from zootool.errors import FormatError, printable
+
+if TYPE_CHECKING:
+    from zootool.architecture.family import Architecture
+    from zootool.architecture.layers import Timestamp
 
 ArrayName = Literal["edges", "nodes", "extras", "exact"]
 Role = Literal[
@@ -38,6 +43,7 @@ WIDENED_DTYPES = ("float32", "float16", "bfloat16")
 """What float32 holds without loss, so that it may lie in edges, nodes and extras."""
 
 _ROLES = frozenset(get_args(Role))
+_NORM_ROLES = ("scale", "shift", "running_mean", "running_var")
 _MAX_AXES = 32
 """What every version of numpy can hold."""
 
@@ -105,3 +111,81 @@ class ParameterSlot:
     def place(self) -> tuple[ArrayName, int]:
         """The array and the first element."""
         return self.array, self.start
+
+
+def check_slots(architecture: "Architecture") -> None:
+    """Raise FormatError for gaps, overlaps, slots outside their layer, parts of other sizes, equal keys, loose ties."""
+    for array in ARRAYS:
+        end = 0
+        for slot in architecture.stored_slots(array):
+            if slot.start != end:
+                raise FormatError(f"{_named(slot)} starts at {slot.start} of {array}, what is before it ends at {end}")
+            end += slot.length
+        if end != architecture.array_length(array):
+            raise FormatError(f"the slots cover {end} of {architecture.array_length(array)} elements of {array}")
+    exact = {slot.key: slot for slot in architecture.slots if not slot.rounded}
+    if len(exact) != sum(not slot.rounded for slot in architecture.slots):
+        raise FormatError("two slots have the same key")
+    for slot in architecture.slots:
+        _check_layer(slot, architecture)
+        _check_tie(slot, exact)
+        if slot.rounded and (slot.key not in exact or exact[slot.key].shape != slot.shape):
+            raise FormatError(f"{_named(slot)} is rounded, but nothing holds the exact tensor")
+    _check_parts(architecture, list(exact.values()))
+
+
+def _check_layer(slot: ParameterSlot, architecture: "Architecture") -> None:
+    layer = slot.timestamp
+    if layer is not None and not 1 <= layer <= architecture.num_layers:
+        raise FormatError(f"{_named(slot)} belongs to layer {layer} of {architecture.num_layers}")
+    if slot.array not in ("edges", "nodes") or slot.length == 0:
+        return
+    bounds = architecture.edge_starts if slot.array == "edges" else architecture.node_starts
+    if layer is None or not bounds[layer - 1] <= slot.start <= slot.start + slot.length <= bounds[layer]:
+        raise FormatError(f"{_named(slot)} isn't in the {slot.array} of its layer, {layer}")
+
+
+def _check_parts(architecture: "Architecture", slots: list[ParameterSlot]) -> None:
+    """Weights, biases and norms have as many numbers as their layers have edges and nodes, weights in their order."""
+    found: Counter[tuple[int, str]] = Counter()
+    # A tensor with two keys in one layer is one part.
+    parts = {(slot.timestamp, slot.role, slot.place): slot for slot in slots}
+    for slot in parts.values():
+        if slot.timestamp is not None:
+            found[slot.timestamp, slot.role] += prod(slot.shape)
+            if slot.role == "weight":
+                _check_weight(slot, architecture.timestamps[slot.timestamp - 1])
+    for index, layer in enumerate(architecture.timestamps, start=1):
+        wanted = {"weight": layer.num_edges, "bias": layer.num_stored_nodes}
+        norms = (("", layer.norm, layer.num_nodes), ("source_", layer.source_norm, layer.num_sources))
+        for prefix, norm, count in norms:
+            for role in _NORM_ROLES:
+                if norm is None or (index, prefix + role) in found:
+                    wanted[prefix + role] = 0 if norm is None else count
+        for role, count in wanted.items():
+            if found[index, role] != count:
+                raise FormatError(f"layer {index} has {found[index, role]} numbers of {role}, it needs {count}")
+
+
+def _check_weight(slot: ParameterSlot, layer: "Timestamp") -> None:
+    shape = slot.shape if slot.order is None else tuple(slot.shape[axis] for axis in slot.order)
+    per_target = prod(shape[1:])
+    if not shape or per_target != layer.num_sources * layer.edges_per_pair or (
+        layer.kernel is not None and len(shape) == 4 and shape[2:] != layer.kernel
+    ):  # fmt: skip
+        raise FormatError(
+            f"{_named(slot)} is {printable(shape, 60)}, its layer has {layer.num_sources} sources "
+            f"and {layer.edges_per_pair} edges per pair"
+        )
+
+
+def _check_tie(slot: ParameterSlot, exact: dict[str, ParameterSlot]) -> None:
+    if slot.alias_of is None:
+        return
+    target = exact.get(slot.alias_of)
+    if target is None or target.alias_of is not None or (target.shape, target.dtype) != (slot.shape, slot.dtype):
+        raise FormatError(f"{_named(slot)} is tied to {printable(slot.alias_of)!r}, which isn't stored like it")
+
+
+def _named(slot: ParameterSlot) -> str:
+    return f"slot {printable(slot.key)!r}"

@@ -1,29 +1,50 @@
-"""Filling a folder of units, whatever kind of networks they hold: begin or extend it, then build what is missing."""
+"""Filling a folder of units, whatever kind of networks they hold.
+
+The way is the same for all: a recipe and an extent become the folder's record, the record its units, each unit that is
+missing a job, and each job a unit's files with their receipt. `begin_folder` and `build_units` are its two halves, and
+`UnitJob` is all that claims, receipts and restarts know of the networks.
+"""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import platform
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-from zootool.build.extents import AnyExtent, first_smaller_key
+import numpy as np
+
+from zootool.build.extents import AnyExtent, PlannedUnit, first_smaller_key
 from zootool.build.recipe import AnyRecipe
-from zootool.build.record import BuildRecord, ImageSetRecord
 from zootool.build.units import (
     UNITS_NAME,
+    BuildRecord,
+    ImageSetRecord,
     Unit,
+    UnitGroup,
     is_unit_folder,
     read_recipe,
     refuse_other_content,
     write_record,
+    write_unit,
     writing_to,
 )
-from zootool.build.work import UnitJob, UnitOutcome
 from zootool.engines.claims import Claims
-from zootool.engines.engine import Engine, run_here
+from zootool.engines.engine import Engine
+from zootool.engines.job import Advance, Job, Outcome
 from zootool.errors import UsageError
-from zootool.progress import Reporter, silent
+from zootool.images import Images
+from zootool.progress import Reporter
 from zootool.validation import Entry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PACKAGES = ("zootool", "numpy", "numba", "torch", "pyarrow")
+"""Those whose versions matter to the bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,95 +68,75 @@ class BuildResult:
         return self.num_networks - self.built - self.found
 
 
-class PlannedUnit(Protocol):
-    """A unit that is to be built: its number, and as its length how many networks it holds."""
-
-    @property
-    def number(self) -> int: ...
-
-    def __len__(self) -> int: ...
-
-
-Planned = TypeVar("Planned", bound=PlannedUnit)
-
-
 @dataclass(frozen=True)
-class Wanted(Generic[Planned]):
-    """What a folder is to hold, the units that follow from its record, and the job that builds one of them.
+class UnitOutcome(Outcome):
+    """What became of a unit, in networks."""
 
-    `stage` is what the progress bar is called.
+    num_networks: int = 0
+    num_refitted: int = 0
+    num_diverged: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltUnit:
+    """A unit's content: tensors and table as in `zootool.build.units`, and what the receipt says about them.
+
+    `made_by` names the program.
     """
 
-    recipe: AnyRecipe
-    image_set: ImageSetRecord
-    extent: AnyExtent
-    units_of: Callable[[BuildRecord], Sequence[Planned]]
-    job_of: Callable[[BuildRecord, Planned], UnitJob]
-    stage: str
+    tensors: Mapping[str, np.ndarray]
+    table: "pa.Table"
+    made_by: str
+    num_refitted: int = 0
+    num_diverged: int = 0
+    groups: tuple[UnitGroup, ...] = ()
 
 
-def build_folder(
-    out: str | Path,
-    wanted: Wanted[Planned],
-    *,
-    device: str = "cpu",
-    engine: Engine = run_here,
-    share: tuple[int, int] | None = None,
-    report: Reporter = silent,
-) -> BuildResult:
-    """Build what the folder of units `out` lacks; `share` = (i, n) builds every n-th unit alone, from unit i on.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UnitJob(Job[UnitOutcome]):
+    """One unit to build. Each kind of network has its own job."""
+
+    unit: PlannedUnit
+
+    def __len__(self) -> int:
+        """Networks to be trained; one with several checkpoints counts once."""
+        return len(self.unit)
+
+    @abstractmethod
+    def build(self, advance: Advance) -> BuiltUnit:
+        """Train the networks; `advance(n)` is called when n more are done."""
+
+    def run(self, advance: Advance = lambda count: None) -> UnitOutcome:
+        """Build a unit and write its files, unless another process has the unit or has finished it."""
+        with Claims(self.folder) as claims, claims.unit(self.number) as held:
+            if not held:
+                return UnitOutcome(self.number, "claimed")
+            if Unit(self.folder, self.number).is_sound():
+                advance(len(self))
+                return UnitOutcome(self.number, "found", len(self))
+            started = time.monotonic()
+            built = self.build(advance)
+            details = {
+                "num_networks": len(self),
+                "num_refitted": built.num_refitted,
+                "num_diverged": built.num_diverged,
+                "seconds": round(time.monotonic() - started, 3),
+                "threads": self.threads,
+                "device": f"{built.made_by} on {_device_name(self.device)}",
+                "versions": {name: version(name) for name in _PACKAGES},
+                "groups": built.groups,
+            }
+            write_unit(self.folder, self.number, built.tensors, built.table, details)
+        return UnitOutcome(self.number, "built", len(self), built.num_refitted, built.num_diverged)
+
+
+def begin_folder(out: Path, recipe: AnyRecipe, images: Images, extent: AnyExtent, device: str = "cpu") -> BuildRecord:
+    """The record of the folder `out`: a new one, the one that is there, or that one with a larger extent.
 
     Raises UsageError where `out` holds something else or was begun with another recipe or image set, naming the key,
     and MissingError where it can't be written to.
     """
-    out = Path(out)
-    record = _start_folder(out, wanted, device)
-    units = wanted.units_of(record)
-    first, step = share or (0, 1)
-    waiting = [unit for unit in units[first::step] if not Unit(out, unit.number).is_sound()]
-    outcomes = _run(engine, wanted, record, waiting, report)
-    others = {unit.number for unit in units} - {unit.number for unit in waiting}
-    found = [unit for unit in units if unit.number in others and Unit(out, unit.number).receipt_path.exists()]
-    return BuildResult(
-        folder=out,
-        num_networks=record.extent.num_networks,
-        built=sum(o.num_networks for o in outcomes if o.state == "built"),
-        found=_count(found) + sum(o.num_networks for o in outcomes if o.state == "found"),
-        num_refitted=sum(o.num_refitted for o in outcomes),
-        num_diverged=sum(o.num_diverged for o in outcomes),
-    )
-
-
-def available_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(
-    engine: Engine, wanted: Wanted[Planned], record: BuildRecord, units: list[Planned], report: Reporter
-) -> list[UnitOutcome]:
-    """Build units; those that another process holds are tried once more at the end, as it may have died."""
-    total, done = _count(units), 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        report(wanted.stage, done, total)
-
-    def jobs(chosen: Iterable[Planned]) -> Iterator[UnitJob]:
-        # One at a time: only the jobs in hand take memory.
-        return (wanted.job_of(record, unit) for unit in chosen)
-
-    advance(0)
-    outcomes = list(engine(jobs(units), advance))
-    claimed = {outcome.number for outcome in outcomes if outcome.state == "claimed"}
-    again = list(engine(jobs(unit for unit in units if unit.number in claimed), advance)) if claimed else []
-    return [outcome for outcome in outcomes if outcome.number not in claimed] + again
-
-
-def _start_folder(out: Path, wanted: Wanted[Planned], device: str) -> BuildRecord:
-    """The folder's record: a new one, the one that is there, or that one with a larger extent."""
-    recipe, image_set, extent = wanted.recipe, wanted.image_set, wanted.extent
+    image_set = ImageSetRecord.of(images)
     refuse_other_content(out)
     with writing_to(out):
         (out / UNITS_NAME).mkdir(parents=True, exist_ok=True)
@@ -150,6 +151,57 @@ def _start_folder(out: Path, wanted: Wanted[Planned], device: str) -> BuildRecor
             if record != found:
                 write_record(out, record)
     return record
+
+
+def build_units(
+    out: Path,
+    record: BuildRecord,
+    units: Sequence[PlannedUnit],
+    job_of: Callable[[PlannedUnit], UnitJob],
+    stage: str,
+    *,
+    engine: Engine,
+    share: tuple[int, int] | None,
+    report: Reporter,
+) -> BuildResult:
+    """Build those of the `units` that `out` lacks; `share` = (i, n) builds every n-th unit alone, from unit i on.
+
+    `stage` is what the progress bar is called.
+    """
+    first, step = share or (0, 1)
+    waiting = [unit for unit in units[first::step] if not Unit(out, unit.number).is_sound()]
+    others = {unit.number for unit in units} - {unit.number for unit in waiting}
+    total, done = sum(map(len, waiting)), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(stage, done, total)
+
+    def build(chosen: Iterable[PlannedUnit]) -> list[UnitOutcome]:
+        # Jobs are made one at a time: only those in hand take memory.
+        return list(engine((job_of(unit) for unit in chosen), advance))
+
+    advance(0)
+    outcomes = build(waiting)
+    if claimed := {outcome.number for outcome in outcomes if outcome.state == "claimed"}:
+        # Once more at the end: who held them may have died.
+        outcomes = [outcome for outcome in outcomes if outcome.number not in claimed]
+        outcomes += build(unit for unit in waiting if unit.number in claimed)
+    found = [len(unit) for unit in units if unit.number in others and Unit(out, unit.number).receipt_path.exists()]
+    return BuildResult(
+        folder=out,
+        num_networks=record.extent.num_networks,
+        built=sum(o.num_networks for o in outcomes if o.state == "built"),
+        found=sum(found) + sum(o.num_networks for o in outcomes if o.state == "found"),
+        num_refitted=sum(o.num_refitted for o in outcomes),
+        num_diverged=sum(o.num_diverged for o in outcomes),
+    )
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_change(out: Path, prefix: str, found: Entry, wanted: Entry) -> None:
@@ -178,5 +230,15 @@ def _extended(out: Path, found: BuildRecord, extent: AnyExtent) -> BuildRecord:
     return found.model_copy(update={"recipe": recipe, "extents": (*found.extents, extent)})
 
 
-def _count(units: Iterable[PlannedUnit]) -> int:
-    return sum(len(unit) for unit in units)
+def _device_name(device: str) -> str:
+    """The processor's name, or the GPU's."""
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

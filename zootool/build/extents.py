@@ -6,8 +6,9 @@ then by place in the image set, cut into units; the units of all extents are num
 for an earlier request stay what they are, and the list follows from recipe.yaml and the splits alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -59,27 +60,19 @@ AnyExtent = Extent | RunsExtent
 
 
 @dataclass(frozen=True)
-class UnitNetworks:
-    """The networks of one unit: the position of each one's image in the image set, and its copy number."""
+class PlannedUnit:
+    """The networks of one unit.
+
+    Of SIRENs `networks` are the positions of their images in the image set and `parts` their copies' numbers; of
+    classifiers `networks` are their runs and `parts` the splits that these are in.
+    """
 
     number: int
-    positions: Int64[np.ndarray, " networks"]
-    copies: Int64[np.ndarray, " networks"]
+    networks: Int64[np.ndarray, " networks"]
+    parts: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.positions)
-
-
-@dataclass(frozen=True)
-class UnitRuns:
-    """The networks of one unit that are runs: their numbers and the split of each."""
-
-    number: int
-    runs: Int64[np.ndarray, " networks"]
-    split: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.runs)
+        return len(self.networks)
 
 
 def extent_of(split: np.ndarray, limit: Limit, copies: int) -> Extent:
@@ -141,36 +134,32 @@ def first_smaller_key(old: Entry, new: Entry) -> str | None:
     return next((key for key in type(old).model_fields if getattr(new, key) < getattr(old, key)), None)
 
 
-def units_of(split: np.ndarray, extents: Sequence[Extent], unit_size: int) -> list[UnitNetworks]:
-    """The units of all extents in the order of their numbers."""
-    units: list[UnitNetworks] = []
-    before: Extent | None = None
-    for extent in extents:
-        positions, copies = _added(split, before, extent)
-        for start in range(0, len(positions), unit_size):
-            part = slice(start, start + unit_size)
-            units.append(UnitNetworks(len(units), positions[part], copies[part]))
-        before = extent
-    return units
+def units_of_images(extents: Sequence[Extent], split: np.ndarray, unit_size: int) -> list[PlannedUnit]:
+    """The units of all extents in the order of their numbers; `split` holds the split of every image."""
+    steps = zip((None, *extents), extents, strict=False)
+    return _cut(unit_size, (_added(split, before, extent) for before, extent in steps))
 
 
-def units_of_runs(extents: Sequence[RunsExtent], ratios: Sequence[float], unit_size: int) -> list[UnitRuns]:
+def units_of_runs(extents: Sequence[RunsExtent], ratios: Sequence[float], unit_size: int) -> list[PlannedUnit]:
     """The units of all extents in the order of their numbers.
 
     `ratios` are those of train, validation and test, by which the runs that an extent adds are cut in their order.
     """
-    units: list[UnitRuns] = []
-    before = 0
-    for extent in extents:
-        split = _cut(extent.runs - before, ratios)
-        for start in range(before, extent.runs, unit_size):
-            runs = np.arange(start, min(start + unit_size, extent.runs))
-            units.append(UnitRuns(len(units), runs, split[runs - before]))
-        before = extent.runs
+    counts = [0, *(extent.runs for extent in extents)]
+    return _cut(unit_size, ((np.arange(a, b), _splits(b - a, ratios)) for a, b in pairwise(counts)))
+
+
+def _cut(unit_size: int, added: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[PlannedUnit]:
+    """The units of the networks that each extent adds, with their copies or splits."""
+    units: list[PlannedUnit] = []
+    for networks, parts in added:
+        for start in range(0, len(networks), unit_size):
+            rows = slice(start, start + unit_size)
+            units.append(PlannedUnit(len(units), networks[rows], parts[rows]))
     return units
 
 
-def _cut(count: int, ratios: Sequence[float]) -> np.ndarray:
+def _splits(count: int, ratios: Sequence[float]) -> np.ndarray:
     first, second = round(ratios[0] * count), round((ratios[0] + ratios[1]) * count)
     return np.array(["train"] * first + ["validation"] * (second - first) + ["test"] * (count - second))
 

@@ -4,7 +4,7 @@ A network's numbers are a function of its seed, image and copy, whatever is draw
 """
 
 import numpy as np
-from jaxtyping import Float32, UInt32, UInt64
+from jaxtyping import Float32, UInt32
 
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -22,9 +22,9 @@ def philox(seed: int, counters: UInt32[np.ndarray, "... 4"]) -> UInt32[np.ndarra
     c0, c1, c2, c3 = (counters[..., i].astype(np.uint64) for i in range(4))
     key = [seed & _WORD, seed >> 32 & _WORD]
     for _ in range(_ROUNDS):
-        high0, low0 = _multiply(_MULTIPLIERS[0], c0)
-        high1, low1 = _multiply(_MULTIPLIERS[1], c2)
-        c0, c1, c2, c3 = high1 ^ c1 ^ np.uint64(key[0]), low1, high0 ^ c3 ^ np.uint64(key[1]), low0
+        product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1 = (product1 >> _SHIFT) ^ c1 ^ np.uint64(key[0]), product1 & _LOW
+        c2, c3 = (product0 >> _SHIFT) ^ c3 ^ np.uint64(key[1]), product0 & _LOW
         key = [(k + step) & _WORD for k, step in zip(key, _KEY_STEPS, strict=True)]
     return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
 
@@ -40,6 +40,11 @@ def random_words(
     return philox(seed, counters).reshape(len(streams), -1)[:, :num_words]
 
 
+def stream_words(seed: int, stream: tuple[int, int, int], num_words: int) -> UInt32[np.ndarray, " words"]:
+    """`num_words` words of a single stream."""
+    return random_words(seed, np.array([stream], np.uint32), num_words)[0]
+
+
 def uniform(words: UInt32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
     """Numbers of [-1, 1), all multiples of 2**-23, from the 24 high bits of each word: exact in float32."""
     return ((words >> np.uint32(8)).astype(np.float32) - _HALF_RANGE) / _HALF_RANGE
@@ -49,10 +54,3 @@ def derived_seed(seed: int, attempt: int) -> int:
     """The seed that a network is fitted with again when `seed` led it out of the finite numbers."""
     words = philox(seed, np.array([attempt, _WORD, _WORD, _WORD - 1], np.uint32))
     return (int(words[1]) << 32 | int(words[0])) & MAX_SEED
-
-
-def _multiply(
-    a: np.uint64, b: UInt64[np.ndarray, "..."]
-) -> tuple[UInt64[np.ndarray, "..."], UInt64[np.ndarray, "..."]]:
-    product = a * b
-    return product >> _SHIFT, product & _LOW

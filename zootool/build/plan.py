@@ -4,24 +4,31 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from zootool.build.builder import available_threads
+from zootool.build.classifier.data import ClassifierData, Labelled, levels_of
+from zootool.build.classifier.draws import CnnRun, draw_run
+from zootool.build.classifiers import MAX_STACKED, checked_request
 from zootool.build.extents import Limit, extent_of
+from zootool.build.recipe import CnnRecipe, SirenRecipe, VitRecipe
 from zootool.build.siren.backends import Backend, choose_backend
-from zootool.build.siren.initial import initial_weights
-from zootool.build.siren.settings import FitSettings
-from zootool.build.siren_recipe import SirenRecipe
-from zootool.build.siren_work import scaled_targets
+from zootool.build.siren.settings import FitSettings, initial_weights
+from zootool.build.sirens import scaled_targets
 from zootool.build.units import Unit, read_recipe
 from zootool.engines.claims import Claims
 from zootool.images import Images
+from zootool.nets.cnn import cnn_architecture
 
 CALIBRATION_SECONDS = 1.0
-TABLE_BYTES = 40  # a row of a unit's table, compressed
-UNIT_BYTES = 4096  # headers and receipt
+_TABLE_BYTES = 40  # a row of a unit's table, compressed
+_UNIT_BYTES = 4096  # headers and receipt
 _BATCHES = {"cpu": 1, "cuda": 1024}  # networks per thread or per launch
+_CALIBRATED_RUNS = 4
+_CALIBRATED_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -62,23 +69,50 @@ def plan_sirens(
     extent = extent_of(images.split, limit, recipe.copies)
     settings = recipe.settings(images.shape)
     backend_name, backend = choose_backend(settings, device, threads)
-    unit_size = recipe.with_unit_size(device).unit_size or 1
     batch = max(1, min(len(images), threads * _BATCHES[device.partition(":")[0]]))
     rate = _steps_per_second(backend, images, recipe, settings, batch) / settings.steps
-    num_units = -(-extent.num_networks // unit_size)
-    network_bytes = 4 * settings.num_parameters
-    # A unit's pixels and targets, and its parameters as words, initial, packed and fitted.
-    unit_bytes = unit_size * (5 * settings.num_pixels * settings.num_channels + 6 * network_bytes)
+    unit_size, count = recipe.with_unit_size(device).unit_size or 1, extent.num_networks
+    # Of a network in a unit: its pixels and targets, and its parameters as words, initial, packed and fitted.
+    network_bytes = 5 * settings.num_pixels * settings.num_channels + 24 * settings.num_parameters
     return BuildPlan(
         num_images=extent.num_images,
-        num_networks=extent.num_networks,
-        num_units=num_units,
+        num_networks=count,
+        num_units=-(-count // unit_size),
         num_parameters=settings.num_parameters,
-        disk_bytes=extent.num_networks * (network_bytes + TABLE_BYTES) + num_units * UNIT_BYTES,
-        memory_bytes=peak_memory() + unit_bytes,
-        seconds=extent.num_networks / rate,
+        disk_bytes=_disk_bytes(count * settings.num_parameters, count, -(-count // unit_size)),
+        memory_bytes=_peak_memory() + unit_size * network_bytes,
+        seconds=count / rate,
         networks_per_second=rate,
         backend=backend_name,
+        threads=threads,
+    )
+
+
+def plan_classifiers(
+    images: Images, recipe: CnnRecipe | VitRecipe, *, runs: int | None = None, threads: int | None = None
+) -> BuildPlan:
+    """The plan of `build_classifiers` on this machine, from a calibration of about a second. Writes nothing."""
+    count, data = checked_request(images, recipe, runs)
+    threads = threads or available_threads()
+    if isinstance(recipe, CnnRecipe):
+        checkpoints, backend = len(recipe.checkpoints), "CPU kernel"
+        num_parameters, seconds = _cnn_work(data, recipe, count)
+    else:
+        checkpoints, backend = 1, "stacked torch"
+        num_parameters, seconds = _vit_work(data, recipe, count)
+    unit_size, stored = recipe.with_unit_size("cpu").unit_size or 1, num_parameters * checkpoints
+    # The images once more, as the networks see them; of a network in a unit its checkpoints, stacked and written.
+    image_bytes = data.train.pixels.nbytes + data.test.pixels.nbytes
+    return BuildPlan(
+        num_images=len(data.train.labels) + len(data.test.labels),
+        num_networks=count,
+        num_units=-(-count // unit_size),
+        num_parameters=num_parameters // count,
+        disk_bytes=_disk_bytes(stored, count * checkpoints, -(-count // unit_size)),
+        memory_bytes=_peak_memory() + image_bytes + 12 * stored * min(unit_size, count) // count,
+        seconds=seconds / min(threads, count),
+        networks_per_second=count * min(threads, count) / seconds,
+        backend=backend,
         threads=threads,
     )
 
@@ -104,6 +138,10 @@ def status_of(folder: Path) -> BuildStatus:
     )
 
 
+def _disk_bytes(num_stored: int, num_rows: int, num_units: int) -> int:
+    return 4 * num_stored + num_rows * _TABLE_BYTES + num_units * _UNIT_BYTES
+
+
 def _steps_per_second(
     backend: Backend, images: Images, recipe: SirenRecipe, settings: FitSettings, batch: int
 ) -> float:
@@ -122,7 +160,65 @@ def _steps_per_second(
         steps = min(settings.steps, 2 * steps)
 
 
-def peak_memory() -> int:
+def _cnn_work(data: ClassifierData, recipe: CnnRecipe, count: int) -> tuple[int, float]:
+    """Parameters of all networks together, and the seconds that one processor needs for them."""
+    runs = [draw_run(recipe, run, data.image_shape, data.num_classes) for run in range(count)]
+    num_parameters = sum(prod(slot.shape) for run in runs for slot in cnn_architecture(run.config).slots)
+    num_train, num_test = len(data.train.labels), len(data.test.labels)
+    work = [_work(run, recipe, num_train, num_test) for run in runs]
+    return num_parameters, sum(work) / _work_per_second(data, recipe, runs[:_CALIBRATED_RUNS])
+
+
+def _work(run: CnnRun, recipe: CnnRecipe, num_train: int, num_test: int) -> float:
+    """Multiplications of a training, in the convolutions: a step takes three times those of looking at its images."""
+    config, sides = run.config, run.config.sides
+    per_image = sum(
+        config.channels[i] * config.channels[i + 1] * kernel**2 * prod(sides[i + 1])
+        for i, kernel in enumerate(config.kernels)
+    )
+    seen = run.train_fraction * num_train
+    return per_image * (3 * recipe.checkpoints[-1] * seen + len(recipe.checkpoints) * (seen + num_test))
+
+
+def _work_per_second(data: ClassifierData, recipe: CnnRecipe, runs: list[CnnRun]) -> float:
+    from zootool.build.classifier.cnn import image_data, train_cnn
+
+    levels, done, elapsed = levels_of(recipe.target), 0.0, 0.0
+    train, test = image_data(_first(data.train), levels), image_data(_first(data.test), levels)
+    once, twice = (recipe.model_copy(update={"checkpoints": (epochs,)}) for epochs in (1, 2))
+    train_cnn(runs[0], once, train, test)  # compiles
+    for run in runs:
+        started = time.perf_counter()
+        train_cnn(run, twice, train, test)
+        elapsed += time.perf_counter() - started
+        done += _work(run, twice, len(train.labels), len(test.labels))
+    return done / elapsed
+
+
+def _vit_work(data: ClassifierData, recipe: VitRecipe, count: int) -> tuple[int, float]:
+    """Parameters of all networks together, and the seconds that one processor needs for them."""
+    from zootool.build.classifier.vit import train_vits
+
+    slots = recipe.architecture(data.image_shape[2], data.num_classes).slots
+    few = ClassifierData(_first(data.train), _first(data.test), data.num_classes)
+    stack = list(range(min(MAX_STACKED, count)))
+    train_vits(stack[:1], 1, recipe, replace(few, train=_first(data.train, 32)))
+    started = time.perf_counter()
+    train_vits(stack, 2, recipe, few)
+    elapsed = (time.perf_counter() - started) / len(stack)
+    num_train, num_test = len(few.train.labels), len(few.test.labels)
+    per_image = elapsed / (2 * num_train + (num_train + num_test) / 3)
+    epochs = sum(map(recipe.num_epochs, range(count)))
+    num_train, num_test = len(data.train.labels), len(data.test.labels)
+    seen = epochs * num_train + count * (num_train + num_test) / 3
+    return sum(prod(slot.shape) for slot in slots) * count, seen * per_image
+
+
+def _first(images: Labelled, count: int = _CALIBRATED_IMAGES) -> Labelled:
+    return Labelled(images.pixels[:count], images.labels[:count])
+
+
+def _peak_memory() -> int:
     """The most bytes that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

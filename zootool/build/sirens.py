@@ -1,19 +1,29 @@
-"""A zoo of SIRENs from an image set: `zoo build siren` as a function."""
+"""Zoos of SIRENs from an image set: `zoo build siren` as a function, and the job that fits a unit of them."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zootool.build.builder import BuildResult, Wanted, available_threads, build_folder
-from zootool.build.extents import Extent, Limit, UnitNetworks, extent_of, units_of
-from zootool.build.record import BuildRecord, ImageSetRecord
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from zootool.build.builder import BuildResult, BuiltUnit, UnitJob, available_threads, begin_folder, build_units
+from zootool.build.extents import Extent, Limit, PlannedUnit, extent_of, units_of_images
+from zootool.build.philox import derived_seed
+from zootool.build.recipe import SirenRecipe
 from zootool.build.siren.backends import choose_backend
-from zootool.build.siren_recipe import SirenRecipe
-from zootool.build.siren_work import SirenJob
+from zootool.build.siren.settings import initial_weights, shared_weights
 from zootool.engines.engine import Engine, run_here
+from zootool.engines.job import Advance
 from zootool.images import Images
+from zootool.nets.rendering import decibels
 from zootool.progress import Reporter, silent
 
-STAGE = "fitting networks"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TARGETS_BYTES = 1 << 28
+"""Targets in memory at a time: a unit of large images is fitted in several parts."""
 
 
 def build_sirens(
@@ -35,28 +45,115 @@ def build_sirens(
     with another recipe or image set, naming the key, and MissingError where it can't be written to.
     """
     choose_backend(recipe.settings(images.shape), device)
-    keys = tuple(slot.key for slot in recipe.architecture(images.shape[2]).slots)
+    out = Path(out)
+    record = begin_folder(out, recipe, images, extent_of(images.split, limit, recipe.copies), device)
+    extents = [extent for extent in record.extents if isinstance(extent, Extent)]
 
-    def units(record: BuildRecord) -> Sequence[UnitNetworks]:
-        extents = [extent for extent in record.extents if isinstance(extent, Extent)]
-        return units_of(images.split, extents, record.unit_size)
-
-    def job(record: BuildRecord, unit: UnitNetworks) -> SirenJob:
-        assert isinstance(record.recipe, SirenRecipe)
+    def job(unit: PlannedUnit) -> SirenJob:
         return SirenJob(
-            folder=Path(out),
+            folder=out,
             number=unit.number,
-            recipe=record.recipe,
-            keys=keys,
-            pixels=images.pixels[unit.positions],
-            labels=images.labels[unit.positions],
-            source_index=images.source_index[unit.positions],
-            split=images.split[unit.positions],
-            copy=unit.copies,
             device=device,
             threads=threads or available_threads(),
+            unit=unit,
+            recipe=recipe,
+            images=images.take(unit.networks),
         )
 
-    extent = extent_of(images.split, limit, recipe.copies)
-    wanted = Wanted(recipe, ImageSetRecord.of(images), extent, units, job, STAGE)
-    return build_folder(out, wanted, device=device, engine=engine, share=share, report=report)
+    units = units_of_images(extents, images.split, record.unit_size)
+    return build_units(out, record, units, job, "fitting networks", engine=engine, share=share, report=report)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SirenJob(UnitJob):
+    """One unit of SIRENs: `images` are the networks' own, with repetitions."""
+
+    recipe: SirenRecipe
+    images: Images
+
+    def build(self, advance: Advance) -> BuiltUnit:
+        """Fit the networks; those that leave the finite numbers are fitted once more, from a derived seed."""
+        settings = self.recipe.settings(self.images.shape)
+        backend_name, _ = choose_backend(settings, self.device, self.threads)
+        parameters, losses = self._fit(np.arange(len(self)), self.recipe.seed, advance)
+        seeds = np.full(len(self), self.recipe.seed, np.int64)
+        again = np.flatnonzero(_diverged(parameters, losses))
+        if len(again):
+            seeds[again] = derived_seed(self.recipe.seed, attempt=1)
+            parameters[again], losses[again] = self._fit(again, int(seeds[again[0]]), lambda count: None)
+        diverged = _diverged(parameters, losses)
+        keys = [slot.key for slot in self.recipe.architecture(settings.num_channels).slots]
+        return BuiltUnit(
+            tensors=dict(zip(keys, settings.split(parameters), strict=True)),
+            table=_table(self, seeds, losses, diverged),
+            made_by=backend_name,
+            num_refitted=len(again),
+            num_diverged=int(diverged.sum()),
+        )
+
+    def _fit(
+        self, rows: Int64[np.ndarray, " rows"], seed: int, advance: Advance
+    ) -> tuple[Float32[np.ndarray, "rows parameters"], Float32[np.ndarray, " rows"]]:
+        """Flat parameters and mean squared errors."""
+        recipe, settings = self.recipe, self.recipe.settings(self.images.shape)
+        _, backend = choose_backend(settings, self.device, self.threads)
+        step = max(1, TARGETS_BYTES // (4 * settings.num_pixels * settings.num_channels))
+        fitted = []
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            if recipe.init == "shared":
+                initial = shared_weights(settings, seed, len(part))
+            else:
+                initial = initial_weights(settings, seed, self.images.source_index[part], self.unit.parts[part])
+            fitted.append(backend(initial, scaled_targets(self.images.pixels[part], recipe), settings, advance=advance))
+        return np.concatenate([part[0] for part in fitted]), np.concatenate([part[1] for part in fitted])
+
+
+def _diverged(
+    parameters: Float32[np.ndarray, "networks parameters"], losses: Float32[np.ndarray, " networks"]
+) -> np.ndarray:
+    """Which networks have a loss or a parameter that is not finite."""
+    return ~(np.isfinite(losses) & np.isfinite(parameters).all(axis=1))
+
+
+def scaled_targets(
+    pixels: UInt8[np.ndarray, "networks height width channels"], recipe: SirenRecipe
+) -> Float32[np.ndarray, "networks pixels channels"]:
+    """What the networks' last layer is to give: pixels scaled to the recipe's target, less the output offset."""
+    levels = recipe.target[0] + np.arange(256) / 255 * recipe.target_span - recipe.output_offset
+    return levels.astype(np.float32)[pixels.reshape(len(pixels), -1, pixels.shape[-1])]
+
+
+def psnr(losses: Float32[np.ndarray, " networks"], span: float) -> Float32[np.ndarray, " networks"]:
+    """Peak signal-to-noise ratio in dB, 10 log10(span^2 / MSE); infinite for a loss of zero."""
+    return decibels(losses, span).astype(np.float32)
+
+
+def _table(job: SirenJob, seeds: np.ndarray, losses: np.ndarray, diverged: np.ndarray) -> "pa.Table":
+    import pyarrow as pa
+
+    recipe, count = job.recipe, len(job)
+    ids = [f"{index:06d}-{copy:02d}" for index, copy in zip(job.images.source_index, job.unit.parts, strict=True)]
+    constants = {
+        "hp_recipe": recipe.name,
+        "hp_init": recipe.init,
+        "hp_omega_0": recipe.omega_0,
+        "hp_steps": recipe.steps,
+        "hp_lr": recipe.lr,
+    }
+    return pa.table(
+        {
+            "net_id": ids,
+            "source_index": job.images.source_index,
+            "copy": job.unit.parts.astype(np.int32),
+            "label": job.images.labels,
+            "split": job.images.split.tolist(),
+            "seed": seeds,
+            "run_id": ids,
+            "training_step": np.full(count, recipe.steps, np.int64),
+            "loss": losses,
+            "psnr": psnr(losses, recipe.target_span),
+            "diverged": diverged,
+            **{key: [value] * count for key, value in constants.items()},
+        }
+    )

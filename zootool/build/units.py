@@ -17,15 +17,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from importlib.metadata import version
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import yaml
+from pydantic import Field, model_validator
 
-from zootool.build.record import BuildRecord
-from zootool.build.record import ImageSetRecord as ImageSetRecord
+from zootool.build.extents import AnyExtent, Count, Extent, RunsExtent
+from zootool.build.recipe import AnyRecipe, SirenRecipe
 from zootool.engines.claims import CLAIMS_NAME
 from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, UsageError, refusal_of
 from zootool.files import (
@@ -37,15 +40,76 @@ from zootool.files import (
     write_bytes_atomic,
     write_json_atomic,
 )
+from zootool.images import Images
 from zootool.records import from_plain, parse_json, to_plain
-from zootool.validation import read_yaml, validate
+from zootool.validation import Entry, read_yaml, validate
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RECIPE_NAME = "recipe.yaml"
 UNITS_NAME = "units"
-WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX = ".safetensors", ".parquet", ".json"
+RECEIPT_SUFFIX = ".json"
+
+
+class ImageSetRecord(Entry):
+    """The image set that a folder's networks were fitted to; `digest` is the SHA-256 of its shape and pixels."""
+
+    name: str
+    digest: str
+    shape: tuple[int, int, int]
+    num_images: Count
+    num_classes: Count
+    is_partial: bool
+    source_terms: str
+
+    @classmethod
+    def of(cls, images: Images) -> "ImageSetRecord":
+        """The record of `images`."""
+        return cls(
+            name=images.name,
+            digest=images.digest,
+            shape=images.shape,
+            num_images=len(images),
+            num_classes=len(images.class_names),
+            is_partial=images.is_partial,
+            source_terms=images.source_terms,
+        )
+
+
+class BuildRecord(Entry):
+    """recipe.yaml: what a folder of units is to hold."""
+
+    format_version: Literal[1] = 1
+    tool_version: str = Field(default_factory=lambda: version("zootool"))
+    recipe: Annotated[AnyRecipe, Field(discriminator="kind")]
+    image_set: ImageSetRecord
+    extents: Annotated[tuple[AnyExtent, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_resolved(self) -> "BuildRecord":
+        if self.recipe.unit_size is None:
+            raise ValueError("recipe.unit_size must be set")
+        wanted: type[Any] = Extent if isinstance(self.recipe, SirenRecipe) else RunsExtent
+        if not all(isinstance(extent, wanted) for extent in self.extents):
+            raise ValueError(f"a recipe of kind {self.recipe.kind} has other extents")
+        return self
+
+    @property
+    def extent(self) -> AnyExtent:
+        """What was asked for last, which holds everything that was asked for before."""
+        return self.extents[-1]
+
+    @property
+    def unit_size(self) -> int:
+        """Networks in a full unit."""
+        return self.recipe.unit_size or 1
+
+    @property
+    def num_units(self) -> int:
+        """Units of all extents together."""
+        counts = [0, *(extent.num_networks for extent in self.extents)]
+        return sum(-(-(after - before) // self.unit_size) for before, after in pairwise(counts))
 
 
 @dataclass(frozen=True)
@@ -97,17 +161,17 @@ class Unit:
     @property
     def weights_path(self) -> Path:
         """The safetensors file."""
-        return unit_path(self.folder, self.number, WEIGHTS_SUFFIX)
+        return self._path(".safetensors")
 
     @property
     def table_path(self) -> Path:
         """The Parquet file."""
-        return unit_path(self.folder, self.number, TABLE_SUFFIX)
+        return self._path(".parquet")
 
     @property
     def receipt_path(self) -> Path:
         """The JSON file."""
-        return unit_path(self.folder, self.number, RECEIPT_SUFFIX)
+        return self._path(RECEIPT_SUFFIX)
 
     @cached_property
     def receipt(self) -> Receipt:
@@ -145,6 +209,9 @@ class Unit:
             if path.stat().st_size != size or sha256_file(path) != digest:
                 raise IntegrityError(f"{path} differs from its receipt", hint="run `zoo build` again")
 
+    def _path(self, suffix: str) -> Path:
+        return self.folder / UNITS_NAME / f"{self.number:05d}{suffix}"
+
 
 def is_unit_folder(folder: Path) -> bool:
     """Whether `folder` is one that `zoo build` has begun."""
@@ -169,11 +236,6 @@ def finished_units(folder: Path) -> list[Unit]:
 def group_key(number: int, key: str) -> str:
     """What a state_dict's key is called in a unit that has groups."""
     return f"g{number}/{key}"
-
-
-def unit_path(folder: Path, number: int, suffix: str) -> Path:
-    """The path of one of a unit's files."""
-    return folder / UNITS_NAME / f"{number:05d}{suffix}"
 
 
 def write_record(folder: Path, record: BuildRecord) -> None:
@@ -203,8 +265,12 @@ def write_unit(
     folder: Path, number: int, tensors: Mapping[str, np.ndarray], table: "pa.Table", details: Mapping[str, Any]
 ) -> Receipt:
     """Write a unit's weights and table, then its receipt; hold the unit's claim."""
-    paths = [unit_path(folder, number, suffix) for suffix in (WEIGHTS_SUFFIX, TABLE_SUFFIX, RECEIPT_SUFFIX)]
-    weights, rows = _safetensors_bytes(tensors), _parquet_bytes(table)
+    import pyarrow.parquet as pq
+    from safetensors.numpy import save
+
+    unit, sink = Unit(folder, number), BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    weights, rows = save({key: np.ascontiguousarray(value) for key, value in tensors.items()}), sink.getvalue()
     receipt = Receipt(
         unit=number,
         weights_sha256=sha256(weights).hexdigest(),
@@ -214,14 +280,14 @@ def write_unit(
         **details,
     )
     with writing_to(folder):
-        for path in paths:
+        for path in (unit.weights_path, unit.table_path, unit.receipt_path):
             remove_temporaries_of(path)
         # An old receipt must not vouch for new files, nor for half of them.
-        paths[2].unlink(missing_ok=True)
-        fsync_folder(paths[2].parent)
-        write_bytes_atomic(paths[0], weights)
-        write_bytes_atomic(paths[1], rows)
-        write_json_atomic(paths[2], to_plain(receipt))
+        unit.receipt_path.unlink(missing_ok=True)
+        fsync_folder(unit.receipt_path.parent)
+        write_bytes_atomic(unit.weights_path, weights)
+        write_bytes_atomic(unit.table_path, rows)
+        write_json_atomic(unit.receipt_path, to_plain(receipt))
     return receipt
 
 
@@ -234,17 +300,3 @@ def writing_to(folder: Path) -> Iterator[None]:
         if (refusal := refusal_of(error, f"write to {folder}")) is None:
             raise
         raise refusal from error
-
-
-def _safetensors_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    from safetensors.numpy import save
-
-    return save({key: np.ascontiguousarray(value) for key, value in tensors.items()})
-
-
-def _parquet_bytes(table: "pa.Table") -> bytes:
-    import pyarrow.parquet as pq
-
-    sink = BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

@@ -5,7 +5,7 @@ One table says what each column holds. What is certain is mended and said in a n
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ _SPLIT_WORDS = {
 }  # fmt: skip
 _NO_VALUE = {"", "-", "--", "?", "na", "n/a", "nan", "none", "null"}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf(?:inity)?)\s*(%|db)?", re.IGNORECASE)
+_WHOLE = re.compile(r"()([+-]?\d{1,18})()")
 _STEP = re.compile(r"(\D*)(\d{1,18})(\D*)")
 # Above 1 by less than this, a fraction was rounded; up to the second, nobody can say whether it is percent.
 _ROUNDING, _SURELY_PERCENT = 1 + 1e-6, 1.5
@@ -93,7 +94,8 @@ def _checked(table: pa.Table, rules: ColumnRules, aside: str | None) -> tuple[pa
             kept = aside + name
             note = f"holds {unfit.message}: it is the column {kept!r}"
         columns[kept] = column
-        notes += [] if note is None else [f"the column {name!r} {note}"]
+        if note is not None:
+            notes.append(f"the column {name!r} {note}")
     return pa.table(columns), tuple(notes)
 
 
@@ -109,33 +111,30 @@ def _known_names(table: pa.Table) -> tuple[pa.Table, list[str]]:
 
 def _splits(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     known = _SPLIT_WORDS | {name.strip().casefold(): split for name, split in rules.split_names.items()}
-    changed: dict[str, str] = {}
 
-    def read(text: str) -> str | None:
+    def read(text: str) -> str:
         word = text.strip().casefold()
-        if word in _NO_VALUE - set(known):
-            return None
         if word not in known:
             raise Unfit(
                 f"{printable(text, 60)!r}, which is no split",
                 f"say which it is, like --split-names {printable(word, 30)}=test; a zoo has {', '.join(SPLITS)}",
             )
-        if known[word] != text:
-            changed[text] = known[word]
         return known[word]
 
-    found = _read_texts(_texts(column, whole=True), read, pa.string())
-    words = ", ".join(f"{printable(name, 30)!r} as {split}" for name, split in sorted(changed.items()))
+    texts = column.cast(pa.string()) if pa.types.is_integer(column.type) else column  # numbers may be names
+    found, values = _read_texts(texts, read, pa.string(), known)
+    changed = sorted((text, split) for text, split in values.items() if split not in (None, text))
+    words = ", ".join(f"{printable(text, 30)!r} as {split}" for text, split in changed)
     return found, f"is read with {words}" if changed else None
 
 
 def _whole(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
-    return _integers(column, lambda text: int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else None)
+    return _integers(column, lambda text: int(text) if _WHOLE.fullmatch(text) else None)
 
 
 def _sources(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     found, note = _whole(column, rules)
-    highest = max(found.drop_null().to_pylist(), default=0) if len(found) else 0
+    highest = max(found.drop_null().to_pylist(), default=0)
     if rules.num_sources is not None and highest >= max(rules.num_sources, 1):
         raise Unfit(f"{highest}, and there are {rules.num_sources} image sets to count through")
     return found, note
@@ -145,17 +144,14 @@ def _steps(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     forms: dict[tuple[str, str], str] = {}
 
     def read(text: str) -> int | None:
-        if re.fullmatch(r"[+-]?\d{1,18}", text):
-            forms["", ""] = text
-            return int(text)
-        match = _STEP.fullmatch(text)
-        if match is None:
-            return None
-        forms[match[1].casefold(), match[3].casefold()] = text
-        if len(forms) > 1:
-            one, other = list(forms.values())[:2]
-            raise Unfit(f"steps in two forms, {printable(one, 30)!r} and {printable(other, 30)!r}")
-        return int(match[2])
+        if match := _WHOLE.fullmatch(text) or _STEP.fullmatch(text):
+            before, number, behind = match.groups()
+            forms[before.casefold(), behind.casefold()] = text
+            if len(forms) > 1:
+                one, other = list(forms.values())[:2]
+                raise Unfit(f"steps in two forms, {printable(one, 30)!r} and {printable(other, 30)!r}")
+            return int(number)
+        return None
 
     if pa.types.is_floating(column.type) and not _all_whole(column):
         return column, None  # Parts of an epoch are in order as they are.
@@ -163,38 +159,35 @@ def _steps(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
 
 
 def _integers(column: pa.ChunkedArray, read: Callable[[str], int | None]) -> Found:
-    """Whole numbers from 0 on; `read` makes them of texts."""
+    """Whole numbers from 0 on; `read` makes them of texts, or None where they are none."""
+
+    def checked(text: str) -> int:
+        value = read(text.strip())
+        if value is None:
+            raise Unfit(f"{printable(text, 60)!r}, whole numbers are needed")
+        return value
+
     note = None
     if is_text(column.type) or is_bytes(column.type):
-        example: list[str] = []
-
-        def checked(text: str) -> int | None:
-            if text.strip().casefold() in _NO_VALUE:
-                return None
-            value = read(text.strip())
-            if value is None:
-                raise Unfit(f"{printable(text, 60)!r}, whole numbers are needed")
-            example.append(f"{printable(text, 30)!r} as {value}")
-            return value
-
-        column = _read_texts(_texts(column), checked, pa.int64())
-        note = f"is read as whole numbers, {example[-1]}" if example else "is read as whole numbers"
+        column, values = _read_texts(column, checked, pa.int64())
+        examples = [f", {printable(text, 30)!r} as {value}" for text, value in values.items() if value is not None]
+        note = f"is read as whole numbers{''.join(examples[-1:])}"
     elif pa.types.is_floating(column.type) and _all_whole(column):
         column, note = _without_nan(column).cast(pa.int64()), "is read as whole numbers"
     elif pa.types.is_null(column.type):
         column = column.cast(pa.int64())
     elif not pa.types.is_integer(column.type):
         raise Unfit(f"{_example(column)}, whole numbers are needed")
-    values = column.drop_null()
-    if len(values) and (lowest := min(values.to_numpy().tolist())) < 0:
+    values = column.drop_null().to_numpy()
+    if len(values) and (lowest := values.min()) < 0:
         raise Unfit(f"{lowest}, numbers from 0 on are needed")
     return column, note
 
 
 def _number(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     found, units, note = _read_numbers(column)
-    if units - {None}:
-        raise Unfit(f"numbers with the unit {(units - {None}).pop()!r}")
+    if odd := units - {None}:
+        raise Unfit(f"numbers with the unit {odd.pop()!r}")
     return found, note
 
 
@@ -209,19 +202,19 @@ def _fractions(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     found, units, note = _read_numbers(column)
     if "db" in units or len(units) > 1:
         raise Unfit("numbers of several units, fractions or percent are needed")
-    values = numbers(found)
-    assert values is not None
-    values = values[~np.isnan(values)]
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    values = _with_gaps(found)
+    known = values[~np.isnan(values)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if low < 0 or high > 100:
         raise Unfit(f"{low if low < 0 else high:g}, an accuracy is from 0 to 1, or to 100 in percent")
-    if "%" not in units and high <= 1:
-        return found, note
-    if "%" not in units and high <= _ROUNDING:
-        return pa.chunked_array([np.minimum(_with_gaps(found), 1.0)]), "is cut to 1 where rounding went above it"
-    if "%" not in units and high <= _SURELY_PERCENT:
-        raise Unfit(f"numbers up to {high:g}, which could be fractions or percent", "divide percent by 100")
-    fractions = pa.chunked_array([pa.array(_with_gaps(found) / 100, mask=is_missing(found))])
+    if "%" not in units:
+        if high <= 1:
+            return found, note
+        if high <= _ROUNDING:
+            return pa.chunked_array([np.minimum(values, 1.0)]), "is cut to 1 where rounding went above it"
+        if high <= _SURELY_PERCENT:
+            raise Unfit(f"numbers up to {high:g}, which could be fractions or percent", "divide percent by 100")
+    fractions = pa.chunked_array([pa.array(values / 100, mask=is_missing(found))])
     return fractions, f"is read as percent, {low:g} to {high:g} as {low / 100:g} to {high / 100:g}"
 
 
@@ -232,30 +225,29 @@ def _read_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, set[str | N
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return column, {None}, None
     units: set[str | None] = set()
-    example: list[str] = []
 
-    def read(text: str) -> float | None:
+    def read(text: str) -> float:
         match = _NUMBER.fullmatch(text.strip())
         if match is None:
-            if text.strip().casefold() not in _NO_VALUE:
-                raise Unfit(f"{printable(text, 60)!r}, a number is needed")
-            example.append(f"{printable(text, 30)!r} as missing")
-            return None
+            raise Unfit(f"{printable(text, 60)!r}, a number is needed")
         units.add(match[2] and match[2].lower())
-        example.append(f"{printable(text, 30)!r} as {float(match[1]):g}")
         return float(match[1])
 
-    found = _read_texts(_texts(column), read, pa.float64())
-    missing = [words for words in example if words.endswith("missing")]
-    return found, units or {None}, f"is read as numbers, {', '.join([*example[:1], *missing[:1]])}" if example else None
+    found, values = _read_texts(column, read, pa.float64())
+    examples = [
+        f"{printable(text, 30)!r} as {'missing' if value is None else f'{value:g}'}" for text, value in values.items()
+    ]
+    missing = [words for words in examples if words.endswith("missing")]
+    words = ", ".join([*examples[:1], *missing[:1]])
+    return found, units or {None}, f"is read as numbers, {words}" if examples else None
 
 
 def _ids(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
-    if pa.types.is_floating(column.type) and _all_whole(column):
-        return _without_nan(column).cast(pa.int64()), "is read as whole numbers"
-    if is_bytes(column.type):
-        return _texts(column), "is read as text"
     kind = column.type
+    if pa.types.is_floating(kind) and _all_whole(column):
+        return _without_nan(column).cast(pa.int64()), "is read as whole numbers"
+    if is_bytes(kind):
+        return _texts(column), "is read as text"
     if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise Unfit(f"{_example(column)}, texts or whole numbers are needed")
     return column, None
@@ -267,18 +259,10 @@ def _flags(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     return column, None
 
 
-def _words(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
-    return (column if pa.types.is_null(column.type) else _texts(column)), None
-
-
-def _anything(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
-    return column, None
-
-
 KNOWN: dict[str, Callable[[pa.ChunkedArray, ColumnRules], Found]] = {
     "source_index": _whole,
     "source": _sources,
-    "label": _anything,
+    "label": lambda column, rules: (column, None),
     "split": _splits,
     "copy": _whole,
     "run_id": _ids,
@@ -288,29 +272,34 @@ KNOWN: dict[str, Callable[[pa.ChunkedArray, ColumnRules], Found]] = {
     "train_accuracy": _fractions,
     "test_accuracy": _fractions,
     "is_finite": _flags,
-    "origin": _words,
+    "origin": lambda column, rules: (column if pa.types.is_null(column.type) else _texts(column), None),
 }
 """What each column holds: a function that gives it in its form, or raises Unfit."""
 
 
-def _texts(column: pa.ChunkedArray, whole: bool = False) -> pa.ChunkedArray:
-    """The column as text; with `whole`, whole numbers too, which may be names. Raises Unfit."""
-    kind = column.type
-    if is_text(kind) or pa.types.is_null(kind) or (whole and pa.types.is_integer(kind)):
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column as text. Raises Unfit."""
+    if not (is_text(column.type) or is_bytes(column.type) or pa.types.is_null(column.type)):
+        raise Unfit(f"{_example(column)}, text is needed")
+    try:
         return column.cast(pa.string())
-    if is_bytes(kind):
-        try:
-            return column.cast(pa.string())
-        except pa.ArrowException as error:
-            raise Unfit(f"{_example(column)}, which isn't UTF-8") from error
-    raise Unfit(f"{_example(column)}, text is needed")
+    except pa.ArrowException as error:
+        raise Unfit(f"{_example(column)}, which isn't UTF-8") from error
 
 
-def _read_texts(column: pa.ChunkedArray, read: Callable[[str], Any], kind: pa.DataType) -> pa.ChunkedArray:
-    """Every text as `read` has it, each different one read once."""
-    encoded = column.combine_chunks().dictionary_encode()
-    values = pa.array([read(text) for text in encoded.dictionary.to_pylist()], kind)
-    return pa.chunked_array([values.take(encoded.indices)])
+def _read_texts(
+    column: pa.ChunkedArray, read: Callable[[str], Any], kind: pa.DataType, known: Container[str] = ()
+) -> tuple[pa.ChunkedArray, dict[str, Any]]:
+    """Every text as `read` has it, and each different one with its value: None where it stands for no value.
+
+    `known` are words that do stand for one, though others use them for none.
+    """
+    encoded = _texts(column).combine_chunks().dictionary_encode()
+    values: dict[str, Any] = {}
+    for text in encoded.dictionary.to_pylist():
+        word = text.strip().casefold()
+        values[text] = None if word in _NO_VALUE and word not in known else read(text)
+    return pa.chunked_array([pa.array(list(values.values()), kind).take(encoded.indices)]), values
 
 
 def _all_whole(column: pa.ChunkedArray) -> bool:

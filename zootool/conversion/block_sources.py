@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
 from zootool.architecture import Architecture
-from zootool.build.siren_recipe import SirenRecipe
+from zootool.build.recipe import SirenRecipe
 from zootool.build.units import Unit, finished_units, group_key, read_recipe
 from zootool.columns.splits import find_leaks
 from zootool.errors import FormatError, MissingError, printable

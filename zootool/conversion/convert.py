@@ -100,8 +100,7 @@ def collect(source: Path, format: str | None = None, reading: ReadOptions | None
 def _compared(found: Collection, check: str) -> Collection:
     """The collection, once outputs of a network of each architecture have been compared with those of its own code."""
     from zootool.conversion.image_check import state_of
-    from zootool.named_object import load_object
-    from zootool.nets.agreement import check_agreement
+    from zootool.nets.agreement import check_agreement, load_object
 
     factory, named = load_object(check), check.rpartition("/")[2]
     numbers = dict.fromkeys(found.architecture_index.tolist())

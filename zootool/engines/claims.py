@@ -36,24 +36,24 @@ class Claims:
     @contextmanager
     def recipe(self) -> Iterator[None]:
         """Hold the folder's recipe; waits for whoever holds it."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, RECIPE_BYTE)
-        try:
+        with self._held(RECIPE_BYTE, fcntl.LOCK_EX):
             yield
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, RECIPE_BYTE)
-
-    def is_held(self, number: int) -> bool:
-        """Whether another process holds a unit."""
-        question = _lock_record(fcntl.F_WRLCK, _unit_byte(number))
-        answer = fcntl.fcntl(self._descriptor, fcntl.F_GETLK, question)
-        return _lock_type(answer) != fcntl.F_UNLCK
 
     @contextmanager
     def unit(self, number: int) -> Iterator[bool]:
         """Hold a unit for the block; False, without holding it, where another process does."""
-        position = _unit_byte(number)
+        with self._held(_unit_byte(number), fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+            yield held
+
+    def is_held(self, number: int) -> bool:
+        """Whether another process holds a unit. Asking takes no lock: a builder would go past a unit that one is on."""
+        answer = fcntl.fcntl(self._descriptor, fcntl.F_GETLK, _lock_record(fcntl.F_WRLCK, _unit_byte(number)))
+        return _lock_type(answer) != fcntl.F_UNLCK
+
+    @contextmanager
+    def _held(self, position: int, how: int) -> Iterator[bool]:
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, position)
+            fcntl.lockf(self._descriptor, how, 1, position)
         except BlockingIOError:
             yield False
             return

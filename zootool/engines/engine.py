@@ -1,6 +1,7 @@
 """Engines hand out jobs and collect what became of them; what lies in the folder is the truth."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Protocol, runtime_checkable
 
 from zootool.engines.job import Advance, Job, OutcomeT
@@ -46,3 +47,20 @@ def choose_engine(
     from zootool.engines.processes import ProcessEngine
 
     return ProcessEngine(workers)
+
+
+def run_on_threads(work: Callable[[int], int], count: int, threads: int, advance: Advance) -> None:
+    """Call `work` with 0 to `count` - 1 in threads, for what gives the GIL back; it returns the steps that are done.
+
+    Threads of Python stand where a parallel loop inside compiled code could: they let progress and Ctrl-C through, and
+    get along with other callers in the process and with forks.
+    """
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        running = {pool.submit(work, index) for index in range(count)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                advance(sum(future.result() for future in done))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

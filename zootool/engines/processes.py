@@ -47,7 +47,8 @@ class ProcessEngine:
                 self._hand_out(source, again, workers)
                 if not workers:
                     return
-                for worker in _wait(workers):
+                ready = connection.wait([worker.pipe for worker in workers])
+                for worker in [worker for worker in workers if worker.pipe in ready]:
                     outcome = _receive(worker, advance)
                     if worker.pipe.closed:
                         workers.remove(worker)
@@ -90,11 +91,6 @@ def _start() -> _Worker:
     process.start()
     theirs.close()
     return _Worker(process, ours)
-
-
-def _wait(workers: list[_Worker]) -> list[_Worker]:
-    ready = connection.wait([worker.pipe for worker in workers])
-    return [worker for worker in workers if worker.pipe in ready]
 
 
 def _receive(worker: _Worker, advance: Advance) -> Any:

@@ -1,49 +1,21 @@
 """The formats in which zoos lie on disk: one reader each, and finding out which one a source is in.
+May import images, untrusted, nets, columns and what these may.
 
-A reader module has `NAME`, `TITLE`, `detect(path)` and `read(path, options)`. `detect` looks at names and sizes only;
-`read` gives a `Collection`, and raises BadDataError's children for what isn't as the format says.
+To add a format, put one file into this folder: a `Reader` is registered by being in it. Where a network is a file, it
+is a `FileReader` (`skeleton.py`), which declares names and columns and how a path becomes a network; the skeleton does
+the rest (tests/zootool/formats/test_new_format.py has a small one). A zoo that is published gets its entry in
+datasets.yaml, whose `layout` is the reader's NAME. Nothing else is touched.
 """
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from pkgutil import iter_modules
 
 from zootool.errors import FormatError, MissingError, UsageError, did_you_mean, printable
-from zootool.formats.collection import Collection
-from zootool.formats.options import ReadOptions
+from zootool.formats.skeleton import Reader
 
-
-class Reader(Protocol):
-    """What every module in this folder offers."""
-
-    NAME: str
-    TITLE: str
-
-    def detect(self, path: Path) -> bool:
-        """Whether what lies at `path` has this format's names."""
-        ...
-
-    def read(self, path: Path, options: ReadOptions) -> Collection:
-        """The checkpoints at `path`."""
-        ...
-
-
-# Modules in the order in which they are asked: an export has the names of the format that it imitates, so it is first;
-# the plain folder takes anything that holds checkpoints, so it is last.
-_MODULES = (
-    "exported",
-    "nfn",
-    "nfn_converted",
-    "mnist_inrs",
-    "fmnist_inrs",
-    "wide_inrs",
-    "small_cnn_zoo",
-    "cnn_wild_park",
-    "simple_vit_zoo",
-    "hyper_representations",
-    "small_transformers",
-    "plain_folder",
-)
+_ABOVE = ("preview", "published_zoo", "reading")
+"""Modules of this folder that use the readers and are none: they aren't imported to find these."""
 
 _BENCH = "the folder of a `zoo bench` run, which holds results"
 _TRAIN = "the folder of a `zoo train` run, which holds a model of networks"
@@ -57,13 +29,22 @@ _NO_SOURCES = (
 """Folders that zootool itself leaves and that aren't meant here: files that they have, what they are, the way out."""
 
 
-def readers() -> dict[str, Reader]:
-    """Every reader by its name, in the order in which they are asked."""
-    modules = [import_module(f"{__name__}.{name}") for name in _MODULES]
-    return {module.NAME: module for module in modules}  # type: ignore[misc]
+def readers() -> dict[str, type[Reader]]:
+    """Every reader in this folder by its name, in the order in which they are asked."""
+    modules = [
+        import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if found.name not in _ABOVE
+    ]
+    found = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Reader) and kind.__module__ == module.__name__
+        if hasattr(kind, "NAME")
+    ]
+    return {kind.NAME: kind for kind in sorted(found, key=lambda kind: kind.RANK)}
 
 
-def reader_for(path: Path, name: str | None = None) -> Reader:
+def reader_for(path: Path, name: str | None = None) -> type[Reader]:
     """The reader called `name`, or the first that knows what lies at `path`.
 
     Raises UsageError for an unknown name, MissingError where there is nothing, FormatError where no reader fits.

@@ -1,7 +1,8 @@
 """What a reader finds in a source: many checkpoints, by columns, whose weights are read when they are asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,14 @@ from jaxtyping import Int64
 from zootool.architecture import Architecture
 from zootool.columns.known import ColumnRules, check_columns
 
-RESERVED_COLUMNS = ("architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest")
+_RESERVED_COLUMNS = ("architecture", "edge_offset", "node_offset", "extra_offset", "exact_offset", "digest")
 """What the store fills itself, beside the networks' net_id."""
+
+
+_USUAL_IMAGES = {
+    "mnist": ((28, 28, 1), 10), "fashion-mnist": ((28, 28, 1), 10), "usps": ((16, 16, 1), 10),
+    "cifar10": ((32, 32, 3), 10), "cifar100": ((32, 32, 3), 100), "svhn": ((32, 32, 3), 10), "stl10": ((96, 96, 3), 10),
+}  # fmt: skip
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
@@ -42,22 +49,17 @@ class CollectedImages:
     terms: str | None = None
 
 
+def usual_images(name: str, **rest: Any) -> CollectedImages:
+    """An image set with the shape and the classes that it was published with."""
+    return CollectedImages(name, *_USUAL_IMAGES[name], **rest)
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """A file or network of a source that isn't in its collection, and why."""
 
     file: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One network: its row of the table, its architecture, and its tensors by key."""
-
-    net_id: str
-    row: Mapping[str, Any]
-    architecture: Architecture
-    tensors: Mapping[str, np.ndarray]
 
 
 Load = Callable[[Int64[np.ndarray, " rows"]], dict[str, np.ndarray]]
@@ -105,36 +107,20 @@ class Collection:
 
     def with_free_names(self) -> "Collection":
         """The same without columns that have the names of the store's own: they are called file_{name}, with a note."""
-        names, notes = list(self.table.column_names), list(self.notes)
-        for place, name in enumerate(names):
-            if name in RESERVED_COLUMNS:
-                names[place] = free_name(name, names)
-                notes.append(f"the column {name} became {names[place]}: every store has a column {name} of its own")
-        return replace(self, table=self.table.rename_columns(names), notes=tuple(notes))
-
-    def checkpoints(self) -> Iterator[Checkpoint]:
-        """The networks one after another, in the order of the table."""
-        for number, index in enumerate(self.architecture_index.tolist()):
-            tensors = {key: stacked[0] for key, stacked in self.load(np.array([number])).items()}
-            row = {name: self.table[name][number].as_py() for name in self.table.column_names}
-            yield Checkpoint(str(row["net_id"]), row, self.architectures[index], tensors)
+        names = self.table.column_names
+        free = {name: free_name(name, names) for name in names if name in _RESERVED_COLUMNS}
+        notes = [
+            f"the column {old} became {new}: every store has a column {old} of its own" for old, new in free.items()
+        ]
+        return replace(self, table=self.table.rename_columns(free), notes=(*self.notes, *notes))
 
     def take(self, rows: Int64[np.ndarray, " rows"]) -> "Collection":
         """The networks at these rows alone."""
-        load = self.load
-        return Collection(
-            **{name: getattr(self, name) for name in self.__dataclass_fields__}
-            | {
-                "table": self.table.take(pa.array(rows)),
-                "architecture_index": self.architecture_index[rows],
-                "load": lambda chosen: load(rows[chosen]),
-                "fingerprint": f"{self.fingerprint} {len(rows)} {hash_rows(rows)}",
-            }
+        digest = sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()[:16]
+        return replace(
+            self,
+            table=self.table.take(pa.array(rows)),
+            architecture_index=self.architecture_index[rows],
+            load=lambda chosen: self.load(rows[chosen]),
+            fingerprint=f"{self.fingerprint} {len(rows)} {digest}",
         )
-
-
-def hash_rows(rows: Int64[np.ndarray, " rows"]) -> str:
-    """A short digest of row numbers."""
-    from hashlib import sha256
-
-    return sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()[:16]

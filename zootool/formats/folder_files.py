@@ -1,7 +1,7 @@
 """Which files of a plain folder are networks, by their names: suffixes, and shards that an index joins."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,13 +32,6 @@ def is_checkpoint(path: Path) -> bool:
 def network_name(path: Path) -> str:
     """A file's name without what an index adds to it: that of the one file which the shards would be."""
     return path.name.removesuffix(".index.json") if _index_of(path) else path.name
-
-
-def stem_of(path: Path) -> str:
-    """A network's name without its format: what two formats of one network share."""
-    match = _CHECKPOINT.fullmatch(network_name(path))
-    stem = path.name if match is None else match[1]
-    return "model" if stem == "pytorch_model" else stem
 
 
 def holds_tensors(path: Path) -> bool:
@@ -85,20 +78,17 @@ def related_files(files: Sequence[Path]) -> set[Path]:
 
 def loose_shards(found: Mapping[Path, Tensors]) -> dict[Path, ZooError]:
     """The files that are named as parts of a whole and share no tensor's name with the others, without an index."""
-    groups: dict[tuple[Path, str, str, str], list[Path]] = {}
+    groups: dict[tuple[Path, str, str, str], list[Path]] = defaultdict(list)
     for path in found:
         if match := _SHARD.fullmatch(path.name):
-            groups.setdefault((path.parent, match[1], match[3], match[4]), []).append(path)
+            groups[path.parent, match[1], match[3], match[4]].append(path)
     loose: dict[Path, ZooError] = {}
     for (_, stem, count, suffix), parts in groups.items():
         distinct = set().union(*(found[part] for part in parts))
         if int(count) > 1 and len(distinct) == sum(len(found[part]) for part in parts):
-            index = printable(f"{stem}{suffix}.index.json", 100)
+            hint = f"put {printable(f'{stem}{suffix}.index.json', 100)} beside them, or join them into one file"
             for part in parts:
-                loose[part] = FormatError(
-                    f"{printable(part)} is a part of a network of {int(count)} files",
-                    hint=f"put {index} beside them, or join them into one file",
-                )
+                loose[part] = FormatError(f"{printable(part)} is a part of a network of {int(count)} files", hint=hint)
     return loose
 
 
@@ -108,18 +98,18 @@ def same_networks(found: Mapping[Path, Tensors]) -> tuple[dict[Path, Path], dict
     Equal keys, shapes and bytes are one network, equal keys and shapes alone contradict each other. Different keys
     are different networks, except beside a `pytorch_model`, which is the same as `model` by its name.
     """
-    groups: dict[tuple[Path, str], list[Path]] = {}
+    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in found:
-        groups.setdefault(_place_of(path), []).append(path)
+        groups[_place_of(path)].append(path)
     twins: dict[Path, Path] = {}
     clashes: dict[Path, ZooError] = {}
     for paths in groups.values():
         first, *others = sorted(paths, key=lambda path: ".safetensors" not in path.name.lower())
         for other in others:
-            is_alike = _shapes(found[first]) == _shapes(found[other])
-            if is_alike and all(_equal(tensor, found[other][key]) for key, tensor in found[first].items()):
+            shapes, others_shapes = ({key: t.shape for key, t in found[path].items()} for path in (first, other))
+            if shapes == others_shapes and all(_equal(t, found[other][key]) for key, t in found[first].items()):
                 twins[other] = first
-            elif is_alike or network_name(first).split(".")[0] != network_name(other).split(".")[0]:
+            elif shapes == others_shapes or network_name(first).split(".")[0] != network_name(other).split(".")[0]:
                 clashes[other] = FormatError(
                     f"{printable(other)} and {printable(first.name, 100)} are one network by their names, "
                     "but their tensors differ",
@@ -129,11 +119,10 @@ def same_networks(found: Mapping[Path, Tensors]) -> tuple[dict[Path, Path], dict
 
 
 def _place_of(path: Path) -> tuple[Path, str]:
-    return path.parent, stem_of(path).lower()
-
-
-def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    return {key: tensor.shape for key, tensor in tensors.items()}
+    """A folder, and a network's name without its format: what two formats of one network share."""
+    match = _CHECKPOINT.fullmatch(network_name(path))
+    stem = path.name if match is None else match[1]
+    return path.parent, "model" if stem.lower() == "pytorch_model" else stem.lower()
 
 
 def _equal(one: LazyTensor, other: LazyTensor) -> bool:
@@ -167,8 +156,9 @@ def _weight_map(index: Path) -> dict[str, str]:
 def _load_shards(index: Path) -> Loaded:
     weight_map = _weight_map(index)
     shown = printable(index)
+    own = _index_of(index)
     for file in sorted(index.parent.iterdir()):
-        match, own = _SHARD.fullmatch(file.name), _index_of(index)
+        match = _SHARD.fullmatch(file.name)
         if match and own and match[1] + match[4] == own[1] + own[2] and file.name not in weight_map.values():
             raise FormatError(f"{shown} doesn't list {printable(file.name, 80)}", hint="get the index again")
     tensors: dict[str, LazyTensor] = {}
@@ -179,19 +169,18 @@ def _load_shards(index: Path) -> Loaded:
         loaded = load_checkpoint(index.parent / name)
         value = loaded.value if isinstance(loaded.value, dict) else {}
         part = {key: item for key, item in value.items() if isinstance(item, LazyTensor)}
-        _check_part(part, name, weight_map, shown)
+        wanted = {key for key, file in weight_map.items() if file == name}
+        for key in sorted(map(str, part.keys() ^ wanted)):
+            if key in wanted:
+                problem = f"lacks {printable(key, 80)!r}, which the index says is there"
+            elif key in weight_map:
+                where = printable(weight_map[key], 80)
+                problem = f"holds {printable(key, 80)!r} too, which the index says is in {where}"
+            else:
+                problem = f"holds {printable(key, 80)!r}, which the index doesn't know"
+            raise FormatError(
+                f"{shown}: {printable(name, 80)} {problem}", hint="get index and files again, of one version"
+            )
         tensors |= part
     assert loaded is not None, "a weight_map names a file"
     return Loaded({key: tensors[key] for key in weight_map}, loaded.form, shown, loaded.metadata)
-
-
-def _check_part(part: Mapping[str, LazyTensor], name: str, weight_map: Mapping[str, str], shown: str) -> None:
-    wanted = {key for key, file in weight_map.items() if file == name}
-    for key in sorted(map(str, part.keys() ^ wanted)):
-        if key in wanted:
-            problem = f"lacks {printable(key, 80)!r}, which the index says is there"
-        elif key in weight_map:
-            problem = f"holds {printable(key, 80)!r} too, which the index says is in {printable(weight_map[key], 80)}"
-        else:
-            problem = f"holds {printable(key, 80)!r}, which the index doesn't know"
-        raise FormatError(f"{shown}: {printable(name, 80)} {problem}", hint="get index and files again, of one version")

@@ -2,47 +2,51 @@
 
 A trial has its settings in params.json (or config.json) and a line for each epoch in result.json. Checkpoints and lines
 are matched by `training_iteration`, which counts from 0 or 1: the offset that leaves fewer checkpoints without a line
-is taken for the whole zoo. Layers are known by order and shape, since their numbers shift with dropout.
+is taken for the whole zoo. Layers are known by order and shape, since their numbers shift with dropout. The published
+CNNs are known by their kernels: (5, 5, 2) has a max pooling of 2 behind its first two convolutions, (3, 3, 3) behind
+all three; the pooling comes before the activation. MLPs are linear layers in a row.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from zootool.architecture import Architecture
-from zootool.columns.splits import seeded_split
+from zootool.architecture import Activation, Architecture, Pooling, Timestamp
 from zootool.errors import FormatError, MissingError, printable
-from zootool.formats.collection import Collection
-from zootool.formats.folders import first_folders
-from zootool.formats.options import ReadOptions
-from zootool.formats.plain_values import finite_number, fraction, hyper_columns, plain_name, whole_number
-from zootool.formats.published import wanted_steps
-from zootool.formats.trial_networks import ASSUMED, image_set_of, trial_architecture
+from zootool.formats.checked_values import finite_number, fraction, plain_name, whole_number
+from zootool.formats.collection import CollectedImages, usual_images
+from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, first_folders, holds
+from zootool.nets.lay_out import Entry, lay_out
 from zootool.untrusted.bounded_text import read_json, read_json_lines
-from zootool.untrusted.file_stack import stack_networks, state_dict_of
-from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
+from zootool.untrusted.file_stack import Tensors
 
-NAME = "hyper-representations"
-TITLE = "zoos of the hyper-representation papers: trials of checkpoints by epoch"
-
-# The papers' own shares.
-_SHARES = (0.7, 0.15, 0.15)
-_FOLDER = re.compile(r"checkpoint_(\d{1,9})")
 _SETTINGS = ("params.json", "config.json")
-_METRICS = tuple(f"{split}_{what}" for split in ("train", "validation", "test") for what in ("accuracy", "loss"))
-_THEIR_NAMES = {"validation": "val", "accuracy": "acc"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    path: Path
-    trial: str
-    epoch: int
+_METRICS = {
+    "train_accuracy": "train_acc", "train_loss": "train_loss", "validation_accuracy": "val_acc",
+    "validation_loss": "val_loss", "test_accuracy": "test_acc", "test_loss": "test_loss",
+}  # fmt: skip
+"""Our columns, and what result.json calls them."""
+_MAX_HYPER_COLUMNS = 200
+_MAX_TEXT = 1_000
+# What no tensor and no setting says; the second for networks with convolutions.
+_ASSUMED = (
+    "layers are taken in the order in which they were saved, since their numbers shift with dropout",
+    "the max poolings are taken for those of the papers' CNN with these kernels, before the activation",
+)
+_ACTIVATIONS = {
+    "leakyrelu": "leaky_relu", "leaky_relu": "leaky_relu", "relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid",
+    "silu": "silu", "gelu": "gelu", "elu": "elu",
+}  # fmt: skip
+_ACTIVATION_KEYS = ("model::nlin", "model.nlin", "nlin", "activation")
+_POOLED: dict[tuple[int, ...], tuple[bool, ...]] = {(5, 5, 2): (True, True, False), (3, 3, 3): (True, True, True)}
+_MAX_LAYERS = 64
+_IMAGE_SETS = ("fashion-mnist", "mnist", "usps", "cifar100", "cifar10", "svhn", "stl10")
+_WRITTEN_AS = {"fashion": "fashion-mnist", "fmnist": "fashion-mnist", "cifar_100": "cifar100", "cifar_10": "cifar10"}
 
 
 @dataclass(frozen=True)
@@ -53,69 +57,94 @@ class _Trial:
     results: Mapping[int, Mapping[str, float | None]]
 
 
-def detect(path: Path) -> bool:
-    """Whether a folder in `path` is a trial: with result.json, settings and a checkpoint."""
-    return any(_is_trial(folder) for folder in first_folders(path)[:20])
+class HyperRepresentations(FileReader):
+    """Every checkpoint of every trial; steps are training iterations."""
 
-
-def read(path: Path, options: ReadOptions) -> Collection:
-    """Every checkpoint of every trial in `path`, or those of `options.steps` (training iterations)."""
-    found = _find(path, options)
-    trials = {trial: _read_trial(path / trial) for trial in dict.fromkeys(c.trial for c in found)}
-    offset = _offset(found, trials)
-    steps = [checkpoint.epoch + offset for checkpoint in found]
-    keep = np.flatnonzero(wanted_steps(steps, options.steps)).tolist()
-    found, steps = [found[i] for i in keep], [steps[i] for i in keep]
-    architectures, index = _architectures(found, trials)
-    split, rule = seeded_split([checkpoint.trial for checkpoint in found], _SHARES, options.seed)
-    records = [trials[c.trial].results.get(step) for c, step in zip(found, steps, strict=True)]
-
-    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return stack_networks(architectures[index[rows[0]]], [found[row].path for row in rows.tolist()])
-
-    return Collection(
-        format=NAME,
-        kind="cnn" if any(t.kind == "conv" for t in architectures[0].timestamps) else "mlp",
-        table=_table(found, steps, split, records, trials),
-        architectures=architectures,
-        architecture_index=index,
-        load=load,
-        fingerprint=fingerprint_of_files([checkpoint.path for checkpoint in found]),
-        image_sets=image_set_of(path, [trial.settings for trial in trials.values()]),
-        conventions={
-            "training_step": f"training_iteration: the checkpoint's number plus {offset}",
-            "ggap": "train_accuracy - test_accuracy",
-            "splits": f"by trial: {rule}",
-        },
-        notes=_notes(records, offset),
-        assumptions=tuple(
-            ASSUMED if any(t.kind == "conv" for t in a.timestamps) else ASSUMED[:1] for a in architectures
-        ),
+    NAME = "hyper-representations"
+    TITLE = "zoos of the hyper-representation papers: trials of checkpoints by epoch"
+    PARTS = (r"checkpoint_(\d{1,9})", "checkpoints")
+    COLUMNS = pa.schema(
+        {"net_id": TEXT, "split": TEXT, "run_id": TEXT, "training_step": WHOLE}
+        | dict.fromkeys((*_METRICS, "ggap"), NUMBER)
     )
+    GROUP = "run_id"
+    RUN = ("trial", "run_id")
+    # The papers' own shares.
+    SHARES = (0.7, 0.15, 0.15)
+    NOTHING = ("holds no trials of this format", "give the folder of the trials")
+    TWICE = ("are of one epoch", "keep one of them")
 
+    @classmethod
+    def detect(cls, path: Path) -> bool:
+        """Whether a folder in `path` is a trial: with result.json, settings and a checkpoint."""
+        return any(
+            (trial / "result.json").is_file()
+            and any((trial / name).is_file() for name in _SETTINGS)
+            and holds(trial, *cls.PARTS)
+            for trial in first_folders(path)[:20]
+        )
 
-def _is_trial(folder: Path) -> bool:
-    if not (folder / "result.json").is_file() or not any((folder / name).is_file() for name in _SETTINGS):
-        return False
-    return any((inner / "checkpoints").is_file() for inner in first_folders(folder, _FOLDER)[:5])
+    def network(self, file: Path, match: re.Match[str]) -> Network | None:
+        folder = file.parent.parent
+        # A trial one folder deeper down belongs to another zoo.
+        if folder.parent != self.path:
+            return None
+        trial = plain_name(folder.name, f"a trial in {self.shown}")
+        return Network(file, (trial, int(match[1])), {"run_id": trial})
 
+    def complete(self) -> None:
+        """Training iterations, and their metrics."""
+        trials = dict.fromkeys(network.row["run_id"] for network in self.networks)
+        self._trials = {trial: _read_trial(self.path / trial) for trial in trials}
+        epochs = [(self._trials[trial].results, epoch) for trial, epoch in (n.place for n in self.networks)]
+        unmatched = [sum(epoch + offset not in results for results, epoch in epochs) for offset in (0, 1)]
+        self._offset = int(unmatched[1] < unmatched[0])
+        for network in self.networks:
+            trial, epoch = network.place
+            step = epoch + self._offset
+            metrics = self._trials[trial].results.get(step, {})
+            train, test = metrics.get("train_accuracy"), metrics.get("test_accuracy")
+            network.row.update({"net_id": f"{trial}/{step:06d}", "training_step": step, **metrics})
+            network.row["ggap"] = None if train is None or test is None else train - test
 
-def _find(path: Path, options: ReadOptions) -> list[_Checkpoint]:
-    found = {}
-    for file in walk_files(path, options.leaves_out):
-        match = _FOLDER.fullmatch(file.parent.name)
-        # A trial is a folder of `path` itself: one deeper down belongs to another zoo.
-        if match is None or file.name != "checkpoints" or file.parent.parent.parent != path:
-            continue
-        trial = plain_name(file.parent.parent.name, f"a trial in {printable(path)}")
-        checkpoint = _Checkpoint(file, trial, int(match[1]))
-        key = checkpoint.trial, checkpoint.epoch
-        if key in found:
-            raise FormatError(f"{printable(file)} and {printable(found[key].path)} are of one epoch")
-        found[key] = checkpoint
-    if not found:
-        raise FormatError(f"{printable(path)} holds no trials of this format", hint="give the folder of the trials")
-    return [found[key] for key in sorted(found)]
+    def architecture(self, network: Network) -> Architecture:
+        settings = self._trials[network.row["run_id"]].settings
+        return _trial_architecture(self.tensors(network), settings, printable(network.source))
+
+    def table(self) -> pa.Table:
+        settings = [self._trials[network.row["run_id"]].settings for network in self.networks]
+        table = super().table()
+        for name, column in _hyper_columns(settings).items():
+            table = table.append_column(name, column)
+        return table
+
+    def about(self) -> dict[str, Any]:
+        without = sum("test_accuracy" not in network.row for network in self.networks)
+        notes = [f"{without:,} checkpoints have no line in result.json: their metrics are null"] if without else []
+        if self._offset:
+            notes.append("checkpoints are numbered from 0 and training iterations from 1: they were matched so")
+        are_cnns = [any(timestamp.kind == "conv" for timestamp in a.timestamps) for a in self.architectures]
+        return {
+            "kind": "cnn" if are_cnns[0] else "mlp",
+            "image_sets": self._image_sets(),
+            "conventions": {
+                "training_step": f"training_iteration: the checkpoint's number plus {self._offset}",
+                "ggap": "train_accuracy - test_accuracy",
+            },
+            "notes": notes,
+            "assumptions": tuple(_ASSUMED if is_cnn else _ASSUMED[:1] for is_cnn in are_cnns),
+        }
+
+    def _image_sets(self) -> tuple[CollectedImages, ...]:
+        """The one that the settings or the folder's name say, where they name one."""
+        settings = [trial.settings for trial in self._trials.values()]
+        named = {str(value) for record in settings for key, value in record.items() if key.startswith("dataset")}
+        for text in (*sorted(named), self.path.absolute().name):
+            words = re.sub(r"[^a-z0-9]+", "_", text.lower())
+            for name in (*_WRITTEN_AS, *_IMAGE_SETS):
+                if name.replace("-", "_") in words:
+                    return (usual_images(_WRITTEN_AS.get(name, name)),)
+        return ()
 
 
 def _read_trial(folder: Path) -> _Trial:
@@ -130,69 +159,116 @@ def _read_trial(folder: Path) -> _Trial:
     for line in read_json_lines(folder / "result.json"):
         if not isinstance(line, dict):
             raise FormatError(f"{where} has a line that is no object")
+        metrics = {}
+        for name, theirs in _METRICS.items():
+            parse = fraction if name.endswith("accuracy") else finite_number
+            metrics[name] = parse(line.get(theirs), f"{where}: {theirs}")
         # A training that was resumed writes some epochs again: the later line belongs to the checkpoint.
-        results[whole_number(line.get("training_iteration"), f"{where}: training_iteration")] = _metrics(line, where)
+        results[whole_number(line.get("training_iteration"), f"{where}: training_iteration")] = metrics
     return _Trial(settings, results)
 
 
-def _metrics(line: Mapping[str, Any], where: str) -> dict[str, float | None]:
-    metrics = {}
-    for name in _METRICS:
-        split, what = name.split("_")
-        theirs = f"{_THEIR_NAMES.get(split, split)}_{_THEIR_NAMES.get(what, what)}"
-        parse = fraction if what == "accuracy" else finite_number
-        metrics[name] = parse(line.get(theirs), f"{where}: {theirs}")
-    return metrics
+def _hyper_columns(settings: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """Columns hp_* of the numbers, texts and switches in some records, a row for each; other values are left out.
+
+    A column is numeric where every value is, else text. Raises FormatError for absurdly many.
+    """
+    keys = list(dict.fromkeys(key for record in settings for key, value in record.items() if _is_plain(value)))
+    if len(keys) > _MAX_HYPER_COLUMNS:
+        raise FormatError(f"there are {len(keys)} hyper-parameters, at most {_MAX_HYPER_COLUMNS} become columns")
+    columns: dict[str, pa.Array] = {}
+    for key in keys:
+        name = "hp_" + re.sub(r"[^0-9A-Za-z_]+", "_", str(key))[:80].strip("_")
+        if name in columns:
+            raise FormatError(f"two hyper-parameters would become the column {name}", hint="rename one of them")
+        columns[name] = _column([record.get(key) for record in settings])
+    return columns
 
 
-def _offset(found: Sequence[_Checkpoint], trials: Mapping[str, _Trial]) -> int:
-    """What is to be added to a checkpoint's number to get its training_iteration."""
-    unmatched = [sum(c.epoch + offset not in trials[c.trial].results for c in found) for offset in (0, 1)]
-    return int(unmatched[1] < unmatched[0])
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | bool) or (isinstance(value, str) and len(value) <= _MAX_TEXT)
 
 
-def _architectures(
-    found: Sequence[_Checkpoint], trials: Mapping[str, _Trial]
-) -> tuple[tuple[Architecture, ...], np.ndarray]:
-    """Every architecture, and which one each checkpoint has: its trial's, from the trial's first checkpoint."""
-    numbers: dict[Architecture, int] = {}
-    of_trial: dict[str, int] = {}
-    for checkpoint in found:
-        if checkpoint.trial not in of_trial:
-            tensors = state_dict_of(checkpoint.path)
-            made = trial_architecture(tensors, trials[checkpoint.trial].settings, printable(checkpoint.path))
-            of_trial[checkpoint.trial] = numbers.setdefault(made, len(numbers))
-    return tuple(numbers), np.array([of_trial[checkpoint.trial] for checkpoint in found], np.int64)
+def _column(values: Sequence[Any]) -> pa.Array:
+    values = [value if _is_plain(value) else None for value in values]
+    kinds = {type(value) for value in values if value is not None}
+    if not kinds <= {int, float} and kinds != {bool}:
+        return pa.array([None if value is None else printable(value, _MAX_TEXT) for value in values], TEXT)
+    try:
+        return pa.array(values, NUMBER if float in kinds or not kinds else None)
+    except (OverflowError, pa.ArrowException):
+        # A whole number that int64 can't hold, or float64 not exactly: one of 300 digits is infinite.
+        return pa.array(
+            [None if value is None else float(value) if abs(value) < 1e308 else math.inf for value in values]
+        )
 
 
-def _table(
-    found: Sequence[_Checkpoint],
-    steps: Sequence[int],
-    split: np.ndarray,
-    records: Sequence[Mapping[str, float | None] | None],
-    trials: Mapping[str, _Trial],
-) -> pa.Table:
-    metrics = {
-        name: pa.array([None if record is None else record[name] for record in records], pa.float64())
-        for name in _METRICS
-    }
-    gaps = [
-        None if None in (train, test) else train - test
-        for train, test in zip(metrics["train_accuracy"].to_pylist(), metrics["test_accuracy"].to_pylist(), strict=True)
-    ]
-    columns = {
-        "net_id": pa.array([f"{c.trial}/{step:06d}" for c, step in zip(found, steps, strict=True)]),
-        "split": pa.array(split.tolist(), pa.string()),
-        "run_id": pa.array([checkpoint.trial for checkpoint in found]),
-        "training_step": pa.array(steps, pa.int64()),
-    }
-    hyper = hyper_columns([trials[checkpoint.trial].settings for checkpoint in found])
-    return pa.table(columns | metrics | {"ggap": pa.array(gaps, pa.float64())} | hyper)
+def _trial_architecture(tensors: Tensors, settings: Mapping[str, Any], shown: str) -> Architecture:
+    """The architecture of a trial's networks. Raises FormatError for layers that none of the papers' networks has."""
+    layers = _layers(tensors, shown)
+    activation = _activation(settings, shown)
+    kernels = tuple(tensors[weight].shape[2] for weight, _ in layers if len(tensors[weight].shape) == 4)
+    pooled = _POOLED.get(kernels, ())
+    if kernels and not pooled:
+        raise FormatError(
+            f"{shown} has convolutions of {kernels}, the papers' CNNs have {', '.join(map(str, _POOLED))}",
+            hint="convert it as a plain folder with a declared architecture",
+        )
+    timestamps: list[Timestamp] = []
+    entries = []
+    for number, (weight, bias) in enumerate(layers, start=1):
+        rest = {"has_bias": bias is not None, "activation": activation if number < len(layers) else Activation()}
+        is_pooled = number <= len(pooled) and pooled[number - 1]
+        timestamps.append(_timestamp(tensors[weight].shape, timestamps, is_pooled, shown, rest))
+        for key, role in ((weight, "weight"), (bias, "bias")):
+            if key is not None:
+                entries.append(Entry(key, tensors[key].shape, role, number, tensors[key].dtype))
+    try:
+        return lay_out(timestamps[0].num_sources, timestamps, entries, family="cnn" if kernels else "mlp")
+    except FormatError as error:
+        raise FormatError(f"{shown} has layers that don't fit together: {error.message}") from error
 
 
-def _notes(records: Sequence[Mapping[str, float | None] | None], offset: int) -> tuple[str, ...]:
-    without = sum(record is None for record in records)
-    notes = [f"{without:,} checkpoints have no line in result.json: their metrics are null"] if without else []
-    if offset:
-        notes.append("checkpoints are numbered from 0 and training iterations from 1: they were matched so")
-    return tuple(notes)
+def _layers(tensors: Tensors, shown: str) -> list[tuple[str, str | None]]:
+    """(weight, bias) of every layer in the file's order. The numbers in the keys say nothing."""
+    layers: list[tuple[str, str | None]] = []
+    for key, tensor in tensors.items():
+        prefix, _, part = key.rpartition(".")
+        if part == "weight" and len(tensor.shape) in (2, 4):
+            layers.append((key, None))
+        elif part == "bias" and layers and layers[-1] == (f"{prefix}.weight", None) and len(tensor.shape) == 1:
+            layers[-1] = (layers[-1][0], key)
+        else:
+            raise FormatError(
+                f"{shown} has {printable(key, 80)!r} of {tensor.shape}, wanted are layers in a row",
+                hint="convert it as a plain folder with a declared architecture",
+            )
+    if not 1 <= len(layers) <= _MAX_LAYERS:
+        raise FormatError(f"{shown} has {len(layers)} layers, 1 to {_MAX_LAYERS} are read")
+    return layers
+
+
+def _timestamp(
+    shape: tuple[int, ...], timestamps: Sequence[Timestamp], is_pooled: bool, shown: str, rest: dict[str, Any]
+) -> Timestamp:
+    """The layer of a weight of this shape behind the others. Raises FormatError where it doesn't fit them."""
+    before = timestamps[-1] if timestamps else None
+    num_sources = shape[1] if before is None or before.kind != "conv" or len(shape) == 4 else before.num_nodes
+    if before is not None and (num_sources != before.num_nodes or shape[1] % num_sources):
+        raise FormatError(f"{shown} has a layer of {shape} behind one of {before.num_nodes} nodes")
+    if len(shape) == 4:
+        if before is not None and before.kind != "conv":
+            raise FormatError(f"{shown} has a convolution behind a linear layer")
+        rest |= {"kernel": shape[2:], "output_pooling": Pooling("max", 2, 2) if is_pooled else None}
+        return Timestamp("conv", shape[0], num_sources, shape[2] * shape[3], **rest)
+    if before is not None and before.kind == "conv":
+        return Timestamp("flatten_linear", shape[0], num_sources, shape[1] // num_sources, **rest)
+    return Timestamp("linear", shape[0], num_sources, **rest)
+
+
+def _activation(settings: Mapping[str, Any], shown: str) -> Activation:
+    found = next((settings[key] for key in _ACTIVATION_KEYS if key in settings), None)
+    if not isinstance(found, str) or found.lower() not in _ACTIVATIONS:
+        known = ", ".join(_ACTIVATIONS)
+        raise FormatError(f"{shown}: its settings have the activation {printable(found, 40)!r}, known are {known}")
+    return Activation(_ACTIVATIONS[found.lower()])

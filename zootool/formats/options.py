@@ -20,7 +20,7 @@ class ReadOptions:
     looked at, nor are `dropped` files. With `skip_bad`, what can't be read is left out rather than refused. `grid` says
     whether the first coordinate is an image's row ("ij") or column ("xy"). `split_names` are a table's own words
     for splits, such as {"holdout": "test"}. `check` names a function of the user's own that gives the networks' module
-    (`zootool.named_object`), whose outputs each architecture's are compared with. Raises UsageError.
+    (`zootool.nets.agreement.load_object`), whose outputs each architecture's are compared with. Raises UsageError.
     """
 
     steps: tuple[int, ...] = ()

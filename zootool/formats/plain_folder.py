@@ -29,19 +29,15 @@ from zootool.formats.folder_files import (
     related_files,
     same_networks,
 )
-from zootool.formats.label_table import find_table, read_labels
+from zootool.formats.foreign_tables import find_table, read_labels
 from zootool.formats.options import ReadOptions
-from zootool.nets.chain import Inferred
+from zootool.formats.skeleton import Reader
 from zootool.nets.declared import read_declaration
 from zootool.nets.infer import infer_architecture
-from zootool.nets.module_names import Shapes
 from zootool.untrusted.bounded_text import read_untrusted_yaml
 from zootool.untrusted.file_stack import Tensors, found_in, stack_networks
 from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
 from zootool.untrusted.safetensors import ORDER_KEY
-
-NAME = "folder"
-TITLE = "A folder of checkpoints, or a single one"
 
 _NO_INDEX = (
     "`zoo export` wrote these files, but their index FOLDER.index.parquet doesn't lie beside them: "
@@ -50,47 +46,54 @@ _NO_INDEX = (
 
 _MAX_SCALARS = 1_000
 
-Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
+class PlainFolder(Reader):
+    """Anything that holds checkpoints, so it is asked for last."""
 
-def detect(path: Path) -> bool:
-    """Whether it is a checkpoint, by its name or its first bytes, or a folder that holds one by its name."""
-    if path.is_file():
-        return is_checkpoint(path) or holds_tensors(path)
-    return any(is_checkpoint(file) for file in walk_files(path))
+    NAME = "folder"
+    TITLE = "A folder of checkpoints, or a single one"
+    RANK = 1
 
+    @classmethod
+    def detect(cls, path: Path) -> bool:
+        """Whether it is a checkpoint, by its name or its first bytes, or a folder that holds one by its name."""
+        if path.is_file():
+            return is_checkpoint(path) or holds_tensors(path)
+        return any(is_checkpoint(file) for file in walk_files(path))
 
-def read(path: Path, options: ReadOptions) -> Collection:
-    """Every checkpoint, in the order of their paths. `options.architecture` and `options.labels` name files."""
-    files, left_out = ([path], []) if path.is_file() else find_networks(path, options)
-    root = path.parent if path.is_file() else path
-    if not files:
-        hint = "--exclude leaves all of them out" if options.exclude else None
-        raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}", hint=hint)
-    declaration = None if options.architecture is None else read_untrusted_yaml(options.architecture)
-    found = _Headers(declaration, options, related_files(files))
-    files, bad = _look_into(root, files, found, options)
-    left_out += bad
-    index = np.array([found.index[file] for file in files], np.int64)
-    labels = options.labels or find_table(root)
-    table, rule, notes = _table(root, files, [found.scalars[file] for file in files], options, labels)
-    return Collection(
-        format=NAME,
-        kind=_kind(found.architectures),
-        table=table,
-        architectures=tuple(found.architectures),
-        architecture_index=index,
-        load=lambda rows: stack_networks(
-            found.architectures[index[rows[0]]],
-            [files[row] for row in rows.tolist()],
-            lambda file: tensors_of(file, options.weights),
-        ),
-        fingerprint=f"{fingerprint_of_files(_read_from(files, labels))} {table.num_columns}",
-        conventions={"splits": rule} if rule else {},
-        notes=(*found.notes, *notes),
-        assumptions=tuple(found.assumptions),
-        left_out=tuple(left_out),
-    )
+    @classmethod
+    def read(cls, path: Path, options: ReadOptions) -> Collection:
+        """Every checkpoint, in the order of their paths. `options.architecture` and `options.labels` name files."""
+        files, left_out = ([path], []) if path.is_file() else find_networks(path, options)
+        root = path.parent if path.is_file() else path
+        if not files:
+            hint = "--exclude leaves all of them out" if options.exclude else None
+            raise MissingError(f"{printable(path)} holds no file with one of {', '.join(SUFFIXES)}", hint=hint)
+        declaration = None if options.architecture is None else read_untrusted_yaml(options.architecture)
+        found = _Headers(declaration, options, related_files(files))
+        files, bad = _look_into(root, files, found, options)
+        index = np.array([found.index[file] for file in files], np.int64)
+        labels = options.labels or find_table(root)
+        table, rule, notes = _table(root, files, [found.scalars[file] for file in files], options, labels)
+        families = {architecture.family for architecture in found.architectures}
+        read_from = [part for file in files for part in files_of(file)] + ([] if labels is None else [labels])
+        return Collection(
+            format=cls.NAME,
+            kind=families.pop() if len(families) == 1 else "mixed",
+            table=table,
+            architectures=tuple(found.architectures),
+            architecture_index=index,
+            load=lambda rows: stack_networks(
+                found.architectures[index[rows[0]]],
+                [files[row] for row in rows.tolist()],
+                lambda file: tensors_of(file, options.weights),
+            ),
+            fingerprint=f"{fingerprint_of_files(read_from)} {table.num_columns}",
+            conventions={"splits": rule} if rule else {},
+            notes=(*found.notes, *notes),
+            assumptions=tuple(found.assumptions),
+            left_out=(*left_out, *bad),
+        )
 
 
 def tensors_of(path: Path, weights: str | None = None) -> Tensors:
@@ -132,19 +135,18 @@ class _Headers:
         self.index: dict[Path, int] = {}
         self.related: dict[Path, Tensors] = {}
         self._are_related = related
-        self._known: dict[Signature, int] = {}
+        self._known: dict[tuple[tuple[str, tuple[int, ...], str], ...], int] = {}
         self._declaration = declaration
         self._weights = options.weights
-        self._where = str(options.architecture or "")
+        self._where = printable(options.architecture or "")
 
     def look_into(self, file: Path) -> None:
         """Note a file's tensors, scalars and the number of its architecture. Raises FormatError for no network."""
         loaded = load_network(file)
-        if ORDER_KEY in loaded.metadata and _NO_INDEX not in self.notes:
-            self.notes.append(_NO_INDEX)
         found = found_in(loaded, self._weights)
-        if found.choice is not None and found.choice not in self.notes:
-            self.notes.append(found.choice)
+        for note in (_NO_INDEX if ORDER_KEY in loaded.metadata else None, found.choice):
+            if note is not None and note not in self.notes:
+                self.notes.append(note)
         metadata = {key: text for key, text in loaded.metadata.items() if key != "format"}
         scalars = _scalars(metadata) | _scalars(loaded.value) | _scalars(found.others)
         if len(scalars) > _MAX_SCALARS:
@@ -155,7 +157,11 @@ class _Headers:
             )
         signature = tuple((key, tensor.shape, tensor.dtype) for key, tensor in found.tensors.items())
         if signature not in self._known:
-            made = self._inferred(file, {key: (s, d) for key, s, d in signature})
+            shapes, shown = {key: (shape, dtype) for key, shape, dtype in signature}, printable(file.name, 80)
+            if self._declaration is None:
+                made = infer_architecture(shapes, shown)
+            else:
+                made = read_declaration(self._declaration, shapes, f"{self._where} for {shown}")
             self._known[signature] = len(self.architectures)
             self.architectures.append(made.architecture)
             self.assumptions.append(made.assumptions)
@@ -163,12 +169,6 @@ class _Headers:
         if file in self._are_related:
             self.related[file] = found.tensors
         self.scalars[file] = scalars
-
-    def _inferred(self, file: Path, shapes: Shapes) -> Inferred:
-        shown = printable(file.name, 80)
-        if self._declaration is None:
-            return infer_architecture(shapes, shown)
-        return read_declaration(self._declaration, shapes, f"{printable(self._where)} for {shown}")
 
 
 def _scalars(value: Any) -> dict[str, Any]:
@@ -230,31 +230,17 @@ def _with_labels(table: pa.Table, ids: Sequence[str], path: Path, options: ReadO
         )
     chosen = labels.table.take(pa.array([places[net_id] for net_id in ids], pa.int64()))
     names = chosen.column_names
-    if "net_id" in names and not _are_ids(labels.table["net_id"]):
-        chosen = chosen.rename_columns([free_name(name, names) if name == "net_id" else name for name in names])
+    # A table's net_id may name its networks, as an export's does: then they keep these names.
+    ids_here = labels.table["net_id"] if "net_id" in names else None
+    are_ids = ids_here is not None and pa.types.is_string(ids_here.type) and len(ids_here.unique()) == len(ids_here)
+    if ids_here is not None and not (are_ids and ids_here.null_count == 0):
+        chosen = chosen.rename_columns({"net_id": free_name("net_id", names)})
     chosen, found = check_columns(chosen, ColumnRules(options.split_names))
     notes = [*labels.notes, *(f"in {printable(path.name, 60)}, {note}" for note in found)]
     if "source" in chosen.column_names and max(chosen["source"].drop_null().to_pylist(), default=0) > 0:
         # An export's table counts through image sets that only its zoo knows.
         kept = free_name("source", chosen.column_names)
-        chosen = chosen.rename_columns([kept if name == "source" else name for name in chosen.column_names])
+        chosen = chosen.rename_columns({"source": kept})
         notes.append(f"the column 'source' counts image sets that the files don't name: it is the column {kept!r}")
-    for name, column in zip(chosen.column_names, chosen.columns, strict=True):
-        place = table.schema.get_field_index(name)
-        table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
-    return table, notes
-
-
-def _read_from(files: Sequence[Path], labels: Path | None) -> list[Path]:
-    """Every file that networks and their table come from."""
-    return [*(part for file in files for part in files_of(file)), *([] if labels is None else [labels])]
-
-
-def _are_ids(column: pa.ChunkedArray) -> bool:
-    """Whether a table's net_id names its networks, as an export's does: then they keep these names."""
-    return pa.types.is_string(column.type) and column.null_count == 0 and len(column.unique()) == len(column)
-
-
-def _kind(architectures: Sequence[Architecture]) -> str:
-    families = {architecture.family for architecture in architectures}
-    return families.pop() if len(families) == 1 else "mixed"
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table(columns | dict(zip(chosen.column_names, chosen.columns, strict=True))), notes

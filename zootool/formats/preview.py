@@ -1,6 +1,6 @@
 """What a source holds, for somebody who hasn't decided yet to convert it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,14 @@ class Preview:
     conventions: dict[str, Any]
     notes: tuple[str, ...]
     num_read: int
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
     """Count what is there, and read `sample` networks to see whether they can be."""
     table = collection.table
+    grids = dict.fromkeys(images.grid for images in collection.image_sets if images.grid)
     rows = np.unique(np.linspace(0, len(collection) - 1, min(sample, len(collection))).astype(np.int64))
     return Preview(
         format=collection.format,
@@ -60,7 +61,7 @@ def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
         columns={name: str(table.schema.field(name).type) for name in table.column_names},
         splits=counted(table["split"]) if "split" in table.column_names else {},
         labels=counted(table["label"]) if "label" in table.column_names else {},
-        conventions={**collection.conventions, **_grids(collection)},
+        conventions={**collection.conventions, **({"grid": " and ".join(grids)} if grids else {})},
         notes=(*collection.notes, *find_leaks(table)),
         num_read=len(rows),
         problems=tuple(_problems(collection, rows)),
@@ -82,11 +83,6 @@ def _architectures(collection: Collection) -> tuple[ArchitectureCount, ...]:
             known = replace(known, num_networks=known.num_networks + count, num_spellings=known.num_spellings + 1)
             found[a.structure, texts] = known
     return tuple(found.values())
-
-
-def _grids(collection: Collection) -> dict[str, str]:
-    grids = dict.fromkeys(images.grid for images in collection.image_sets if images.grid)
-    return {"grid": " and ".join(grids)} if grids else {}
 
 
 def _problems(collection: Collection, rows: np.ndarray) -> list[str]:

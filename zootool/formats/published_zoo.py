@@ -2,11 +2,12 @@
 
 import json
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import IO
+from shutil import copyfileobj
 
 from zootool.catalog import PublishedFile, PublishedZoo
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, printable
@@ -15,12 +16,10 @@ from zootool.files import refuse_inside, sha256_file, write_atomic, write_json_a
 from zootool.progress import Reporter, silent
 from zootool.untrusted.folder_walk import walk_files
 
-DIGESTS_NAME = "digests.json"
-
+_DIGESTS_NAME = "digests.json"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _MAX_MEMBER_BYTES = 64 << 30
 _MAX_MEMBERS = 1_000_000
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class CollectPlan:
 def plan_collection(zoo: PublishedZoo, folder: Path) -> CollectPlan:
     """Look at what is there of `zoo` below `folder`, without any traffic."""
     missing = [file for file in zoo.files if not (folder / file.path).is_file()]
-    sizes = [file.size for file in missing]
+    sizes = [file.size for file in missing if file.size is not None]
     return CollectPlan(
         zoo.title,
         zoo.page,
@@ -48,8 +47,8 @@ def plan_collection(zoo: PublishedZoo, folder: Path) -> CollectPlan:
         zoo.citation,
         folder,
         tuple(file.path for file in missing),
-        None if None in sizes else sum(size for size in sizes if size is not None),
-        tuple(file.path for file in zoo.files if not (file.sha256 or file.md5)),
+        sum(sizes) if len(sizes) == len(missing) else None,
+        tuple(file.path for file in zoo.files if _is_unpinned(file)),
     )
 
 
@@ -75,7 +74,9 @@ def collect_zoo(
             hint=f"then run `zoo collect {name} --path PATH`, and `zoo convert PATH {name}.zoo --format {zoo.layout}`",
         )
     fetched = [fetch(file, folder, report=report, policy=policy) for file in zoo.files]
-    _remember(zoo.files, fetched, folder / f"{name}-{DIGESTS_NAME}")
+    unpinned = {file.path: path for file, path in zip(zoo.files, fetched, strict=True) if _is_unpinned(file)}
+    digests = {path: sha256_file(file) for path, file in unpinned.items()}
+    _hold_to_first(digests, unpinned, folder / f"{name}-{_DIGESTS_NAME}")
     archives = [path for path in fetched if path.name.endswith(_TAR_SUFFIXES)]
     if not archives:
         return fetched[0] if len(fetched) == 1 else fetched[0].parent
@@ -110,7 +111,7 @@ def collect_by_hand(name: str, zoo: PublishedZoo, path: Path, folder: Path, repo
         relative = file.name if path.is_file() else file.relative_to(path).as_posix()
         total.update(f"{relative}\0{sha256_file(file)}\n".encode("utf-8", "surrogateescape"))
     report("digesting", len(files), len(files))
-    _hold_to_first({path.name: total.hexdigest()}, {path.name: path}, folder / f"{name}-{DIGESTS_NAME}")
+    _hold_to_first({path.name: total.hexdigest()}, {path.name: path}, folder / f"{name}-{_DIGESTS_NAME}")
     return total.hexdigest()
 
 
@@ -140,7 +141,7 @@ def unpack_members(archive: Path, folder: Path, names: Sequence[str], report: Re
                     )
                 source = tar.extractfile(member)
                 assert source is not None, "regular members have content"
-                write_atomic(folder / name, _copier(source, member.size))
+                write_atomic(folder / name, partial(copyfileobj, source))
                 found[name] = folder / name
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -154,23 +155,8 @@ def unpack_members(archive: Path, folder: Path, names: Sequence[str], report: Re
     return [found[name] for name in names]
 
 
-def _copier(source: IO[bytes], size: int) -> Callable[[IO[bytes]], None]:
-    def copy(sink: IO[bytes]) -> None:
-        left = size
-        while left:
-            block = source.read(min(left, _BLOCK_BYTES))
-            if not block:
-                raise EOFError("a member ends early")
-            sink.write(block)
-            left -= len(block)
-
-    return copy
-
-
-def _remember(files: Sequence[PublishedFile], paths: Sequence[Path], record: Path) -> None:
-    """Hold files without a published checksum to the digest that they had first."""
-    unpinned = {file.path: path for file, path in zip(files, paths, strict=True) if not (file.sha256 or file.md5)}
-    _hold_to_first({name: sha256_file(path) for name, path in unpinned.items()}, unpinned, record)
+def _is_unpinned(file: PublishedFile) -> bool:
+    return not (file.sha256 or file.md5)
 
 
 def _hold_to_first(digests: Mapping[str, str], paths: Mapping[str, Path], record: Path) -> None:

@@ -28,19 +28,16 @@ def read_collection(source: Path, format: str | None, options: ReadOptions) -> C
                 f"{option} is for plain folders, {printable(source)} is read as {reader.NAME}",
                 hint="use --format folder",
             )
-    excluded = _excluded(source, options)
-    damaged = _damaged(source, options) if options.skip_bad and source.is_dir() and not _judges(reader.NAME) else []
-    options = replace(options, dropped=frozenset(file for file, _ in damaged))
+    left = _excluded(source, options)
+    looks_into_every_file = reader.NAME in ("folder", "zoo-export")
+    if options.skip_bad and source.is_dir() and not looks_into_every_file:
+        damaged = _damaged(source, options)
+        options = replace(options, dropped=frozenset(source / bad.file for bad in damaged))
+        left += damaged
     found = reader.read(source, options).with_free_names()
     found = without_bad(found) if options.skip_bad else found
-    left = [LeftOut(file.relative_to(source).as_posix(), reason) for file, reason in damaged]
-    found = replace(found, left_out=tuple(_without_root(x, source) for x in (*excluded, *left, *found.left_out)))
+    found = replace(found, left_out=tuple(_without_root(x, source) for x in (*left, *found.left_out)))
     return _declared_grid(found, options)
-
-
-def _judges(name: str) -> bool:
-    """Whether a reader looks into every file by itself."""
-    return name in ("folder", "zoo-export")
 
 
 def _excluded(source: Path, options: ReadOptions) -> list[LeftOut]:
@@ -51,14 +48,13 @@ def _excluded(source: Path, options: ReadOptions) -> list[LeftOut]:
         names = [file.relative_to(source) for file in walk_files(source)]
     else:
         names = [Path(name) for name in ZipArchive(source)] if source.suffix == ".zip" else []
-    left, used = [], set()
+    left = []
     for name in names:
-        whole = source / name
-        parents = [source / part for part in name.parents if part != Path(".")]
-        reason = next((why for part in (whole, *parents) if (why := options.leaves_out(part))), None)
+        parts = (source / part for part in (name, *name.parents) if part != Path("."))
+        reason = next((why for part in parts if (why := options.leaves_out(part))), None)
         if reason is not None:
             left.append(LeftOut(name.as_posix(), reason))
-            used.add(reason)
+    used = {excluded.reason for excluded in left}
     for pattern in options.exclude:
         if f"--exclude {pattern}" not in used:
             raise UsageError(
@@ -68,7 +64,7 @@ def _excluded(source: Path, options: ReadOptions) -> list[LeftOut]:
     return left
 
 
-def _damaged(source: Path, options: ReadOptions) -> list[tuple[Path, str]]:
+def _damaged(source: Path, options: ReadOptions) -> list[LeftOut]:
     """The checkpoints that can't be opened; one that asks for what isn't allowed is left to its reader."""
     found = []
     for file in walk_files(source, options.leaves_out):
@@ -78,7 +74,7 @@ def _damaged(source: Path, options: ReadOptions) -> list[tuple[Path, str]]:
             except UntrustedError:
                 continue
             except (FormatError, IntegrityError) as error:
-                found.append((file, printable(error.message, 300)))
+                found.append(LeftOut(file.relative_to(source).as_posix(), printable(error.message, 300)))
     return found
 
 

@@ -1,128 +1,105 @@
 """The SimpleViT zoo: `vit_models/model_{id}_{epoch}.pth`, and what is known of them in `stat/`.
 
 Shards `results_{a}_{b}.json` are merged with `results.json`, which may hold the last shard alone. Accuracies are given
-in percent. `splits.json` lists model ids.
+in percent. `splits.json` lists model ids. The networks are those of several versions of vit-pytorch, told apart by
+their keys: older versions embed patches by a linear layer alone (`to_patch_embedding.1`), and have the last norm behind
+the mean over the tokens, as `linear_head.0`, rather than before it as `transformer.norm`. That is another network, not
+only another name.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from zootool.columns.splits import seeded_split
+from zootool.architecture import Architecture, Pooling, Timestamp
 from zootool.errors import FormatError, MissingError, printable
-from zootool.formats.collection import CollectedImages, Collection
-from zootool.formats.folders import first_files
-from zootool.formats.options import ReadOptions
-from zootool.formats.plain_values import fraction, whole_number
-from zootool.formats.published import (
-    describe_gaps,
-    find_splits,
-    list_in,
-    read_splits,
-    split_of_each,
-    wanted_steps,
-)
-from zootool.formats.vit_keys import HYPERPARAMETERS, vit_architecture
+from zootool.formats.checked_values import Splits, find_splits, fraction, published_splits, whole_number
+from zootool.formats.collection import usual_images
+from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
+from zootool.nets.lay_out import Entry, entries_of, lay_out
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.untrusted.bounded_text import read_json
-from zootool.untrusted.file_stack import stack_networks, state_dict_of
-from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
+from zootool.untrusted.file_stack import Tensors
 
-NAME = "simple-vit-zoo"
-TITLE = "SimpleViT zoo: vit_models/ and stat/"
-
-_FILE = re.compile(r"model_(\d{1,9})_(\d{1,9})\.pth")
 _RESULTS = re.compile(r"results(?:_\d{1,9}_\d{1,9})?\.json")
 _ACCURACIES = ("train_accuracy", "test_accuracy")
+_SIZES = ("patch_size", "num_classes", "dim", "dim_head", "depth", "heads", "mlp_dim")
+_MAX_DEPTH = 64
+_EMBEDDING_NORMS = ("to_patch_embedding.1.", "to_patch_embedding.3.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    path: Path
-    model: int
-    epoch: int
+class SimpleVitZoo(FileReader):
+    """Every network in vit_models/, by model and epoch."""
+
+    NAME = "simple-vit-zoo"
+    TITLE = "SimpleViT zoo: vit_models/ and stat/"
+    KIND = "vit"
+    FOLDERS = ("vit_models",)
+    PARTS = (r"model_(\d{1,9})_(\d{1,9})\.pth",)
+    COLUMNS = pa.schema({
+        "net_id": TEXT, "split": TEXT, "run_id": TEXT, "training_step": WHOLE, "train_accuracy": NUMBER,
+        "test_accuracy": NUMBER,
+    })  # fmt: skip
+    RUN = ("model", "model")
+    IMAGES = (usual_images("cifar10"),)
+
+    def network(self, file: Path, match: re.Match[str]) -> Network:
+        model, epoch = int(match[1]), int(match[2])
+        row = {"net_id": f"{model:06d}-{epoch:04d}", "run_id": f"{model:06d}", "training_step": epoch}
+        return Network(file, (model, epoch), {**row, "model": f"{model:09d}"})
+
+    def complete(self) -> None:
+        """Accuracies, from every shard; the sizes are looked for first, since without them nothing can be read."""
+        self._sizes = self._read_sizes()
+        merged: dict[tuple[int, ...], Mapping[str, Any]] = {}
+        files = [file for file in sorted((self.path / "stat").iterdir()) if _RESULTS.fullmatch(file.name)]
+        self._num_results = len(files)
+        for file in files:
+            for key, accuracies in _read_results(file).items():
+                if merged.setdefault(key, accuracies) != accuracies:
+                    raise FormatError(
+                        f"{printable(file)} contradicts another results file about model {key[0]} at epoch {key[1]}",
+                        hint="keep the shards of one training alone",
+                    )
+        for network in self.networks:
+            network.row.update(merged.get(network.place, {}))
+
+    def splits(self) -> Splits:
+        """Those of stat/splits.json by model, or drawn by model."""
+        file = find_splits(self.options.splits, self.path / "stat" / "splits.json")
+        if file is not None:
+            return published_splits(file, [network.place[0] for network in self.networks], whole_number, key=None)
+        return super().splits()._replace(notes=("there is no stat/splits.json: the splits are drawn by model",))
+
+    def _read_sizes(self) -> dict[str, int]:
+        """The sizes in stat/vit_hyperparameters.json. Raises MissingError and FormatError."""
+        file = self.path / "stat" / "vit_hyperparameters.json"
+        if not file.is_file():
+            raise MissingError(f"{printable(file)} isn't there, and heads can't be told from tensors", hint="add it")
+        value = read_json(file)
+        if not isinstance(value, dict):
+            raise FormatError(f"{printable(file)} holds a {type(value).__name__}, wanted are hyper-parameters")
+        return {key: whole_number(value.get(key), f"{printable(file)}: {key}", high=1 << 16) for key in _SIZES}
+
+    def architecture(self, network: Network) -> Architecture:
+        return _vit_architecture(self._sizes, self.tensors(network), printable(network.source))
+
+    def about(self) -> dict[str, Any]:
+        notes = [f"{self._num_results} results files were merged"] if self._num_results > 1 else []
+        without = sum("test_accuracy" not in network.row for network in self.networks)
+        if without:
+            notes.append(f"{without:,} networks have no accuracies in stat/")
+        return {
+            "conventions": {"training_step": "epoch, counted from 0", "hyperparameters": self._sizes},
+            "notes": (*notes, "accuracies are given in percent and stored as shares"),
+        }
 
 
-def detect(path: Path) -> bool:
-    """Whether there are files model_*_*.pth in vit_models/."""
-    return bool(first_files(path / "vit_models", _FILE))
-
-
-def read(path: Path, options: ReadOptions) -> Collection:
-    """Every network in vit_models/, or those of `options.steps` (epochs). Raises MissingError without stat/."""
-    found = _find(path, options)
-    found = [found[i] for i in np.flatnonzero(wanted_steps([m.epoch for m in found], options.steps)).tolist()]
-    settings = _hyperparameters(path)
-    architecture = vit_architecture(settings, state_dict_of(found[0].path), printable(found[0].path))
-    split, rule, notes = _splits(found, path, options)
-    results, more = _results(path, found)
-
-    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return stack_networks(architecture, [found[row].path for row in rows.tolist()])
-
-    return Collection(
-        format=NAME,
-        kind="vit",
-        table=_table(found, split, results),
-        architectures=(architecture,),
-        architecture_index=np.zeros(len(found), np.int64),
-        load=load,
-        fingerprint=fingerprint_of_files([model.path for model in found]),
-        image_sets=(CollectedImages("cifar10", (32, 32, 3), 10),),
-        conventions={"training_step": "epoch, counted from 0", "hyperparameters": dict(settings), "splits": rule},
-        notes=(*notes, *more, "accuracies are given in percent and stored as shares"),
-    )
-
-
-def _find(path: Path, options: ReadOptions) -> list[_Model]:
-    folder = path / "vit_models"
-    files = walk_files(folder, options.leaves_out) if folder.is_dir() else ()
-    found = [_Model(file, int(m[1]), int(m[2])) for file in files if (m := _FILE.fullmatch(file.name))]
-    if not found:
-        raise FormatError(f"{printable(path)} holds no networks of this format", hint="run `zoo show` on it")
-    found.sort(key=lambda model: (model.model, model.epoch))
-    for first, second in pairwise(found):
-        if (first.model, first.epoch) == (second.model, second.epoch):
-            raise FormatError(f"{printable(first.path)} and {printable(second.path)} are one network")
-    return found
-
-
-def _hyperparameters(path: Path) -> dict[str, int]:
-    """The sizes in stat/vit_hyperparameters.json. Raises MissingError and FormatError."""
-    file = path / "stat" / "vit_hyperparameters.json"
-    if not file.is_file():
-        raise MissingError(f"{printable(file)} isn't there, and heads can't be told from tensors", hint="add it")
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise FormatError(f"{printable(file)} holds a {type(value).__name__}, wanted are hyper-parameters")
-    return {key: whole_number(value.get(key), f"{printable(file)}: {key}", high=1 << 16) for key in HYPERPARAMETERS}
-
-
-def _results(path: Path, found: Sequence[_Model]) -> tuple[dict[tuple[int, int], Mapping[str, Any]], tuple[str, ...]]:
-    """(model, epoch) -> accuracies, from every shard; and notes."""
-    folder = path / "stat"
-    files = [file for file in sorted(folder.iterdir()) if _RESULTS.fullmatch(file.name)] if folder.is_dir() else []
-    merged: dict[tuple[int, int], Mapping[str, Any]] = {}
-    for file in files:
-        for key, accuracies in _read_results(file).items():
-            if merged.setdefault(key, accuracies) != accuracies:
-                raise FormatError(
-                    f"{printable(file)} contradicts another results file about model {key[0]} at epoch {key[1]}",
-                    hint="keep the shards of one training alone",
-                )
-    notes = [f"{len(files)} results files were merged"] if len(files) > 1 else []
-    without = sum((model.model, model.epoch) not in merged for model in found)
-    if without:
-        notes.append(f"{without:,} networks have no accuracies in stat/")
-    return merged, tuple(notes)
-
-
-def _read_results(file: Path) -> dict[tuple[int, int], Mapping[str, Any]]:
+def _read_results(file: Path) -> dict[tuple[int, ...], Mapping[str, Any]]:
     where, value = printable(file), read_json(file)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise FormatError(f"{where} isn't a list of results")
@@ -135,32 +112,65 @@ def _read_results(file: Path) -> dict[tuple[int, int], Mapping[str, Any]]:
     }
 
 
-def _splits(found: Sequence[_Model], path: Path, options: ReadOptions) -> tuple[list[str | None], str, tuple[str, ...]]:
-    file = find_splits(options.splits, path / "stat", "splits.json")
-    if file is None:
-        drawn, rule = seeded_split([f"{model.model:09d}" for model in found], seed=options.seed)
-        return drawn.tolist(), f"by model: {rule}", ("there is no stat/splits.json: the splits are drawn by model",)
-    where = printable(file)
-    listed = {
-        split: [whole_number(item, where) for item in list_in(content, None, where)]
-        for split, content in read_splits(file).items()
-    }
-    published = split_of_each(listed, where)
-    split = [published.get(model.model) for model in found]
-    here = len({model.model for model in found} & set(published))
-    return split, f"{file.name}, as published", describe_gaps(split, len(published), here, file.name)
+def _vit_architecture(sizes: Mapping[str, int], tensors: Tensors, shown: str) -> Architecture:
+    """That of a network with these sizes and tensors. Raises FormatError where they contradict each other."""
+    architecture = simple_vit_architecture(_config(sizes, tensors, shown))
+    if f"{_EMBEDDING_NORMS[1]}weight" not in tensors:
+        architecture = _without_embedding_norms(architecture)
+    if "transformer.norm.weight" not in tensors:
+        architecture = _with_norm_behind_mean(architecture)
+    wanted = {slot.key: slot.shape for slot in architecture.slots}
+    odd = next((key for key, shape in wanted.items() if key not in tensors or tensors[key].shape != shape), None)
+    odd = odd or next((key for key in tensors if key not in wanted), None)
+    if odd is not None:
+        got = tensors[odd].shape if odd in tensors else "missing"
+        raise FormatError(
+            f"{shown}: {printable(odd, 80)} is {got}, vit_hyperparameters.json says {wanted.get(odd, 'nothing of it')}",
+            hint="is it another zoo's?",
+        )
+    return architecture
 
 
-def _table(
-    found: Sequence[_Model], split: Sequence[str | None], results: Mapping[tuple[int, int], Mapping[str, Any]]
-) -> pa.Table:
-    known = [results.get((model.model, model.epoch), {}) for model in found]
-    return pa.table(
-        {
-            "net_id": [f"{model.model:06d}-{model.epoch:04d}" for model in found],
-            "split": pa.array(split, pa.string()),
-            "run_id": [f"{model.model:06d}" for model in found],
-            "training_step": pa.array([model.epoch for model in found], pa.int64()),
-        }
-        | {name: pa.array([record.get(name) for record in known], pa.float64()) for name in _ACCURACIES}
+def _config(sizes: Mapping[str, int], tensors: Tensors, shown: str) -> SimpleVitConfig:
+    embedding = tensors.get("to_patch_embedding.2.weight", tensors.get("to_patch_embedding.1.weight"))
+    pixels = sizes["patch_size"] ** 2
+    if embedding is None or len(embedding.shape) != 2 or pixels == 0 or embedding.shape[1] % pixels:
+        raise FormatError(f"{shown} has no patch embedding for patches of {sizes['patch_size']} pixels")
+    if not 1 <= sizes["depth"] <= _MAX_DEPTH or min(sizes.values()) < 1 or sizes["dim"] % 4:
+        raise FormatError(f"{shown}: vit_hyperparameters.json describes no network: {dict(sizes)}")
+    return SimpleVitConfig(
+        channels=embedding.shape[1] // pixels,
+        patch_size=sizes["patch_size"],
+        dim=sizes["dim"],
+        depth=sizes["depth"],
+        num_heads=sizes["heads"],
+        head_dim=sizes["dim_head"],
+        mlp_dim=sizes["mlp_dim"],
+        num_classes=sizes["num_classes"],
     )
+
+
+def _without_embedding_norms(architecture: Architecture) -> Architecture:
+    first, *rest = architecture.timestamps
+    entries = [
+        replace(entry, key=entry.key.replace("to_patch_embedding.2.", "to_patch_embedding.1."))
+        for entry in entries_of(architecture)
+        if not entry.key.startswith(_EMBEDDING_NORMS)
+    ]
+    return _laid_out(architecture, [replace(first, source_norm=None, norm=None), *rest], entries)
+
+
+def _with_norm_behind_mean(architecture: Architecture) -> Architecture:
+    *rest, last, head = architecture.timestamps
+    last, head = replace(last, output_pooling=Pooling("mean")), replace(head, kind="linear", pooling=None)
+    names = {"transformer.norm.": "linear_head.0.", "linear_head.": "linear_head.1."}
+    entries = []
+    for entry in entries_of(architecture):
+        prefix = next((old for old in names if entry.key.startswith(old)), "")
+        entries.append(replace(entry, key=names.get(prefix, "") + entry.key.removeprefix(prefix)))
+    entries.sort(key=lambda entry: entry.key.startswith("linear_head."))
+    return _laid_out(architecture, [*rest, last, head], entries)
+
+
+def _laid_out(architecture: Architecture, timestamps: list[Timestamp], entries: list[Entry]) -> Architecture:
+    return lay_out(architecture.num_inputs, timestamps, entries, family=architecture.family, tokens=architecture.tokens)

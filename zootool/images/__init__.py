@@ -1,4 +1,7 @@
-"""Image sets: one file per format, all read into `Images`."""
+"""Image sets as `Images`: those of datasets.yaml, one file per format, and folders of one's own.
+
+Imports from fetch and untrusted and what is below them.
+"""
 
 from zootool.catalog import SPLITS, SplitName
 from zootool.images.images import Images

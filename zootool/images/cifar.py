@@ -1,19 +1,15 @@
 """CIFAR in its two published formats: binary records, and batches pickled by Python 2."""
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from zootool.errors import FormatError, printable
+from zootool.images.images import Labels, Pixels, Reader
 from zootool.untrusted.array_pickles import load_plain_pickle
 
-SHAPE = (32, 32, 3)
 _PIXEL_BYTES = 32 * 32 * 3
 
-CifarPixels = UInt8[np.ndarray, "images 32 32 3"]
-CifarLabels = Int64[np.ndarray, " images"]
 
-
-def read_cifar_records(content: bytes, shown: str, num_label_bytes: int) -> tuple[CifarPixels, CifarLabels]:
+def read_cifar_records(content: bytes, shown: str, num_label_bytes: int) -> tuple[Pixels, Labels]:
     """Pixels and labels of binary records: label bytes, of which the last counts, then the three colour planes.
 
     CIFAR-10 has one label byte; CIFAR-100 two, the coarse and the fine class. Raises FormatError for a file that
@@ -30,7 +26,7 @@ def read_cifar_records(content: bytes, shown: str, num_label_bytes: int) -> tupl
     return _from_planes(records[:, num_label_bytes:]), records[:, num_label_bytes - 1].astype(np.int64)
 
 
-def read_cifar_pickle(content: bytes, shown: str, label_key: bytes) -> tuple[CifarPixels, CifarLabels]:
+def read_cifar_pickle(content: bytes, shown: str, label_key: bytes) -> tuple[Pixels, Labels]:
     """Pixels and labels of a pickled batch: a dict with b"data" (N, 3072) uint8 and a list of labels.
 
     Raises UntrustedError for a pickle that asks for more than arrays and plain values, FormatError for another
@@ -49,7 +45,7 @@ def read_cifar_pickle(content: bytes, shown: str, label_key: bytes) -> tuple[Cif
     return _from_planes(data), np.array(labels, np.int64)
 
 
-def _from_planes(planes: UInt8[np.ndarray, "images 3072"]) -> CifarPixels:
+def _from_planes(planes: np.ndarray) -> Pixels:
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
@@ -57,3 +53,11 @@ def _described(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     return printable(type(value).__name__)
+
+
+READERS: dict[str, Reader] = {
+    "cifar10-binary": lambda part: read_cifar_records(part.images, part.shown, num_label_bytes=1),
+    "cifar100-binary": lambda part: read_cifar_records(part.images, part.shown, num_label_bytes=2),
+    "cifar10-pickle": lambda part: read_cifar_pickle(part.images, part.shown, b"labels"),
+    "cifar100-pickle": lambda part: read_cifar_pickle(part.images, part.shown, b"fine_labels"),
+}

@@ -10,20 +10,32 @@ filter to `size` pixels: by default the shortest side found in the folder, so th
 dropped. `grey=1` makes one channel by ITU-R 601 luma; by default there is one channel where no image has colour.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+import csv
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
 
 from zootool.data_dir import DataFolder
-from zootool.errors import MissingError, UsageError, did_you_mean, printable
-from zootool.images.folder_entries import ImageEntry, read_entries
+from zootool.errors import FormatError, MissingError, UntrustedError, UsageError, did_you_mean, printable
 from zootool.images.images import FOLDER_PREFIX, Images
-from zootool.images.pictures import measure, read_picture
 from zootool.progress import Reporter, silent
 
-SOURCE_TERMS = "not stated: images of the user's own"
+_TABLE_NAME = "labels.csv"
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_COLUMNS = ("file", "label", "split")
+_FORMATS = ("PNG", "JPEG")
+_MAX_PIXELS = 1 << 26
+_GREY_MODES = frozenset({"1", "L", "LA"})
+_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _MAX_SIZE = 1024
 _MAX_BYTES = 8 << 30
 _FLAGS = {"0": False, "1": True}
@@ -43,6 +55,15 @@ class FolderSource:
         options = {"size": self.size, "grey": self.grey if self.grey is None else int(self.grey)}
         query = "&".join(f"{key}={value}" for key, value in options.items() if value is not None)
         return FOLDER_PREFIX + Path(self.path).resolve().name + (f"?{query}" if query else "")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image file with its class and split; "" is no split."""
+
+    path: Path
+    label: str
+    split: str = ""
 
 
 def parse_folder_source(text: str) -> FolderSource:
@@ -71,7 +92,7 @@ def read_folder(text: str, folders: tuple[DataFolder, ...] = (), *, report: Repo
     """
     source = parse_folder_source(text)
     folder = _resolve(source, folders)
-    entries = read_entries(folder)
+    entries = _entries(folder)
     size, num_channels = _common_shape(source, entries, report)
     if len(entries) * size * size * num_channels > _MAX_BYTES:
         raise UsageError(
@@ -90,7 +111,7 @@ def read_folder(text: str, folders: tuple[DataFolder, ...] = (), *, report: Repo
         split=np.array([entry.split for entry in entries]),
         class_names=tuple(classes),
         is_partial=False,
-        source_terms=SOURCE_TERMS,
+        source_terms="not stated: images of the user's own",
     )
 
 
@@ -104,18 +125,155 @@ def _resolve(source: FolderSource, folders: tuple[DataFolder, ...]) -> Path:
     raise MissingError(f"there is no folder {printable(source.path)!r}; searched {searched}", hint="check the path")
 
 
-def _common_shape(source: FolderSource, entries: list[ImageEntry], report: Reporter) -> tuple[int, int]:
+def _common_shape(source: FolderSource, entries: list[_Entry], report: Reporter) -> tuple[int, int]:
     """Pixels per side and channels of all images."""
     if source.size is not None and source.grey is not None:
         return source.size, 1 if source.grey else 3
-    sides, colours = [], []
+    measured = []
     for row, entry in enumerate(entries):
-        side, has_colour = measure(entry.path)
-        sides.append(side)
-        colours.append(has_colour)
+        measured.append(measure(entry.path))
         report("measuring images", row + 1, len(entries))
-    grey = not any(colours) if source.grey is None else source.grey
-    size = min(sides) if source.size is None else source.size
+    grey = not any(has_colour for _, has_colour in measured) if source.grey is None else source.grey
+    size = min(side for side, _ in measured) if source.size is None else source.size
     if size > _MAX_SIZE:
         raise UsageError(f"the smallest image has {size} pixels a side, at most {_MAX_SIZE} go", hint="add ?size=32")
     return size, 1 if grey else 3
+
+
+def _entries(folder: Path) -> list[_Entry]:
+    """The images of `folder` in their order, each with its split. Raises FormatError where it sees no layout."""
+    table = folder / _TABLE_NAME
+    entries = _from_table(table) if table.is_file() else _from_folders(folder)
+    if not entries:
+        raise FormatError(
+            f"{folder} holds no images", hint=f"it needs a folder of PNG or JPEG files per class, or a {_TABLE_NAME}"
+        )
+    if len({entry.label for entry in entries}) < 2:
+        raise FormatError(f"all images of {folder} are of the class {entries[0].label!r}", hint="it needs two or more")
+    return entries if any(entry.split for entry in entries) else _tenths(entries)
+
+
+def _from_folders(folder: Path) -> list[_Entry]:
+    names = sorted(child.name for child in folder.iterdir() if child.is_dir())
+    if names and all(name in _SPLIT_NAMES for name in names):
+        return [replace(e, split=_SPLIT_NAMES[name]) for name in names for e in _from_classes(folder / name)]
+    return _from_classes(folder)
+
+
+def _from_classes(folder: Path) -> list[_Entry]:
+    labels = sorted(child.name for child in folder.iterdir() if child.is_dir())
+    return [
+        _Entry(path, label)
+        for label in labels
+        for path in sorted((folder / label).rglob("*"))
+        if path.suffix.lower() in _SUFFIXES and path.is_file()
+    ]
+
+
+def _from_table(table: Path) -> list[_Entry]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as source:
+            reader = csv.DictReader(source, strict=True)
+            _check_columns(list(reader.fieldnames or ()), table)
+            entries = [_entry(row, table, reader.line_num) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise FormatError(f"{table} is not readable: {printable(error)}", hint="save it as CSV in UTF-8") from error
+    if repeated := [path for path, count in Counter(entry.path for entry in entries).items() if count > 1]:
+        raise FormatError(f"{table} names {repeated[0]} more than once", hint="each image is one line")
+    return entries
+
+
+def _check_columns(columns: list[str], table: Path) -> None:
+    if unknown := [column for column in columns if column not in _COLUMNS]:
+        raise FormatError(
+            f"{table} has an unknown column {printable(unknown[0], 60)!r}", hint=did_you_mean(unknown[0], _COLUMNS)
+        )
+    if lost := [column for column in _COLUMNS[:2] if column not in columns]:
+        raise FormatError(
+            f"{table} lacks the column {lost[0]!r}", hint="its first line is file,label or file,label,split"
+        )
+
+
+def _entry(row: dict[str, str], table: Path, line: int) -> _Entry:
+    file, label, split = row["file"], row["label"], row.get("split") or ""
+    if None in row or not file or not label:
+        raise FormatError(f"{table} line {line} must be a file, a label and at most a split")
+    inner = PurePosixPath(file)
+    if inner.is_absolute() or ".." in inner.parts:
+        raise FormatError(
+            f"{table} line {line}: {printable(file)!r} is outside the folder", hint="write paths below it"
+        )
+    if split and split not in _SPLIT_NAMES:
+        raise FormatError(
+            f"{table} line {line}: unknown split {printable(split, 60)!r}", hint=did_you_mean(split, _SPLIT_NAMES)
+        )
+    path = table.parent / inner
+    if not path.is_file():
+        raise MissingError(f"{table} line {line}: there is no image {path}", hint="correct the path")
+    return _Entry(path, label, _SPLIT_NAMES.get(split, ""))
+
+
+def _tenths(entries: list[_Entry]) -> list[_Entry]:
+    """Of each ten images of a class, the ninth goes to validation and the tenth to test."""
+    seen: Counter[str] = Counter()
+    assigned = []
+    for entry in entries:
+        assigned.append(replace(entry, split={8: "validation", 9: "test"}.get(seen[entry.label] % 10, "train")))
+        seen[entry.label] += 1
+    return assigned
+
+
+def measure(path: Path) -> tuple[int, bool]:
+    """The shorter side in pixels and whether the file can hold colour, from its header alone.
+
+    Raises as `read_picture`.
+    """
+    with _opened(path) as picture:
+        return min(picture.size), picture.mode not in _GREY_MODES
+
+
+def read_picture(path: Path, size: int, num_channels: int) -> UInt8[np.ndarray, "size size channels"]:
+    """The square in the middle of the upright picture, scaled to `size` by a Lanczos filter; 1 or 3 channels.
+
+    Raises FormatError for a file that is not a readable PNG or JPEG of 8 bits per channel, UntrustedError for one
+    that unpacks to more than 67 million pixels, MissingError for one that is not there.
+    """
+    with _opened(path) as picture:
+        # Transparency is dropped rather than blended: the colour of a background would be an invention.
+        upright = ImageOps.exif_transpose(picture).convert("RGB" if num_channels == 3 else "L")
+        side = min(upright.size)
+        left, top = (upright.width - side) // 2, (upright.height - side) // 2
+        square = upright.crop((left, top, left + side, top + side))
+        scaled = square if side == size else square.resize((size, size), Image.Resampling.LANCZOS)
+        return np.array(scaled).reshape(size, size, num_channels)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as picture:
+                if picture.width * picture.height > _MAX_PIXELS:
+                    raise _too_large(path)
+                if picture.mode not in _GREY_MODES | _COLOUR_MODES:
+                    raise FormatError(
+                        f"{path} has pixels of the kind {picture.mode}, images must have 8 bits per channel",
+                        hint="convert it to 8 bits",
+                    )
+                yield picture
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path) from error
+    except FileNotFoundError as error:
+        raise MissingError(f"there is no image {path}", hint="correct the path in labels.csv") from error
+    # Pillow's decoders raise these for a damaged file, SyntaxError included.
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's word, none about the picture
+        raise FormatError(
+            f"{path} is not a readable PNG or JPEG: {printable(error)}", hint="repair the image or take it out"
+        ) from error
+
+
+def _too_large(path: Path) -> UntrustedError:
+    return UntrustedError(f"{path} unpacks to more than {_MAX_PIXELS} pixels", hint="shrink it or take it out")

@@ -4,19 +4,17 @@ import math
 import struct
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from zootool.errors import FormatError
+from zootool.images.images import Labels, Pixels, Reader
 
 _UNSIGNED_BYTE = 0x08
 
 
-def read_idx_pair(
-    images: bytes, labels: bytes, shown: str
-) -> tuple[UInt8[np.ndarray, "images height width 1"], Int64[np.ndarray, " images"]]:
+def read_idx_pair(images: bytes, labels: bytes, shown: str) -> tuple[Pixels, Labels]:
     """Pixels and labels from the content of an image file and its label file. Raises FormatError."""
-    pixels = read_idx(images, 3, shown)
-    classes = read_idx(labels, 1, f"the labels of {shown}")
+    pixels = _read_idx(images, 3, shown)
+    classes = _read_idx(labels, 1, f"the labels of {shown}")
     if len(pixels) != len(classes):
         raise FormatError(
             f"{shown} has {len(pixels)} images, its label file {len(classes)} labels",
@@ -25,8 +23,8 @@ def read_idx_pair(
     return pixels[..., None], classes.astype(np.int64)
 
 
-def read_idx(content: bytes, num_axes: int, shown: str) -> UInt8[np.ndarray, "..."]:
-    """The array of unsigned bytes in an IDX file of `num_axes` axes. Raises FormatError."""
+def _read_idx(content: bytes, num_axes: int, shown: str) -> np.ndarray:
+    """The array of unsigned bytes in an IDX file of `num_axes` axes."""
     header_bytes = 4 + 4 * num_axes
     magic = bytes([0, 0, _UNSIGNED_BYTE, num_axes])
     if content[:4] != magic or len(content) < header_bytes:
@@ -43,3 +41,6 @@ def read_idx(content: bytes, num_axes: int, shown: str) -> UInt8[np.ndarray, "..
             hint="the file is truncated or has something behind it: get it again",
         )
     return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)
+
+
+READERS: dict[str, Reader] = {"idx": lambda part: read_idx_pair(part.images, part.labels, part.shown)}

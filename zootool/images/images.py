@@ -1,17 +1,28 @@
-"""Images: a set of equally large images in memory, with labels, splits and their places in the full set."""
+"""Images: a set of equally large images in memory, with labels, splits and their places in the full set.
+
+A format of image files is a module of this folder with `READERS`, the format's name -> how it is read; the name begins
+with the module's: "svhn-mat" is read by `svhn`.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from zootool.catalog import SPLITS, SplitName
+from zootool.catalog import SPLITS, ImageSet, SplitName, Splits
+from zootool.errors import UsageError, did_you_mean
 from zootool.files import canonical_json
 
+Pixels = UInt8[np.ndarray, "images height width channels"]
+Labels = Int64[np.ndarray, " images"]
+
 FOLDER_PREFIX = "folder:"  # what the name of a folder of one's own images starts with
+_OWN_SPLITS = "default"
+_PARTIAL_VALIDATION = 10  # a partial set gives the last tenth of its training images to validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +40,8 @@ class Images:
     """
 
     name: str
-    pixels: UInt8[np.ndarray, "images height width channels"]
-    labels: Int64[np.ndarray, " images"]
+    pixels: Pixels
+    labels: Labels
     source_index: Int64[np.ndarray, " images"]
     split: np.ndarray
     class_names: tuple[str, ...]
@@ -85,20 +96,52 @@ class Images:
         if limit is None:
             return self.take(chosen)
         if isinstance(limit, int):
-            return self.take(chosen & _first(chosen, _checked(limit)))
-        if len(limit) != len(SPLITS):
+            limits = [(chosen, limit)]
+        elif len(limit) == len(SPLITS):
+            limits = [(self.split == name, count) for name, count in zip(SPLITS, limit, strict=True)]
+        else:
             raise ValueError(f"limit must be one number or one each for {', '.join(SPLITS)}, got {tuple(limit)}")
         kept = np.zeros(len(self), bool)
-        for name, count in zip(SPLITS, limit, strict=True):
-            kept |= _first(self.split == name, _checked(count))
+        for mask, count in limits:
+            if count < 0:
+                raise ValueError(f"limit must not be negative, got {count}")
+            kept |= mask & (np.cumsum(mask) <= count)
         return self.take(chosen & kept)
 
 
-def _first(mask: np.ndarray, count: int) -> np.ndarray:
-    return mask & (np.cumsum(mask) <= count)
+class PartContent(NamedTuple):
+    """The bytes of one part of a published set, what errors call it, and how many images it may hold."""
+
+    images: bytes
+    labels: bytes
+    shown: str
+    max_images: int
 
 
-def _checked(count: int) -> int:
-    if count < 0:
-        raise ValueError(f"limit must not be negative, got {count}")
-    return count
+Reader = Callable[[PartContent], tuple[Pixels, Labels]]
+"""How one format of image files is read."""
+
+
+def named_splits(image_set: ImageSet, name: str | None) -> Splits:
+    """The ranges called `name`; None or "default" are the set's own. Raises UsageError."""
+    if name is None or name == _OWN_SPLITS:
+        return image_set.splits
+    if name not in image_set.other_splits:
+        hint = did_you_mean(name, [_OWN_SPLITS, *image_set.other_splits])
+        raise UsageError(f"{image_set.title} has no splits called {name!r}", hint=hint)
+    return image_set.other_splits[name]
+
+
+def assign_splits(source_index: Int64[np.ndarray, " images"], splits: Splits) -> np.ndarray:
+    """The split (a string) of each image.
+
+    Where no image of the validation range is there, as in a prefix of a set, the last tenth of the training images
+    that are there becomes validation.
+    """
+    assigned = np.full(source_index.shape, "", dtype=f"<U{max(map(len, SPLITS))}")
+    for name, (first, end) in splits.items():
+        assigned[(source_index >= first) & (source_index < end)] = name
+    if "validation" in splits and not (assigned == "validation").any():
+        training = np.flatnonzero(assigned == "train")
+        assigned[training[len(training) - len(training) // _PARTIAL_VALIDATION :]] = "validation"
+    return assigned

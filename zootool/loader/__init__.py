@@ -1,10 +1,8 @@
-"""Batches of dynamic graphs for training. `Zoo.loader` is the way in."""
+"""Batches of dynamic graphs for training. `Zoo.loader` is the way in. Imports the store and what lies below it."""
 
 from zootool.graph import BatchResidual, GraphBatch
-from zootool.loader.dataset import GraphDataset
-from zootool.loader.loader import Loader
+from zootool.loader.loader import GraphDataset, Loader, ShuffleQuality, shuffle_quality
 from zootool.loader.order import OrderConfig
-from zootool.loader.quality import ShuffleQuality, shuffle_quality
 
 __all__ = [
     "BatchResidual",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zootool.architecture import Architecture, ArrayName
+from zootool.architecture import Architecture, ArrayName, Residual
 from zootool.graph import BatchResidual, GraphBatch
 
 OWN_FEATURES = ("bias", "scale", "shift", "running_mean", "running_var")
@@ -34,21 +34,18 @@ class Group:
 
 def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
     """The batch of all groups' networks. Their architectures have the same node counts."""
-    first = groups[0].architecture
-    timestamps = range(1, first.num_layers + 1)
+    timestamps = range(1, groups[0].architecture.num_layers + 1)
     names = tuple(_names_at([group.architecture for group in groups], t) for t in timestamps)
+    index = torch.zeros(len(rows), dtype=torch.int64)
+    for number, group in enumerate(groups):
+        index[group.places] = number
     if len(groups) == 1:
-        index = torch.zeros(len(rows), dtype=torch.int64)
         edges = tuple(_edges(groups[0], t) for t in timestamps)
-        masks: tuple[Tensor | None, ...] = (None,) * first.num_layers
+        masks: tuple[Tensor | None, ...] = (None,) * len(timestamps)
         nodes = tuple(_nodes(groups[0], t, names[t - 1]) for t in timestamps)
     else:
-        index = _scatter([torch.full((len(g.places),), i) for i, g in enumerate(groups)], groups, len(rows))
-        padded = [_padded_edges(groups, t, len(rows)) for t in timestamps]
-        edges, masks = tuple(pair[0] for pair in padded), tuple(pair[1] for pair in padded)
-        nodes = tuple(
-            _scatter([_nodes(group, t, names[t - 1]) for group in groups], groups, len(rows)) for t in timestamps
-        )
+        edges, masks = zip(*(_padded_edges(groups, t, len(rows)) for t in timestamps), strict=True)
+        nodes = tuple(_scattered_nodes(groups, t, names[t - 1], len(rows)) for t in timestamps)
     return GraphBatch(
         rows=rows,
         edges=edges,
@@ -114,40 +111,34 @@ def _nodes(group: Group, t: int, names: tuple[str, ...]) -> Float[Tensor, "batch
     return columns[0].unsqueeze(-1) if len(columns) == 1 else torch.stack(columns, dim=-1)
 
 
+def _scattered_nodes(groups: Sequence[Group], t: int, names: tuple[str, ...], count: int) -> Tensor:
+    nodes = torch.empty(count, groups[0].architecture.node_counts[t], len(names))
+    for group in groups:
+        nodes[group.places] = _nodes(group, t, names)
+    return nodes
+
+
 def _padded_edges(groups: Sequence[Group], t: int, count: int) -> tuple[Tensor, Tensor | None]:
     timestamps = [group.architecture.timestamps[t - 1] for group in groups]
     largest = max(timestamp.edges_per_pair for timestamp in timestamps)
     edges = torch.zeros(count, timestamps[0].num_nodes, timestamps[0].num_sources, largest)
+    mask = torch.zeros(count, 1, 1, largest, dtype=torch.bool)
     for group, timestamp in zip(groups, timestamps, strict=True):
         edges[group.places, ..., : timestamp.edges_per_pair] = _edges(group, t)
-    if all(timestamp.edges_per_pair == largest for timestamp in timestamps):
-        return edges, None
-    per_network = _scatter(
-        [torch.full((len(g.places),), s.edges_per_pair) for g, s in zip(groups, timestamps, strict=True)], groups, count
-    )
-    mask = torch.arange(largest) < per_network[:, None, None, None]
-    return edges, mask.expand(edges.shape)
-
-
-def _scatter(parts: Sequence[Tensor], groups: Sequence[Group], count: int) -> Tensor:
-    out = parts[0].new_empty((count, *parts[0].shape[1:]))
-    for part, group in zip(parts, groups, strict=True):
-        out[group.places] = part
-    return out
+        mask[group.places, ..., : timestamp.edges_per_pair] = True
+    return edges, None if mask.all() else mask.expand(edges.shape)
 
 
 def _residuals(groups: Sequence[Group], count: int) -> tuple[BatchResidual, ...]:
-    owners: dict[tuple[int, object], list[Group]] = {}
+    owners: dict[tuple[int, Residual], list[Group]] = {}
     for group in groups:
         for target, timestamp in enumerate(group.architecture.timestamps, start=1):
             for residual in timestamp.residuals:
                 owners.setdefault((target, residual), []).append(group)
     found = []
     for (target, residual), with_it in owners.items():
-        networks = None
-        if len(with_it) < len(groups):
-            networks = torch.zeros(count, dtype=torch.bool)
-            for group in with_it:
-                networks[group.places] = True
-        found.append(BatchResidual(target, residual, networks))  # type: ignore[arg-type]
+        networks = torch.zeros(count, dtype=torch.bool)
+        for group in with_it:
+            networks[group.places] = True
+        found.append(BatchResidual(target, residual, None if len(with_it) == len(groups) else networks))
     return tuple(found)

@@ -1,22 +1,28 @@
 """One epoch of a zoo after another, as batches of dynamic graphs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from zootool.errors import UsageError, checked_count
 from zootool.graph import GraphBatch
 from zootool.loader.images import ImageJoin
-from zootool.loader.order import EpochOrder, OrderConfig, epoch_order, num_batches
-from zootool.loader.population import population_of
-from zootool.loader.prefetch import ahead
+from zootool.loader.order import EpochOrder, OrderConfig, epoch_order, num_batches, population_of
 from zootool.loader.targets import target_columns
-from zootool.loader.weights import MappedWeights, Mode, ResidentWeights, WeightSource, WindowReader, read_batch
+from zootool.loader.weights import Gather, Mode, mapped, read_batch, resident, window
 from zootool.store.reader import Store
+
+Item = TypeVar("Item")
 
 
 class Loader:
@@ -101,7 +107,7 @@ class Loader:
         self._next_batch = self._resume_at = batch
 
     def _iterate(self, order: EpochOrder, epoch: int, first: int) -> Iterator[GraphBatch]:
-        batches = self._batches(order, first)
+        batches = self._streamed(order, first) if self.mode == "streamed" else self._gathered(order, first)
         if self._prefetch:
             batches = ahead(batches, self._prefetch)
         for index, batch in enumerate(batches, start=first):
@@ -110,34 +116,24 @@ class Loader:
             self._epoch, self._next_batch = (epoch + 1, 0) if is_last else (epoch, index + 1)
             yield batch
 
-    def _batches(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
-        if self.mode == "streamed":
-            yield from self._streamed(order, first)
-            return
-        weights = ResidentWeights(self._store) if self.mode == "resident" else MappedWeights(self._store)
+    def _gathered(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
+        gather = resident(self._store) if self.mode == "resident" else mapped(self._store)
         for index in range(first, len(order)):
-            yield self._read(order.batch(index), weights)
+            yield self._read(order.batch(index), gather)
 
     def _streamed(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
-        reader, number = WindowReader(self._store), -1
-        weights: WeightSource = MappedWeights(self._store)
-        last = int(order.windows[-1]) if len(order) else -1
-        try:
-            for index in range(first, len(order)):
-                if order.windows[index] != number:
-                    number = int(order.windows[index])
-                    following = self._rows[order.window(number + 1)] if number < last else None
-                    weights = reader.window(number, self._rows[order.window(number)], following)
-                yield self._read(order.batch(index), weights)
-        finally:
-            reader.close()
+        numbers = np.unique(order.windows[first:]).tolist()
+        # One window is read while the one before is used: there are never more than two in memory.
+        windows = (window(self._store, self._rows[order.window(number)]) for number in numbers)
+        by_window = groupby(range(first, len(order)), key=order.windows.__getitem__)
+        with closing(ahead(windows, 1)) as ready:
+            for (_, batches), gather in zip(by_window, ready, strict=True):
+                for index in batches:
+                    yield self._read(order.batch(index), gather)
 
-    def _read(self, positions: np.ndarray, weights: WeightSource) -> GraphBatch:
-        batch = read_batch(self._store, weights, self._rows[positions])
-        places = torch.from_numpy(positions)
-        targets = {name: column[places] for name, column in self._targets.items()}
-        images = None if self._images is None else self._images.images(places)
-        batch = replace(batch, targets=targets, images=images)
+    def _read(self, positions: np.ndarray, gather: Gather) -> GraphBatch:
+        batch = read_batch(self._store, gather, self._rows[positions])
+        batch = _with_columns(batch, torch.from_numpy(positions), self._targets, self._images)
         if self._device is None:
             return batch
         if self._device.type == "cuda":
@@ -148,3 +144,95 @@ class Loader:
         order = {name: getattr(self._order, name) for name in self._order.__dataclass_fields__}
         selection = f"{len(self._rows)}:{crc32(self._rows.tobytes()):08x}"
         return {"zoo": self._store.zoo_id, "selection": selection, "weights": self._odds} | order
+
+
+def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
+    """The same items, of which a thread keeps up to `count` ready. What the iterator raises comes at its place.
+
+    The thread ends with the iteration, also where the consumer leaves it early.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="zoo-loader") as pool:
+        waiting = deque(pool.submit(next, items, end) for _ in range(count))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, items, end))
+                yield item  # type: ignore[misc]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class GraphDataset(Dataset[GraphBatch]):
+    """A map-style torch Dataset: network i as a batch of one. With `collate`, DataLoader fetches a whole batch at once.
+
+        DataLoader(dataset, batch_size=64, shuffle=True, collate_fn=dataset.collate, num_workers=2)
+
+    Batches of networks with different node counts raise ValueError: give a batch sampler that keeps them apart. Works
+    in workers that are forked or spawned, each of which maps the store's files itself.
+    """
+
+    def __init__(
+        self, store: Store, rows: np.ndarray, targets: Sequence[str] | str | None = (), images: ImageJoin | None = None
+    ) -> None:
+        self._store = store
+        self._rows = rows
+        self._targets = target_columns(store, targets, rows)
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> GraphBatch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> GraphBatch:
+        """The networks at these positions as one batch."""
+        places = torch.tensor(indices, dtype=torch.int64)
+        rows = self._rows[places.numpy()]
+        counts = {self._store.spans[n].architecture.node_counts for n in set(self._store.segment_of(rows).tolist())}
+        if len(counts) != 1:
+            raise ValueError(f"networks with the node counts {sorted(counts)} can't share a batch")
+        batch = read_batch(self._store, mapped(self._store), rows)
+        return _with_columns(batch, places, self._targets, self._images)
+
+    @staticmethod
+    def collate(batch: GraphBatch) -> GraphBatch:
+        """What `__getitems__` gave is a batch already."""
+        return batch
+
+
+def _with_columns(
+    batch: GraphBatch, places: Tensor, targets: Mapping[str, Tensor], images: ImageJoin | None
+) -> GraphBatch:
+    pixels = None if images is None else images.images(places)
+    return replace(batch, targets={name: column[places] for name, column in targets.items()}, images=pixels)
+
+
+@dataclass(frozen=True)
+class ShuffleQuality:
+    """How well one epoch's order mixes, without reading a weight: numbers to choose a mode and a window by.
+
+    neighbour_correlation: Pearson's, of the places in the store of networks that follow one another; 0 is perfect.
+    median_places_apart: how far apart neighbours lie in the store, as a fraction of what a perfect shuffle gives.
+    median_runs_per_batch: distinct values of `run_id` in a batch, or networks where the table has no run_id.
+    """
+
+    neighbour_correlation: float
+    median_places_apart: float
+    median_runs_per_batch: float
+
+
+def shuffle_quality(loader: Loader, epoch: int = 0) -> ShuffleQuality:
+    """Measure the order of an epoch."""
+    order, rows = loader.order(epoch), loader.rows
+    places = rows[order.positions].astype(np.float64)
+    before, after = places[:-1], places[1:]
+    # Two random places in [0, n) lie n (1 - sqrt(1/2)) apart in the median.
+    expected = len(rows) * (1 - np.sqrt(0.5))
+    runs = loader.run_numbers()
+    distinct = [len(np.unique(runs[order.batch(i)])) for i in range(len(order))]
+    return ShuffleQuality(
+        float(np.corrcoef(before, after)[0, 1]),
+        float(np.median(np.abs(after - before)) / expected),
+        float(np.median(distinct)),
+    )

@@ -1,4 +1,8 @@
-"""Which networks come when: the batches of an epoch, from a seed, an epoch and a rank alone."""
+"""Which networks come when: the batches of an epoch, from a seed, an epoch and a rank alone.
+
+Nothing depends on who asks or how often, so that every rank knows all batches without talking to the others, and an
+epoch goes on from the number of its next batch.
+"""
 
 from dataclasses import dataclass
 
@@ -6,6 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from zootool.errors import UsageError, checked_count, checked_flag
+from zootool.loader.targets import numbers_of
+from zootool.store.reader import Store
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,18 @@ class Population:
     weights: Float64[np.ndarray, " networks"] | None = None
 
 
+def population_of(store: Store, rows: np.ndarray, order: OrderConfig, weights: str | None) -> Population:
+    """The positions of `rows` in buckets; with their blocks where the order has windows, and the column of weights.
+
+    Raises UsageError for weights that are negative, not finite or all zero.
+    """
+    return Population(
+        tuple(_buckets(store, rows)),
+        None if order.window is None else _blocks(store, rows),
+        None if weights is None else _odds(store, rows, weights),
+    )
+
+
 @dataclass(frozen=True)
 class EpochOrder:
     """The batches of one epoch: batch i is `positions[bounds[i]:bounds[i + 1]]` and belongs to window `windows[i]`."""
@@ -85,7 +103,13 @@ def epoch_order(population: Population, config: OrderConfig, epoch: int) -> Epoc
     generator = np.random.Generator(np.random.Philox(key=np.array([config.seed % 2**64, epoch], dtype=np.uint64)))
     windows: list[list[np.ndarray]] = []
     for bucket in _drawn(population, config, generator):
-        mine = _mixed(_share(bucket, config), config, generator)
+        # What the ranks have in common is drawn by now; each takes its own piece, and mixes that on its own.
+        start = len(bucket) * config.rank // config.world_size
+        mine = bucket[start : start + _share_size(len(bucket), config)]
+        if config.shuffle and config.window is not None:
+            size = config.batches_per_window * config.batch_size
+            parts = [generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)]
+            mine = np.concatenate(parts or [mine])
         batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
         per_window = config.batches_per_window if config.window else 1
         windows += [batches[i : i + per_window] for i in range(0, len(batches), per_window)]
@@ -115,19 +139,13 @@ def _drawn(population: Population, config: OrderConfig, generator: np.random.Gen
         return list(population.buckets)
     if config.window is None or population.block_of is None:
         return [generator.permutation(bucket) for bucket in population.buckets]
-    return [_shuffled_blocks(bucket, population.block_of[bucket], generator) for bucket in population.buckets]
-
-
-def _shuffled_blocks(bucket: np.ndarray, blocks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    starts = np.flatnonzero(np.diff(blocks, prepend=blocks[:1] - 1))
-    parts = np.split(bucket, starts[1:])
-    return np.concatenate([parts[i] for i in generator.permutation(len(parts))])
-
-
-def _share(bucket: np.ndarray, config: OrderConfig) -> np.ndarray:
-    size = len(bucket)
-    start = size * config.rank // config.world_size
-    return bucket[start : start + _share_size(size, config)]
+    shuffled = []
+    for bucket in population.buckets:
+        # Whole blocks change places, so that a window is read from few pieces of the store.
+        blocks = population.block_of[bucket]
+        parts = np.split(bucket, np.flatnonzero(np.diff(blocks, prepend=blocks[:1] - 1))[1:])
+        shuffled.append(np.concatenate([parts[i] for i in generator.permutation(len(parts))]))
+    return shuffled
 
 
 def _share_size(size: int, config: OrderConfig) -> int:
@@ -136,8 +154,28 @@ def _share_size(size: int, config: OrderConfig) -> int:
     return size * (config.rank + 1) // config.world_size - size * config.rank // config.world_size
 
 
-def _mixed(mine: np.ndarray, config: OrderConfig, generator: np.random.Generator) -> np.ndarray:
-    if not config.shuffle or config.window is None:
-        return mine
-    size = config.batches_per_window * config.batch_size
-    return np.concatenate([generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)] or [mine])
+def _buckets(store: Store, rows: np.ndarray) -> list[np.ndarray]:
+    """By the node counts of their architectures alone: a batch of one architecture would often be one training run."""
+    segments = store.segment_of(rows)
+    keys: dict[tuple[int, ...], list[int]] = {}
+    for number in np.unique(segments).tolist():
+        keys.setdefault(store.spans[number].architecture.node_counts, []).append(number)
+    if len(keys) <= 1:
+        return [np.arange(len(rows))]
+    return [np.flatnonzero(np.isin(segments, numbers)) for numbers in keys.values()]
+
+
+def _blocks(store: Store, rows: np.ndarray) -> np.ndarray:
+    """The inner chunk of `edges` in which each network begins."""
+    segments = store.segment_of(rows)
+    first_rows = np.array([span.first_row for span in store.spans])[segments]
+    offsets = np.array([span.offsets["edges"] for span in store.spans])[segments]
+    lengths = np.array([span.architecture.num_edges for span in store.spans])[segments]
+    return (offsets + (rows - first_rows) * lengths) // store.arrays["edges"].layout.chunk
+
+
+def _odds(store: Store, rows: np.ndarray, name: str) -> np.ndarray:
+    odds = numbers_of(store, name, rows, with_classes=False).astype(np.float64)
+    if len(odds) and (not np.isfinite(odds).all() or odds.min() < 0 or odds.sum() == 0):
+        raise UsageError(f"the weights in {name!r} must be finite, not negative, and not all zero")
+    return odds

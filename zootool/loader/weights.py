@@ -1,8 +1,7 @@
 """How a loader gets at weights: kept in memory, gathered from the store each time, or streamed in blocks."""
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,72 +23,35 @@ WINDOW_BYTES = 64 << 20
 """How much is mixed at a time where a store is streamed and nobody said how much."""
 
 
-class WeightSource(Protocol):
-    """Gives rows of one segment's part of an array."""
-
-    def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
-        """(networks, array_length) float32 for some rows of a segment."""
-        ...
+Gather = Callable[[ArrayName, SegmentSpan, np.ndarray], Tensor]
+"""Gives the part of an array that belongs to some rows of a segment: (networks, array_length) float32."""
 
 
-class MappedWeights:
+def mapped(store: Store) -> Gather:
     """Rows straight from the store's files."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._store.gather(name, span, rows))
+    return lambda name, span, rows: torch.from_numpy(store.gather(name, span, rows))
 
 
-class ResidentWeights:
+def resident(store: Store) -> Gather:
     """Whole segments in memory, each read when its first row is asked for, and shared by the loaders of a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
-        return _take(self._store.resident_segment(name, span), rows - span.first_row)
+    return lambda name, span, rows: _take(store.resident_segment(name, span), rows - span.first_row)
 
 
-class WindowWeights:
-    """The rows of one window, read in the order in which they lie."""
+def window(store: Store, rows: np.ndarray) -> Gather:
+    """The rows of one window alone, read at once and in the order in which they lie."""
+    rows = np.unique(rows)
+    segments = store.segment_of(rows)
+    parts: dict[tuple[str, int], np.ndarray] = {}
+    for number in np.unique(segments).tolist():
+        span = store.spans[number]
+        for name in needed_arrays(span):
+            parts[name, span.first_row] = store.gather(name, span, rows[segments == number])
 
-    def __init__(self, store: Store, rows: np.ndarray) -> None:
-        self._rows = np.unique(rows)
-        self._parts: dict[tuple[str, int], np.ndarray] = {}
-        segments = store.segment_of(self._rows)
-        for number in np.unique(segments).tolist():
-            span = store.spans[number]
-            mine = self._rows[segments == number]
-            for name in needed_arrays(span):
-                self._parts[name, span.first_row] = store.gather(name, span, mine)
+    def gather(name: ArrayName, span: SegmentSpan, wanted: np.ndarray) -> Tensor:
+        first = np.searchsorted(rows, span.first_row)
+        return _take(parts[name, span.first_row], np.searchsorted(rows, wanted) - first)
 
-    def gather(self, name: ArrayName, span: SegmentSpan, rows: np.ndarray) -> Tensor:
-        first = np.searchsorted(self._rows, span.first_row)
-        places = np.searchsorted(self._rows, rows) - first
-        return _take(self._parts[name, span.first_row], places)
-
-
-class WindowReader:
-    """Windows one after another, the next one read by a thread while this one is used."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="zoo-loader")
-        self._ahead: dict[int, Future[WindowWeights]] = {}
-
-    def window(self, number: int, rows: np.ndarray, next_rows: np.ndarray | None) -> WindowWeights:
-        """Window `number`, which holds `rows`; `next_rows` are those of the window that will be asked for next."""
-        waiting = self._ahead.pop(number, None)
-        self._ahead.clear()
-        if next_rows is not None:
-            self._ahead[number + 1] = self._pool.submit(WindowWeights, self._store, next_rows)
-        return WindowWeights(self._store, rows) if waiting is None else waiting.result()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(cancel_futures=True)
+    return gather
 
 
 def choose_mode(store: Store, mode: Mode | None) -> Mode:
@@ -112,11 +74,17 @@ def stored_bytes(store: Store) -> int:
     return sum(array.layout.length * array.layout.item_bytes for array in store.arrays.values())
 
 
-def read_batch(store: Store, weights: WeightSource, rows: np.ndarray) -> GraphBatch:
+def read_batch(store: Store, gather: Gather, rows: np.ndarray) -> GraphBatch:
     """The networks at `rows`, in that order. Their architectures must have the same node counts."""
     rows = np.ascontiguousarray(rows, dtype=np.int64)
     segments = store.segment_of(rows)
-    return assemble(_groups(store, weights, rows, segments), torch.from_numpy(rows))
+    groups = []
+    for number in np.unique(segments).tolist():
+        span = store.spans[number]
+        places = np.flatnonzero(segments == number)
+        arrays = {name: gather(name, span, rows[places]) for name in needed_arrays(span)}
+        groups.append(Group(span.architecture, torch.from_numpy(places), arrays))
+    return assemble(groups, torch.from_numpy(rows))
 
 
 def needed_arrays(span: SegmentSpan) -> list[ArrayName]:
@@ -128,13 +96,3 @@ def needed_arrays(span: SegmentSpan) -> list[ArrayName]:
 def _take(rows: np.ndarray, places: np.ndarray) -> Tensor:
     # Copying some rows is over before torch's threads have met.
     return torch.from_numpy(np.take(rows, places, axis=0, mode="clip"))
-
-
-def _groups(store: Store, weights: WeightSource, rows: np.ndarray, segments: np.ndarray) -> Sequence[Group]:
-    groups = []
-    for number in np.unique(segments).tolist():
-        span = store.spans[number]
-        places = np.flatnonzero(segments == number)
-        arrays = {name: weights.gather(name, span, rows[places]) for name in needed_arrays(span)}
-        groups.append(Group(span.architecture, torch.from_numpy(places), arrays))
-    return groups

@@ -5,16 +5,20 @@ it: any difference between the two functions is far above the rounding of float6
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zootool.architecture import Architecture
-from zootool.errors import FormatError, UsageError, printable
-from zootool.nets.inputs import fitting_input
-from zootool.nets.network import Network
+from zootool.errors import FormatError, UsageError, did_you_mean, printable
+from zootool.nets.network import Network, fitting_input
 
 Factory = Callable[..., nn.Module]
 
@@ -22,6 +26,7 @@ TOLERANCE = 1e-6
 """Largest difference of outputs, relative to the largest output, both in float64."""
 
 _BATCH = 8
+_NAME_HINT = "write it like my_package.my_module:build, or my_file.py:build"
 
 
 def check_agreement(architecture: Architecture, state_dict: Mapping[str, Tensor], factory: Factory, named: str) -> None:
@@ -101,3 +106,45 @@ def _theirs(error: Exception, named: str) -> UsageError:
         f"{named} raised {type(error).__name__}: {printable(error, 300)}",
         hint="it takes nothing or a state_dict, and returns a module that takes float64 inputs",
     )
+
+
+def load_object(text: str) -> Any:
+    """The object that `package.module:name` or `path/to/file.py:name` names, such as a factory of the user's own.
+
+    This runs the user's code: names come from the command line or from Python, never from a file that somebody else
+    made. Raises UsageError where the module can't be imported or doesn't have the name.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise UsageError(f"can't read the name {printable(text, 120)!r}", hint=_NAME_HINT)
+    try:
+        module = _module_of_file(Path(place)) if place.endswith(".py") else _module(place)
+    except Exception as error:
+        # Whatever the user's module raises while it is imported is theirs to mend.
+        what = f"{type(error).__name__}: {printable(error, 200)}"
+        raise UsageError(f"can't import {printable(place, 120)} ({what})", hint=_NAME_HINT) from error
+    if not hasattr(module, name):
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise UsageError(f"{printable(place, 120)} has no {name}", hint=did_you_mean(name, public))
+    return getattr(module, name)
+
+
+def _module(place: str) -> ModuleType:
+    # A console script doesn't look into the current folder, where `python -m` would.
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return import_module(place)
+    finally:
+        sys.path.remove(here)
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    name = f"_zoo_user_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # Dataclasses and pickles of the module look it up there.
+    spec.loader.exec_module(module)
+    return module

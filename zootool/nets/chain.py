@@ -4,24 +4,23 @@ What names and shapes don't say (activations, strides, what stands between the l
 """
 
 from bisect import bisect, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
-from typing import Any
+from typing import Any, NamedTuple
 
-from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.architecture import Activation, Architecture, Norm, Timestamp
 from zootool.architecture.bounds import MAX_LAYERS
+from zootool.architecture.kinds import KINDS
 from zootool.errors import FormatError, printable
-from zootool.nets.lay_out import Entry, lay_out
-from zootool.nets.layer_order import check_order, layer_order, positions_behind
+from zootool.nets.lay_out import Entry, lay_out, norm_role
+from zootool.nets.layer_order import check_order, layer_order, place_norms, positions_behind
 from zootool.nets.module_names import Module, Shapes, is_in_order_of_definition, modules_of
-from zootool.nets.norm_places import place_norms
 
 HINT = "declare it in YAML: `zoo convert SRC DST.zoo --architecture NET.yaml`, see docs/collecting.md"
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_NORM_ROLES = {"weight": "scale", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,16 @@ def chain_of(shapes: Shapes, where: str, options: ChainOptions | None = None) ->
         notes = [note] if len(layers) > 1 else []
     placed = place_norms(norms, order, saved, where, is_declared=bool(options.order) and saved is not None)
     links = _links(order, norms, where)
-    timestamps = [_timestamp(i, order, placed, links, options, where) for i in range(len(order))]
-    entries = {entry.key: entry for i, layer in enumerate(order) for entry in _entries(layer, i + 1, placed, where)}
-    family = options.family or ("cnn" if any(t.kind == "conv" for t in timestamps) else "mlp")
+    timestamps, entries = [], dict[str, Entry]()
+    for i, layer in enumerate(order):
+        norms_here = {is_source: placed.get((i, is_source)) for is_source in (False, True)}
+        fields, found = _layer(layer, order[i - 1] if i else None, norms_here, i + 1, where)
+        activation = options.output_activation or Activation()
+        if i < len(links):
+            activation = (options.activation or Activation("relu")) if links[i].has_activation else Activation()
+        timestamps.append(Timestamp(**fields, activation=activation))
+        entries |= {entry.key: entry for entry in found}
+    family = options.family or ("cnn" if any(t.traits.is_spatial for t in timestamps) else "mlp")
     try:
         architecture = lay_out(timestamps[0].num_sources, timestamps, [entries[key] for key in shapes], family=family)
     except ValueError as error:
@@ -131,14 +137,12 @@ def _odd(module: Module, name: str, where: str) -> FormatError:
     return FormatError(f"{where}: can't tell what {key!r} of shape {shape} does", hint=hint)
 
 
-@dataclass(frozen=True)
-class _Link:
-    """How a layer follows on the one before: inputs per node, and whether there is room for an activation.
+class _Link(NamedTuple):
+    """How a layer follows on the one before: whether there is room for an activation.
 
     `ends_box` where the one before is the last layer of a Sequential that shows its activations.
     """
 
-    positions: int
     has_activation: bool
     ends_box: bool = False
 
@@ -150,83 +154,52 @@ def _links(order: Sequence[Module], norms: Sequence[Module], where: str) -> list
         insort(numbered.setdefault(path[:-1], []), int(path[-1]))
     links = []
     for before, layer in pairwise(order):
-        positions, box = positions_behind(before, layer) or 1, before.path[:-1]
+        box = before.path[:-1]
         numbers = numbered.get(box, []) if before.path[-1].isdecimal() else []
         # Where no index is missing, activations are functions, of which nothing is seen.
         is_sequential = bool(numbers) and len(numbers) <= numbers[-1] - numbers[0]
         if not (is_sequential and box == layer.path[:-1] and layer.path[-1].isdecimal()):
-            links.append(_Link(positions, True, ends_box=is_sequential))
+            links.append(_Link(True, ends_box=is_sequential))
             continue
         first, last = int(before.path[-1]), int(layer.path[-1])
         free = last - first - (bisect(numbers, last) - bisect(numbers, first))
-        links.append(_Link(positions, _has_activation(before, layer, free, positions, where)))
+        # A flatten is one of them where maps become features; behind a pooling over everything nothing else matters.
+        is_flat = len(before.weight) != len(layer.weight)
+        is_pooled = is_flat and positions_behind(before, layer) == 1
+        if len(before.weight) == 4 and free > (2 if is_flat else 1) and not is_pooled:
+            raise FormatError(
+                f"{where}: {free} modules without tensors stand between {printable(before.name, 80)!r} and "
+                f"{printable(layer.name, 80)!r}, so perhaps a pooling",
+                hint="declare the layers in YAML, with `pooling` where there is one",
+            )
+        links.append(_Link(free > (1 if is_flat else 0)))
     return links
 
 
-def _has_activation(before: Module, layer: Module, free: int, positions: int, where: str) -> bool:
-    """Whether one of `free` modules without tensors between two layers of a Sequential is an activation."""
-    # A flatten is one of them where maps become features, and behind a pooling over everything nothing else matters.
-    is_flat = len(before.weight) != len(layer.weight)
-    if len(before.weight) == 4 and free > (2 if is_flat else 1) and not (is_flat and positions == 1):
-        raise FormatError(
-            f"{where}: {free} modules without tensors stand between {printable(before.name, 80)!r} and "
-            f"{printable(layer.name, 80)!r}, so perhaps a pooling",
-            hint="declare the layers in YAML, with `pooling` where there is one",
-        )
-    return free > (1 if is_flat else 0)
-
-
-def _timestamp(
-    i: int,
-    order: Sequence[Module],
-    placed: dict[tuple[int, bool], Module],
-    links: Sequence[_Link],
-    options: ChainOptions,
-    where: str,
-) -> Timestamp:
-    layer, before = order[i], order[i - 1] if i else None
-    nodes, sources, *kernel = layer.weight
-    fields: dict[str, Any] = {"kind": "linear", "num_nodes": nodes, "num_sources": sources}
-    if kernel:
-        fields |= {"kind": "conv", "kernel": tuple(kernel), "edges_per_pair": kernel[0] * kernel[1]}
-    elif before is not None and len(before.weight) == 4:
-        positions = links[i - 1].positions
-        fields |= {"kind": "pool_linear", "pooling": Pooling("mean")}
-        if positions > 1:
-            fields |= {"kind": "flatten_linear", "num_sources": before.weight[0], "edges_per_pair": positions}
-            del fields["pooling"]
-    if i < len(order) - 1:
-        has_activation = links[i].has_activation
-        fields["activation"] = (options.activation or Activation("relu")) if has_activation else Activation()
-    elif options.output_activation is not None:
-        fields["activation"] = options.output_activation
-    takes_maps = before is not None and len(before.weight) == 4
-    for is_source, name in ((False, "norm"), (True, "source_norm")):
-        if (norm := placed.get((i, is_source))) is not None:
-            fields[name] = _norm(norm, bool(kernel) or (is_source and takes_maps), where)
-    return Timestamp(**fields, has_bias="bias" in layer.tensors)
-
-
-def _norm(module: Module, is_of_maps: bool, where: str) -> Norm:
-    if "running_mean" in module.tensors:
-        return Norm("batch")
-    if is_of_maps:
-        raise FormatError(
-            f"{where}: {printable(module.name, 80)!r} may be a group or a layer norm, and no tensor says which",
-            hint="declare the layers in YAML, with the norm's `kind` and `num_groups`",
-        )
-    return Norm("layer")
-
-
-def _entries(layer: Module, number: int, placed: dict[tuple[int, bool], Module], where: str) -> list[Entry]:
-    """The entries of a layer and its norms."""
+def _layer(
+    layer: Module, before: Module | None, norms: Mapping[bool, Module | None], number: int, where: str
+) -> tuple[dict[str, Any], list[Entry]]:
+    """The fields of a layer's timestamp, but for its activation, and its entries; norms by whether on its sources."""
+    ends = before.weight if before is not None else ()
+    kind = next(kind for kind in KINDS.values() if kind.is_likely(layer.weight, ends or None))
+    fields: dict[str, Any] = {"kind": kind.name, "has_bias": "bias" in layer.tensors}
+    fields |= kind.sizes(layer.weight, ends[0] if ends else 0)
+    if kind.default_pooling is not None:
+        fields["pooling"] = kind.default_pooling
     entries = [Entry(layer.key(name), shape, name, number, dtype) for name, (shape, dtype) in layer.tensors.items()]  # type: ignore[arg-type]
-    for is_source, prefix in ((False, ""), (True, "source_")):
-        norm = placed.get((number - 1, is_source))
-        for name, (shape, dtype) in norm.tensors.items() if norm else ():
-            role = prefix + _NORM_ROLES[name] if name in _NORM_ROLES else name
-            entries.append(Entry(norm.key(name), shape, role, number, dtype))  # type: ignore[union-attr, arg-type]
-    return entries
+    for is_source, norm in norms.items():
+        if norm is None:
+            continue
+        is_batch = "running_mean" in norm.tensors
+        if not is_batch and (kind.is_spatial or (is_source and len(ends) == 4)):
+            raise FormatError(
+                f"{where}: {printable(norm.name, 80)!r} may be a group or a layer norm, and no tensor says which",
+                hint="declare the layers in YAML, with the norm's `kind` and `num_groups`",
+            )
+        fields["source_norm" if is_source else "norm"] = Norm("batch" if is_batch else "layer")
+        for name, (shape, dtype) in norm.tensors.items():
+            entries.append(Entry(norm.key(name), shape, norm_role(name, is_source), number, dtype))
+    return fields, entries
 
 
 def _assumed(
@@ -250,12 +223,12 @@ def _assumed(
         assumed.append(f"no activation is taken to stand behind {', '.join(bare[:5])}: the indices leave no room")
     if options.output_activation is None:
         assumed.append("nothing is taken to stand behind the last layer")
-    if any(t.kind == "conv" for t in timestamps):
+    if any(t.traits.is_spatial for t in timestamps):
         assumed.append("convolutions are taken for stride 1 without padding, dilation or pooling")
     for layer, timestamp in zip(order, timestamps, strict=True):
-        if timestamp.kind == "pool_linear":
+        if timestamp.traits.default_pooling is not None:
             assumed.append(f"{printable(layer.name, 40)!r} is taken to follow the mean over all pixels")
-        if timestamp.kind == "flatten_linear":
+        if timestamp.traits.flattens:
             assumed.append(_flatten(layer, timestamp, timestamps, where))
     norms = {norm.kind for t in timestamps for norm in (t.norm, t.source_norm) if norm is not None}
     if norms:

@@ -9,8 +9,8 @@
       - {kind: attention, num_heads: 4}
       - {kind: linear, weight: blocks.0.out.weight, residuals: [{source: 1}]}
 
-Sizes come from the tensors. What a layer computes is written as in `Timestamp`. Or a known family by its parameters
-(`zootool.nets.families`):
+Sizes come from the tensors. What a layer computes is written as in `Timestamp`. Or a known family by its parameters,
+under whatever keys the checkpoint has (`FAMILIES`):
 
     like: simple-vit
     num_heads: 4
@@ -18,23 +18,54 @@ Sizes come from the tensors. What a layer computes is written as in `Timestamp`.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, model_validator
 
-from zootool.architecture import Architecture, Norm, Pooling, Residual, Role, Timestamp, Tokens
+from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Role, Timestamp, Tokens
+from zootool.architecture.kinds import KINDS
+from zootool.architecture.steps import ActivationName
 from zootool.errors import FormatError, did_you_mean, printable
-from zootool.nets.chain import Inferred
-from zootool.nets.families import DeclaredActivation, Offset, like
-from zootool.nets.lay_out import Entry, lay_out
+from zootool.nets.chain import ChainOptions, Inferred, chain_of
+from zootool.nets.cnn import CnnConfig, cnn_architecture
+from zootool.nets.lay_out import NORM_ROLES, Entry, lay_out, norm_role, with_keys
 from zootool.nets.module_names import Shapes
+from zootool.nets.siren import siren_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.validation import Entry as Model
 from zootool.validation import validate
 
+
+def _known_kind(value: Any) -> str:
+    if not isinstance(value, str) or value not in KINDS:
+        *others, last = map(repr, KINDS)
+        raise ValueError(f"Input should be {', '.join(others)} or {last}")
+    return value
+
+
 Keys = Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
 Step = Annotated[int, Field(ge=1, le=100_000)]
-_NORM_KEYS: dict[str, Role] = {
-    "weight": "scale", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var",
-    "num_batches_tracked": "num_batches_tracked",
-}  # fmt: skip
+Size = Annotated[int, Field(ge=1, le=1 << 24)]
+Window = Annotated[int, Field(ge=1, le=1000)]
+Frequency = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Offset = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+
+
+class DeclaredActivation(Model):
+    """A pointwise function, by its name or as a mapping with its parameters."""
+
+    name: ActivationName = "none"
+    omega_0: Frequency | None = None
+    negative_slope: Offset | None = None
+    approximate: Literal["tanh"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def activation(self) -> Activation:
+        """As an architecture has it."""
+        return Activation(**dict(self))
 
 
 class DeclaredNorm(Model):
@@ -52,7 +83,7 @@ class DeclaredLayer(Model):
     `bias` is alike.
     """
 
-    kind: Literal["linear", "conv", "flatten_linear", "pool_linear", "qkv", "attention"]
+    kind: Annotated[str, PlainValidator(_known_kind)]
     weight: str | Keys | None = None
     bias: str | Keys | None = None
     activation: DeclaredActivation = DeclaredActivation()
@@ -80,36 +111,131 @@ class DeclaredNetwork(Model):
     other: tuple[str, ...] = ()
     output_offset: Offset = 0.0
 
+    def inferred(self, shapes: Shapes, where: str) -> Inferred:
+        """The architecture, with what is left to be assumed: nothing."""
+        draft = _Draft(shapes, where)
+        timestamps = [draft.layer(number, layer) for number, layer in enumerate(self.layers, start=1)]
+        for key, role in ((self.position, "position"), (self.token, "token")):
+            if key is not None:
+                draft.use(key, role, None)
+        for key in self.other:
+            draft.use(key, "other", None)
+        rest = {"family": self.family, "tokens": self.tokens, "output_offset": self.output_offset}
+        return Inferred(lay_out(self.num_inputs, timestamps, draft.entries(), **rest))
 
-def declared_architecture(declaration: Any, shapes: Shapes, where: str = "the declaration") -> Architecture:
-    """The architecture that `declaration` (from YAML) gives to tensors of these shapes.
 
-    Raises FormatError for unknown or missing keys, for tensors that no layer uses, and for sizes that don't fit.
-    """
-    return read_declaration(declaration, shapes, where).architecture
+class _Chain(Model):
+    """Layers one behind the other in this `order` (of layers, or of layers and norms), with these activations."""
+
+    order: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
+    activation: DeclaredActivation | None = None
+    output_activation: DeclaredActivation | None = None
+
+    def inferred(self, shapes: Shapes, where: str) -> Inferred:
+        hidden, output = (None if a is None else a.activation for a in (self.activation, self.output_activation))
+        return chain_of(shapes, where, ChainOptions(self.order, hidden, output))
+
+
+class _Family(Model):
+    """Base of families whose tensors follow from their parameters."""
+
+    def architecture(self) -> Architecture:
+        raise NotImplementedError
+
+    def inferred(self, shapes: Shapes, where: str) -> Inferred:
+        """The family's architecture under the checkpoint's keys."""
+        return Inferred(with_keys(self.architecture(), shapes, where))
+
+
+class _Siren(_Family):
+    num_inputs: Size
+    hidden: Annotated[tuple[Size, ...], Field(min_length=1, max_length=1000)]
+    num_outputs: Size
+    omega_0: Frequency = 30.0
+    first_omega_0: Frequency | None = None
+    output_offset: Offset = 0.0
+    sine_output: bool = False
+
+    def architecture(self) -> Architecture:
+        return siren_architecture(**dict(self))
+
+
+class _Cnn(_Family):
+    channels: Annotated[tuple[Size, ...], Field(max_length=1000)] | None = None
+    kernels: tuple[Window, ...] | None = None
+    strides: tuple[Window, ...] | None = None
+    paddings: tuple[Annotated[int, Field(ge=0, le=1000)], ...] | None = None
+    activations: tuple[str, ...] | None = None
+    residuals: tuple[int | None, ...] | None = None
+    num_classes: Size | None = None
+    head: str | None = None
+    image_shape: tuple[Size, Size] | None = None
+
+    def architecture(self) -> Architecture:
+        return cnn_architecture(CnnConfig(**{name: value for name, value in self if value is not None}))
+
+
+class _SimpleVit(_Family):
+    channels: Annotated[int, Field(ge=1, le=10_000)] = 3
+    patch_size: Annotated[int, Field(ge=1, le=10_000)] = 4
+    dim: Annotated[int, Field(ge=1, le=1 << 20)] = 32
+    depth: Annotated[int, Field(ge=1, le=1000)] = 2
+    num_heads: Annotated[int, Field(ge=1, le=10_000)] = 4
+    head_dim: Annotated[int, Field(ge=1, le=100_000)] = 16
+    mlp_dim: Size = 64
+    num_classes: Size = 10
+
+    def architecture(self) -> Architecture:
+        return simple_vit_architecture(SimpleVitConfig(**dict(self)))
+
+
+class _CifarResnet(_Family):
+    depth: Annotated[int, Field(ge=8, le=1202)] = 20
+    num_classes: Annotated[int, Field(ge=1, le=100_000)] = 10
+
+    def architecture(self) -> Architecture:
+        from zootool.nets.resnet import cifar_resnet_architecture  # it is traced, by torch
+
+        return cifar_resnet_architecture(self.depth, self.num_classes)
+
+    def inferred(self, shapes: Shapes, where: str) -> Inferred:
+        if self.depth % 6 != 2:
+            raise FormatError(f"{where}: depth must be 6 n + 2, got {self.depth}", hint="such as 20, 32, 44 or 56")
+        # Building the module of a thousand layers only to find that there are ten would take long.
+        num_weights = sum(len(shape) == 4 for shape, _ in shapes.values())
+        if num_weights != self.depth - 1:
+            raise FormatError(f"{where}: depth {self.depth} has {self.depth - 1} convolutions, there are {num_weights}")
+        return super().inferred(shapes, where)
+
+
+FAMILIES: dict[str, type[_Chain] | type[_Family]] = {
+    "chain": _Chain,
+    "siren": _Siren,
+    "cnn": _Cnn,
+    "simple-vit": _SimpleVit,
+    "cifar-resnet": _CifarResnet,
+}
 
 
 def read_declaration(declaration: Any, shapes: Shapes, where: str = "the declaration") -> Inferred:
-    """The same with what the declaration leaves to be assumed."""
+    """The architecture that `declaration` (from YAML) gives to tensors of these shapes, and what it leaves to assume.
+
+    Raises FormatError for unknown or missing keys, for tensors that no layer uses, and for sizes that don't fit.
+    """
+    kind, hint = DeclaredNetwork, "compare it with the tensors' shapes"
     if isinstance(declaration, dict) and "like" in declaration:
-        return like(declaration, shapes, where)
-    return Inferred(_layer_by_layer(declaration, shapes, where))
-
-
-def _layer_by_layer(declaration: Any, shapes: Shapes, where: str) -> Architecture:
-    network = validate(DeclaredNetwork, declaration, where)
-    draft = _Draft(shapes, where)
+        name = declaration["like"]
+        if not isinstance(name, str) or name not in FAMILIES:
+            raise FormatError(
+                f"{where}: there is no family {printable(name, 60)!r}", hint=did_you_mean(str(name)[:60], FAMILIES)
+            )
+        kind, hint = FAMILIES[name], f"the parameters of {name}"
+        declaration = {str(key): value for key, value in declaration.items() if key != "like"}
+    network = validate(kind, declaration, where)
     try:
-        timestamps = [draft.layer(number, layer) for number, layer in enumerate(network.layers, start=1)]
-        for key, role in ((network.position, "position"), (network.token, "token")):
-            if key is not None:
-                draft.use(key, role, None)
-        for key in network.other:
-            draft.use(key, "other", None)
-        rest = {"family": network.family, "tokens": network.tokens, "output_offset": network.output_offset}
-        return lay_out(network.num_inputs, timestamps, draft.entries(), **rest)
-    except (ValueError, TypeError) as error:
-        raise FormatError(f"{where}: {printable(error, 200)}", hint="compare it with the tensors' shapes") from error
+        return network.inferred(shapes, where)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{where}: {printable(error, 200)}", hint=hint) from error
 
 
 class _Draft:
@@ -137,30 +263,20 @@ class _Draft:
 
     def layer(self, number: int, layer: DeclaredLayer) -> Timestamp:
         """The timestamp of a declared layer, its tensors used."""
-        if layer.kind == "attention":
-            sizes: dict[str, Any] = {"num_nodes": self._num_nodes // 3, "num_sources": self._num_nodes}
-            sizes |= {"edges_per_pair": 0, "has_bias": False}
-        else:
-            sizes = self._sizes(number, layer)
-        if layer.norm is not None:
-            self._use_norm(layer.norm, number, "")
-        if layer.source_norm is not None:
-            self._use_norm(layer.source_norm, number, "source_")
-        self._num_nodes = sizes["num_nodes"]
+        fields: dict[str, Any] = self._sizes(number, layer)
+        for name, is_source in (("norm", False), ("source_norm", True)):
+            norm: DeclaredNorm | None = getattr(layer, name)
+            if norm is not None:
+                self._use_norm(norm, number, is_source)
+                fields[name] = Norm(norm.kind, norm.eps, norm.num_groups)
+        self._num_nodes = fields["num_nodes"]
+        for name in ("stride", "padding", "dilation", "pooling", "output_pooling", "num_heads", "residuals"):
+            fields[name] = getattr(layer, name)
         return Timestamp(
             layer.kind,
-            **sizes,
             activation=layer.activation.activation,
             source_activation=layer.source_activation.activation,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            pooling=layer.pooling,
-            output_pooling=layer.output_pooling,
-            norm=_norm(layer.norm),
-            source_norm=_norm(layer.source_norm),
-            num_heads=layer.num_heads,
-            residuals=layer.residuals,
+            **fields,
         )
 
     def entries(self) -> list[Entry]:
@@ -174,6 +290,9 @@ class _Draft:
         return [self._entries[key] for key in self._shapes]
 
     def _sizes(self, number: int, layer: DeclaredLayer) -> dict[str, Any]:
+        kind = KINDS[layer.kind]
+        if not kind.has_edges:
+            return kind.sizes((), self._num_nodes)
         if layer.weight is None:
             raise FormatError(f"{self._where}: layer {number} ({layer.kind}) has no weight", hint="name its tensor")
         shapes = [self.use(key, "weight", number, part) for part, key in enumerate(_keys(layer.weight))]
@@ -182,34 +301,22 @@ class _Draft:
                 f"{self._where}: layer {number} has weights of shapes {shapes}", hint="wanted: 2 or 4 axes"
             )
         biases = [self.use(key, "bias", number, part) for part, key in enumerate(_keys(layer.bias))]
-        num_nodes, num_sources = sum(shape[0] for shape in shapes), shapes[0][1]
-        if biases and biases not in ([shape[:1] for shape in shapes], [(num_nodes,)]):
+        joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        if biases and biases not in ([shape[:1] for shape in shapes], [joined[:1]]):
             raise FormatError(
                 f"{self._where}: layer {number} has weights of {shapes} and biases of {biases}",
                 hint="list a bias for each weight, in the same order, or one for all",
             )
-        sizes: dict[str, Any] = {"num_nodes": num_nodes, "has_bias": layer.bias is not None}
-        if len(shapes[0]) == 4:
-            kernel = shapes[0][2:]
-            return sizes | {"num_sources": num_sources, "kernel": kernel, "edges_per_pair": kernel[0] * kernel[1]}
-        if layer.kind == "flatten_linear":
-            positions = num_sources // max(self._num_nodes, 1)
-            return sizes | {"num_sources": self._num_nodes, "edges_per_pair": positions}
-        return sizes | {"num_sources": num_sources}
+        return {"has_bias": layer.bias is not None, **kind.sizes(joined, self._num_nodes)}
 
-    def _use_norm(self, norm: DeclaredNorm, number: int, prefix: str) -> None:
-        for name, role in _NORM_KEYS.items():
+    def _use_norm(self, norm: DeclaredNorm, number: int, is_source: bool) -> None:
+        for name in NORM_ROLES:
             key = f"{norm.at}.{name}"
             if key in self._shapes:
-                counts = role == "num_batches_tracked"
-                self.use(key, role if counts else f"{prefix}{role}", number)  # type: ignore[arg-type]
+                self.use(key, norm_role(name, is_source), number)
             elif name == "weight" and f"{norm.at}.bias" not in self._shapes:
                 raise FormatError(f"{self._where}: there is no norm at {printable(norm.at, 80)!r}")
 
 
 def _keys(keys: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if keys is None else (keys,) if isinstance(keys, str) else keys
-
-
-def _norm(norm: DeclaredNorm | None) -> Norm | None:
-    return None if norm is None else Norm(norm.kind, norm.eps, norm.num_groups)

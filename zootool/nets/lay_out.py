@@ -1,4 +1,4 @@
-"""From the entries of a state_dict and what they are for to the slots of an Architecture."""
+"""From the entries of a state_dict and what they are for to the slots of an Architecture, under whatever keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +8,26 @@ from typing import Any
 from zootool.architecture import DTYPE_BYTES, Architecture, ArrayName, ParameterSlot, Role, Timestamp
 from zootool.architecture.slots import WIDENED_DTYPES
 from zootool.errors import FormatError, printable
+from zootool.nets.layer_order import layer_order
+from zootool.nets.module_names import Shapes, is_in_order_of_definition, modules_of, num_outer
+
+NORM_ROLES: dict[str, Role] = {
+    "weight": "scale", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var",
+    "num_batches_tracked": "num_batches_tracked",
+}  # fmt: skip
+"""What a norm's tensors are called by torch -> their roles; see `norm_role`."""
 
 _GRAPH_ARRAYS: dict[str, ArrayName] = {"weight": "edges", "bias": "nodes"}
 _ROUNDED_ROLES = (
     "weight", "bias", "scale", "shift", "running_mean", "running_var",
     "source_scale", "source_shift", "source_running_mean", "source_running_var",
 )  # fmt: skip
+
+
+def norm_role(name: str, is_source: bool) -> Role:
+    """The role of a norm's tensor, by torch's name for it, where the norm is on a layer's sums or on its sources."""
+    role = NORM_ROLES[name]
+    return f"source_{role}" if is_source and name != "num_batches_tracked" else role  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,13 @@ class Entry:
     order: tuple[int, ...] | None = None
     alias_of: str | None = None
     part: int = 0
+
+    def slot(self, array: ArrayName, start: int, rounded: bool) -> ParameterSlot:
+        """The slot of this entry at a place in an array."""
+        return ParameterSlot(
+            self.key, array, start, self.shape, self.dtype, self.role, self.timestamp, self.order,
+            self.alias_of, rounded,
+        )  # fmt: skip
 
 
 def lay_out(num_inputs: int, timestamps: Sequence[Timestamp], entries: Sequence[Entry], **rest: Any) -> Architecture:
@@ -53,14 +74,11 @@ def lay_out(num_inputs: int, timestamps: Sequence[Timestamp], entries: Sequence[
 def entries_of(architecture: Architecture) -> list[Entry]:
     """The entries whose `lay_out` gives the architecture's slots."""
     places = {slot.key: slot.start for slot in architecture.slots if slot.rounded or slot.array != "exact"}
+    kept = [slot for slot in architecture.slots if not slot.rounded]
     return [
-        Entry(
-            slot.key, slot.shape, slot.role, slot.timestamp, slot.dtype, slot.order, slot.alias_of,
-            places.get(slot.key, slot.start),
-        )
-        for slot in architecture.slots
-        if not slot.rounded
-    ]  # fmt: skip
+        Entry(s.key, s.shape, s.role, s.timestamp, s.dtype, s.order, s.alias_of, places.get(s.key, s.start))
+        for s in kept
+    ]
 
 
 def _in_parts(entries: Sequence[Entry]) -> list[Entry]:
@@ -84,17 +102,79 @@ def renamed(
     whose tensors have others. Raises FormatError where a layer would lose its weights.
     """
     by_key = {entry.key: entry for entry in entries_of(architecture)}
-    entries = [
-        replace(
-            by_key[old],
-            key=new,
-            alias_of=names.get(by_key[old].alias_of or ""),
-            dtype=(dtypes or {}).get(new, by_key[old].dtype),
-        )
-        for old, new in names.items()
-    ]
+    entries = []
+    for old, new in names.items():
+        entry = by_key[old]
+        dtype = (dtypes or {}).get(new, entry.dtype)
+        entries.append(replace(entry, key=new, alias_of=names.get(entry.alias_of or ""), dtype=dtype))
     rest = {name: getattr(architecture, name) for name in ("family", "output_offset", "tokens")}
     return lay_out(architecture.num_inputs, architecture.timestamps, entries, **rest)
+
+
+def with_keys(
+    architecture: Architecture, shapes: Shapes, where: str, bare: Mapping[str, str] | None = None
+) -> Architecture:
+    """The architecture under a checkpoint's own keys and dtypes: by equal names, by names behind a prefix, by order.
+
+    `bare` says which key is to be known under which name, by default those of `bare_names`. Counters that older
+    versions of torch didn't save may be missing. Raises FormatError where shapes differ, or where nothing tells which
+    tensor is which.
+    """
+    own = {slot.key: slot for slot in architecture.slots if not slot.rounded}
+    needed = [key for key, slot in own.items() if slot.role != "num_batches_tracked"]
+    bare = bare_names(shapes) if bare is None else bare
+    if set(needed) <= set(bare) <= set(own):
+        names = {key: bare[key] for key in own if key in bare}
+    else:
+        counts = {len(own): list(own), len(needed): needed}
+        if len(shapes) not in counts:
+            raise FormatError(
+                f"{where}: the checkpoint has {len(shapes)} tensors, the architecture {len(own)}, "
+                f"{len(own) - len(needed)} of them counters",
+                hint="compare the parameters with the tensors' shapes",
+            )
+        names = dict(zip(counts[len(shapes)], _in_order(shapes, where), strict=True))
+    for old, new in names.items():
+        shape, dtype = shapes[new]
+        is_counter = own[old].role == "num_batches_tracked"
+        if own[old].shape != shape or (dtype != own[old].dtype and ("float" not in dtype or is_counter)):
+            raise FormatError(
+                f"{where}: {printable(new, 80)!r} is {dtype} {shape}, "
+                f"the architecture says {own[old].dtype} {own[old].shape} for {old!r}",
+                hint="compare the parameters with the tensors' shapes",
+            )
+    dtypes = {new: shapes[new][1] for new in names.values()}
+    if list(names) == list(own) and all(old == new and own[old].dtype == dtypes[new] for old, new in names.items()):
+        return architecture
+    return renamed(architecture, names, dtypes)
+
+
+def bare_names(shapes: Shapes) -> dict[str, str]:
+    """What keys are called without wrappers and the prefix that all share -> the key."""
+    modules = modules_of(shapes)
+    shared = num_outer(modules)
+    return {
+        ".".join((*(segment for segment in module.path[shared:] if segment), name)): module.key(name)
+        for module in modules
+        for name in module.tensors
+    }
+
+
+def _in_order(shapes: Shapes, where: str) -> list[str]:
+    """The keys as the modules were defined, or else as names and shapes put layers without norms."""
+    modules = modules_of(shapes)
+    is_saved_in_order = is_in_order_of_definition(shapes)
+    are_layers = all(set(m.tensors) <= {"weight", "bias"} and len(m.weight) in (2, 4) for m in modules)
+    if are_layers:
+        modules, _ = layer_order(modules, is_saved_in_order, where)
+    elif not is_saved_in_order:
+        raise FormatError(
+            f"{where}: its names aren't the family's, and its tensors are sorted, so nothing tells which is which",
+            hint="convert the torch file that it was made from, or declare the layers one by one",
+        )
+    else:
+        return list(shapes)
+    return [module.key(name) for module in modules for name in ("weight", "bias") if name in module.tensors]
 
 
 class _Places:
@@ -117,21 +197,19 @@ class _Places:
 
     def tied_slots(self, entry: Entry, targets: list[ParameterSlot]) -> list[ParameterSlot]:
         """Slots on the target's elements, but with elements of their own where another layer's graph needs them."""
-        own = [slot.timestamp != entry.timestamp and slot.array in ("edges", "nodes") for slot in targets]
-        if any(own):
+        if any(slot.timestamp != entry.timestamp and slot.array in ("edges", "nodes") for slot in targets):
             return self.slots(entry)
-        return [
-            ParameterSlot(
-                entry.key, slot.array, slot.start, entry.shape, entry.dtype, entry.role, entry.timestamp,
-                entry.order, entry.alias_of, slot.rounded,
-            )
-            for slot in targets
-        ]  # fmt: skip
+        return [entry.slot(slot.array, slot.start, slot.rounded) for slot in targets]
 
     def _slot(self, entry: Entry, array: ArrayName, rounded: bool = False) -> ParameterSlot:
         start = self._ends[array]
         self._ends[array] += prod(entry.shape) * (DTYPE_BYTES[entry.dtype] if array == "exact" else 1)
-        return ParameterSlot(
-            entry.key, array, start, entry.shape, entry.dtype, entry.role, entry.timestamp,
-            entry.order, entry.alias_of, rounded,
-        )  # fmt: skip
+        return entry.slot(array, start, rounded)
+
+
+def weight_and_bias(prefix: str, weight_shape: tuple[int, ...], timestamp: int) -> list[Entry]:
+    """The two entries of a layer with a bias."""
+    return [
+        Entry(f"{prefix}.weight", weight_shape, "weight", timestamp),
+        Entry(f"{prefix}.bias", weight_shape[:1], "bias", timestamp),
+    ]

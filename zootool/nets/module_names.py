@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """state_dict key -> (shape, dtype), in the checkpoint's order."""
@@ -59,12 +60,14 @@ def modules_of(shapes: Shapes) -> list[Module]:
     return [Module(prefix, paths[prefix], found) for prefix, found in tensors.items()]
 
 
-def common_path(modules: Sequence[Module]) -> tuple[str, ...]:
-    """The segments that all paths begin with; each path has at least one more."""
-    first, last = min(m.path for m in modules), max(m.path for m in modules)
-    size = min(min(len(m.path) for m in modules) - 1, len(first))
-    same = next((i for i in range(size) if first[i] != last[i]), size)
-    return first[: max(same, 0)]
+def num_shared(paths: Sequence[Sequence[str]]) -> int:
+    """How many segments all paths begin with."""
+    return sum(1 for _ in takewhile(lambda segments: len(set(segments)) == 1, zip(*paths, strict=False)))
+
+
+def num_outer(modules: Sequence[Module]) -> int:
+    """How many segments all modules' paths begin with, the last segment of each aside."""
+    return num_shared([module.path[:-1] for module in modules])
 
 
 def is_in_order_of_definition(shapes: Shapes) -> bool:

@@ -1,16 +1,23 @@
 """A live module for any Architecture: it walks the timestamps as the architecture describes them."""
 
+from collections.abc import Iterator, Sequence
+from math import isqrt, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zootool.architecture import Architecture, ParameterSlot, Pooling, Timestamp
+from zootool.architecture import Architecture, Norm, ParameterSlot, Timestamp
+from zootool.architecture.layers import add_residual, sincos_positions, to_patches
+from zootool.architecture.steps import activate, normalise, pool
 from zootool.errors import FormatError, printable
-from zootool.nets.layers import activate, add_residual, attend, multiply, normalise, pool, sincos_positions, to_patches
 
 _BUFFER_ROLES = ("running_mean", "running_var", "source_running_mean", "source_running_var", "num_batches_tracked")
 _NORM_ROLES = ("scale", "shift", "running_mean", "running_var")
+_SIDES = (29, 37, 67, 97, 131, 227, 293, 389, 521)
+"""Primes, since a side that equals a number of channels by chance could be taken for one."""
+
+_FLATTENED_SIDES = (*range(1, 65), 96, 128, 224, 256, 299)
 
 
 class Network(nn.Module):
@@ -24,12 +31,20 @@ class Network(nn.Module):
 
     def __init__(self, architecture: Architecture, *, allow_unused: bool = False) -> None:
         super().__init__()
-        if not allow_unused:
-            _check_use(architecture)
+        unused = sorted({slot.key for slot in architecture.slots if not _is_used(architecture, slot)})
+        if unused and not allow_unused:
+            shown = printable(", ".join(unused[:5]), 200) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+            raise FormatError(
+                f"no layer of the architecture uses {shown}: a module without would compute something else",
+                hint="take the tensors from `zoo.state_dict`, which is exact; where they are known to do nothing, use "
+                "`zootool.nets.network.Network(zoo.architecture_of(i), allow_unused=True)`",
+            )
         self.architecture = architecture
         slots = {slot.key: slot for slot in architecture.slots if not slot.rounded}
         for slot in slots.values():
-            _register(self, slot)
+            tensor = torch.zeros(slot.shape, dtype=getattr(torch, slot.dtype))
+            is_buffer = slot.role in _BUFFER_ROLES or not tensor.is_floating_point()
+            _put(self, slot.key, tensor if is_buffer else nn.Parameter(tensor))
         for slot in slots.values():
             if slot.alias_of is not None:
                 _put(self, slot.key, _get(self, slot.alias_of))
@@ -55,32 +70,26 @@ class Network(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
-            raise self._misfit(index, outputs[-1], error) from error
+            layer = (
+                f"layer {index} ({self.architecture.timestamps[index - 1].kind})" if index else "the cut into patches"
+            )
+            shown = f"{tuple(outputs[-1].shape)} of {str(outputs[-1].dtype).removeprefix('torch.')}"
+            raise FormatError(
+                f"{layer} can't be applied to {shown} ({printable(error, 160)})",
+                hint=f"give an input of {self.architecture.num_inputs} features or channels, or run `zoo verify`",
+            ) from error
         return x + self.architecture.output_offset if self.architecture.output_offset else x
 
-    def _misfit(self, index: int, x: Tensor, error: Exception) -> FormatError:
-        layer = f"layer {index} ({self.architecture.timestamps[index - 1].kind})" if index else "the cut into patches"
-        shown = f"{tuple(x.shape)} of {str(x.dtype).removeprefix('torch.')}"
-        return FormatError(
-            f"{layer} can't be applied to {shown} ({printable(error, 160)})",
-            hint=f"give an input of {self.architecture.num_inputs} features or channels, or run `zoo verify`",
-        )
-
     def _layer(self, index: int, timestamp: Timestamp, outputs: list[Tensor]) -> Tensor:
-        x = outputs[-1]
-        if timestamp.source_norm is not None:
-            x = normalise(timestamp.source_norm, x, self._norm_parameters(index, "source_"), self.training)
+        x = self._normalised(timestamp.source_norm, outputs[-1], index, "source_")
         x = activate(timestamp.source_activation, x)
-        pooling = timestamp.pooling or (Pooling("mean") if timestamp.kind == "pool_linear" else None)
+        pooling = timestamp.pooling or timestamp.traits.default_pooling
         x = x if pooling is None else pool(pooling, x)
-        if timestamp.kind == "attention":
-            x = attend(timestamp.num_heads or 1, x)
-        else:
-            bias = self._slots.get((index, "bias"))
-            x = multiply(timestamp, x, self._joined(index, "weight"), self._joined(index, "bias") if bias else None)
+        weight = self._joined(index, "weight") if timestamp.traits.has_edges else None
+        bias = self._joined(index, "bias") if (index, "bias") in self._slots else None
+        x = timestamp.traits.compute(timestamp, x, weight, bias)
         x = self._residuals("before_norm", timestamp, outputs, x)
-        if timestamp.norm is not None:
-            x = normalise(timestamp.norm, x, self._norm_parameters(index, ""), self.training)
+        x = self._normalised(timestamp.norm, x, index, "")
         x = self._residuals("before_activation", timestamp, outputs, x)
         x = x if timestamp.output_pooling is None else pool(timestamp.output_pooling, x)
         x = activate(timestamp.activation, x)
@@ -110,10 +119,11 @@ class Network(nn.Module):
             return x + sincos_positions(rows, columns, x.shape[-1]).to(x)
         return x
 
-    def _norm_parameters(self, index: int, prefix: str) -> dict[str, Tensor]:
-        return {
-            role: self._joined(index, prefix + role) for role in _NORM_ROLES if (index, prefix + role) in self._slots
-        }
+    def _normalised(self, norm: Norm | None, x: Tensor, index: int, prefix: str) -> Tensor:
+        if norm is None:
+            return x
+        known = [role for role in _NORM_ROLES if (index, prefix + role) in self._slots]
+        return normalise(norm, x, {role: self._joined(index, prefix + role) for role in known}, self.training)
 
     def _joined(self, timestamp: int | None, role: str) -> Tensor:
         """The tensors with one role in a layer, such as the weights of queries, keys and values, behind one another."""
@@ -122,17 +132,6 @@ class Network(nn.Module):
             raise FormatError(f"layer {timestamp} has no {role}")
         parts = [_get(self, slot.key).permute(slot.order or tuple(range(len(slot.shape)))) for slot in slots]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _check_use(architecture: Architecture) -> None:
-    unused = sorted({slot.key for slot in architecture.slots if not _is_used(architecture, slot)})
-    if unused:
-        shown = printable(", ".join(unused[:5]), 200) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
-        raise FormatError(
-            f"no layer of the architecture uses {shown}: a module without would compute something else",
-            hint="take the tensors from `zoo.state_dict`, which is exact; where they are known to do nothing, use "
-            "`zootool.nets.network.Network(zoo.architecture_of(i), allow_unused=True)`",
-        )
 
 
 def _is_used(architecture: Architecture, slot: ParameterSlot) -> bool:
@@ -145,16 +144,10 @@ def _is_used(architecture: Architecture, slot: ParameterSlot) -> bool:
         return is_position or (slot.role == "token" and tokens is not None and tokens.class_token)
     timestamp = architecture.timestamps[slot.timestamp - 1]
     if slot.role in ("weight", "bias"):
-        return timestamp.kind != "attention"
+        return timestamp.traits.has_edges
     norm = timestamp.source_norm if slot.role.startswith("source_") else timestamp.norm
     has_statistics = norm is not None and norm.kind == "batch"
     return norm is not None and (has_statistics or not slot.role.endswith(("running_mean", "running_var")))
-
-
-def _register(root: nn.Module, slot: ParameterSlot) -> None:
-    tensor = torch.zeros(slot.shape, dtype=getattr(torch, slot.dtype))
-    is_buffer = slot.role in _BUFFER_ROLES or not tensor.is_floating_point()
-    _put(root, slot.key, tensor if is_buffer else nn.Parameter(tensor))
 
 
 def _put(root: nn.Module, key: str, tensor: Tensor) -> None:
@@ -176,3 +169,54 @@ def _put(root: nn.Module, key: str, tensor: Tensor) -> None:
 def _get(root: nn.Module, key: str) -> Any:
     parent, _, name = key.rpartition(".")
     return getattr(root.get_submodule(parent), name)
+
+
+def fitting_input(
+    module: nn.Module, architecture: Architecture, image_shapes: Sequence[tuple[int, ...]] = ()
+) -> tuple[int, ...] | None:
+    """The shape of an input that the module, which is on the meta device, takes; None where that can't be known.
+
+    `image_shapes` (height, width, ...) are tried first. Raises FormatError where no input fits.
+    """
+    first: FormatError | None = None
+    for shape in _inputs(architecture, image_shapes):
+        try:
+            with torch.no_grad():
+                module(torch.zeros(shape, device="meta"))
+            return shape
+        except FormatError as error:
+            first = first or error
+    assert first is not None
+    if _takes_images(architecture) and any(timestamp.traits.flattens for timestamp in architecture.timestamps[1:]):
+        return None
+    raise first
+
+
+def _takes_images(architecture: Architecture) -> bool:
+    patches = architecture.tokens is not None and architecture.tokens.patch_size is not None
+    return architecture.timestamps[0].traits.is_spatial and not patches
+
+
+def _inputs(architecture: Architecture, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """Shapes of inputs that a network may take, the likely ones first."""
+    inputs, tokens, first = architecture.num_inputs, architecture.tokens, architecture.timestamps[0]
+    positions = sum(prod(slot.shape) for slot in architecture.slots if slot.role == "position" and not slot.rounded)
+    length = positions // first.num_nodes - (tokens is not None and tokens.class_token)
+    if tokens is not None and tokens.patch_size is not None:
+        size = tokens.patch_size
+        for side in (isqrt(max(length, 1)), *range(1, 17)):
+            yield 2, inputs // size**2, side * size, side * size
+    elif _takes_images(architecture):
+        yield from ((2, inputs, *shape[:2]) for shape in shapes)
+        flattens = any(timestamp.traits.flattens for timestamp in architecture.timestamps[1:])
+        sides = _FLATTENED_SIDES if flattens else _SIDES
+        if positions:
+            sides = (isqrt(max(length, 1)) * first.stride, *sides)
+        yield from ((2, inputs, side, side) for side in sides)
+        yield from ((2, inputs, 1, side) for side in sides)
+    elif first.traits.flattens:
+        yield 2, inputs, first.edges_per_pair
+    else:
+        yield 2, inputs
+        yield 2, max(length, 1), inputs
+        yield 2, 4, inputs

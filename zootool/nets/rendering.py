@@ -42,5 +42,10 @@ def psnr(rendered: np.ndarray, pixels: np.ndarray, target: tuple[float, float]) 
     """Peak signal-to-noise ratio in decibels of an image against uint8 pixels, whose 0..255 stand for `target`."""
     span = target[1] - target[0]
     wanted = pixels / 255 * span + target[0]
-    mse = float(np.mean((rendered.astype(np.float64) - wanted) ** 2))
-    return float("inf") if mse == 0 else 10 * float(np.log10(span**2 / mse))
+    return float(decibels(np.mean((rendered.astype(np.float64) - wanted) ** 2), span))
+
+
+def decibels(mse: np.ndarray | np.floating, span: float) -> np.ndarray:
+    """Peak signal-to-noise ratio 10 log10(span^2 / MSE), float64; infinite for an MSE of zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10(span**2 / np.asarray(mse, np.float64))

@@ -1,44 +1,36 @@
-"""SIREN: the sinusoidal MLP that stands for one image (Sitzmann et al. 2020)."""
+"""The Architecture of SIRENs, apart from their module: processes that fit them need no torch."""
 
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from zootool.nets.siren_architecture import siren_architecture
-
-__all__ = ["Sine", "Siren", "siren_architecture"]
+from zootool.architecture import Activation, Architecture, Timestamp
+from zootool.nets.lay_out import lay_out, weight_and_bias
 
 
-class Sine(nn.Module):
-    """sin(omega_0 (W x + b)), with the linear map as the submodule `linear`."""
+def siren_architecture(
+    num_inputs: int,
+    hidden: tuple[int, ...],
+    num_outputs: int,
+    omega_0: float = 30.0,
+    output_offset: float = 0.0,
+    *,
+    first_omega_0: float | None = None,
+    sine_output: bool = False,
+) -> Architecture:
+    """A SIREN with sine layers of the widths `hidden` and a linear output, or a `sine_output`.
 
-    def __init__(self, num_inputs: int, num_outputs: int, omega_0: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(num_inputs, num_outputs)
-        self.omega_0 = omega_0
+    The first layer may have an omega_0 of its own. The state_dict keys are those of the neural-functional papers' sets:
+    `net.{l}.linear.*` for the sine layers and `net.{L-1}.*` for the output.
+    """
+    timestamps, entries = [], []
+    for layer, (num_sources, num_nodes) in enumerate(pairwise((num_inputs, *hidden, num_outputs))):
+        omega = first_omega_0 if layer == 0 and first_omega_0 is not None else omega_0
+        is_linear = layer == len(hidden) and not sine_output
+        activation = Activation() if is_linear else Activation("sine", omega_0=float(omega))
+        timestamps.append(Timestamp("linear", num_nodes, num_sources, activation=activation))
+        entries += weight_and_bias(siren_key_prefix(layer, len(hidden)), (num_nodes, num_sources), layer + 1)
+    return lay_out(num_inputs, timestamps, entries, family="siren", output_offset=output_offset)
 
-    def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
-        return torch.sin(self.omega_0 * self.linear(x))
 
-
-class Siren(nn.Module):
-    """One SIREN as a live module whose state_dict matches `siren_architecture`. Initialisation is torch's own."""
-
-    def __init__(
-        self,
-        num_inputs: int,
-        hidden: tuple[int, ...],
-        num_outputs: int,
-        omega_0: float = 30.0,
-        output_offset: float = 0.0,
-    ) -> None:
-        super().__init__()
-        widths = (num_inputs, *hidden)
-        sines = [Sine(a, b, omega_0) for a, b in pairwise(widths)]
-        self.net = nn.Sequential(*sines, nn.Linear(widths[-1], num_outputs))
-        self.output_offset = output_offset
-
-    def forward(self, x: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
-        return self.net(x) + self.output_offset
+def siren_key_prefix(layer: int, num_hidden: int) -> str:
+    """The state_dict prefix of layer 0..num_hidden."""
+    return f"net.{layer}" if layer == num_hidden else f"net.{layer}.linear"

@@ -1,24 +1,36 @@
 """From a live torch module to its Architecture, by torch.fx.
 
-What can be expressed: linear and convolution layers in a row, flattened or pooled in between; batch, layer and group
-norms; pointwise activations; outputs of earlier layers that are added, cut and padded as parameter-free shortcuts are.
-Dropout is left out, as at inference.
+What can be expressed: the layers of `zootool.architecture.kinds` in a row, flattened or pooled in between; batch, layer
+and group norms; pointwise activations; outputs of earlier layers that are added, cut and padded as parameter-free
+shortcuts are. Dropout is left out, as at inference.
 """
 
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
-from zootool.architecture import Architecture, Residual
+from zootool.architecture import Activation, Architecture, Norm, Pooling, Residual, Role, Timestamp
+from zootool.architecture.kinds import KINDS, TracedSources
+from zootool.architecture.layers import traced_cut, traced_pad
+from zootool.architecture.steps import scaled, traced_activation, traced_norm, traced_pooling
 from zootool.errors import FormatError, printable
-from zootool.nets import trace_operations as operations
-from zootool.nets.draft import Draft, Step, Value
-from zootool.nets.lay_out import Entry, lay_out
+from zootool.nets.lay_out import NORM_ROLES, Entry, lay_out, norm_role
 from zootool.nets.network import Network
 
+_Step = tuple[str, Any]
+"""A step behind or before a layer: nothing, activation, source_activation, source_norm (with its name), pooling,
+flatten, scale, offset, cut (with its stride) or pad (with its width before), and what goes with it."""
 
-def trace(module: nn.Module, example_input: Tensor, family: str = "traced") -> Architecture:
+_STEPS = ("product", "norm", "residual", "output_pooling", "activation", "late residual")
+
+
+def architecture_of(module: nn.Module, example_input: Tensor, family: str = "traced") -> Architecture:
     """The architecture of `module`, for inputs like `example_input` (with a batch axis).
 
     Raises FormatError that names the operation which no architecture can express.
@@ -26,7 +38,7 @@ def trace(module: nn.Module, example_input: Tensor, family: str = "traced") -> A
     was_training = module.training
     module.eval()
     try:
-        graph = fx.symbolic_trace(module)
+        graph = fx.GraphModule(module, _Tracer().trace(module), type(module).__name__)
         _Recorder(graph).run(example_input)
     except Exception as error:
         # fx raises all sorts of errors for control flow that depends on values.
@@ -56,6 +68,14 @@ def _check_outputs(module: nn.Module, architecture: Architecture, example_input:
         )
 
 
+class _Tracer(fx.Tracer):
+    """Looks into modules of the user's own, but for those that are a layer as they are."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        is_layer = any(type(m) in kind.modules for kind in KINDS.values())
+        return is_layer or super().is_leaf_module(m, module_qualified_name)
+
+
 class _Recorder(fx.Interpreter):
     """Runs the graph and notes on each node the shape of its tensor, or else its value, such as a size."""
 
@@ -67,17 +87,115 @@ class _Recorder(fx.Interpreter):
         return result
 
 
+@dataclass
+class _Draft:
+    """A layer in the making: the fields of its timestamp, and the last of its steps that has been seen.
+
+    A frozen layer's output is used elsewhere too, so that nothing may be added to it.
+    """
+
+    fields: dict[str, Any]
+    residuals: list[Residual] = field(default_factory=list)
+    step: str = "product"
+    is_frozen: bool = False
+
+    def took(self, step: str, **fields: Any) -> bool:
+        """Add a step, if it still fits behind what has been seen."""
+        if step == "norm":
+            # Behind residuals too, which are then before it.
+            fits = self.step in ("product", "residual") and "norm" not in self.fields
+        else:
+            fits = _STEPS.index(step) > _STEPS.index(self.step)
+        if self.is_frozen or not fits:
+            return False
+        if step == "norm":
+            self.residuals = [replace(residual, added="before_norm") for residual in self.residuals]
+        self.fields |= fields
+        self.step = step
+        return True
+
+    def can_take_residual(self) -> bool:
+        """Whether a residual fits: not behind a pooling."""
+        return not self.is_frozen and self.step != "output_pooling"
+
+    def take_residual(self, residual: Residual) -> None:
+        """Add another layer's output at this point."""
+        is_late = self.step in ("activation", "late residual")
+        self.residuals.append(replace(residual, added="after_activation" if is_late else "before_activation"))
+        self.step = "late residual" if is_late else "residual"
+
+    def timestamp(self) -> Timestamp:
+        """The finished layer."""
+        try:
+            return Timestamp(residuals=tuple(self.residuals), **self.fields)
+        except ValueError as error:
+            raise FormatError(f"a layer of the module can't be expressed: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a node of the traced graph computes: layer `layer`'s output (0: the input), and steps for the next layer.
+
+    `scale` is a factor that waits for its sine. `shortcut` is what cutting and padding have made of an output that
+    will be added.
+    """
+
+    layer: int
+    shape: tuple[int, ...]
+    source_norm: tuple[Norm, str] | None = None
+    source_activation: Activation | None = None
+    pooling: Pooling | None = None
+    positions: int | None = None
+    scale: float | None = None
+    shortcut: Residual | None = None
+    offset: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a layer's output itself."""
+        return self == _Value(self.layer, self.shape)
+
+    def after(self, step: _Step, shape: tuple[int, ...]) -> "_Value | None":
+        """This after a step that waits for the next layer or a sum; None where it comes too late for one."""
+        name, given = step
+        is_fresh = self.shortcut is None and self.scale is None and not self.offset
+        if name == "flatten":
+            if not is_fresh or self.positions is not None:
+                return None
+            is_flat_anyway = (self.pooling is not None and self.pooling.size is None) or len(self.shape) <= 2
+            return replace(self, shape=shape, positions=None if is_flat_anyway else math.prod(self.shape[2:]))
+        if name in ("cut", "pad"):
+            # Option A of CIFAR ResNets: every second pixel, zero channels around.
+            if not replace(self, shortcut=None).is_plain:
+                return None
+            residual = self.shortcut or Residual(self.layer, count=self.shape[1])
+            if name == "pad":
+                residual = replace(residual, offset=residual.offset + given)
+            elif residual.offset:
+                return None
+            else:
+                residual = replace(residual, stride=residual.stride * given, count=shape[1])
+            return replace(self, shape=shape, shortcut=residual)
+        if name in ("scale", "offset"):
+            fits = self.is_plain
+        else:
+            fits = is_fresh and self.pooling is None and self.positions is None
+            fits = fits and (name == "pooling" or self.source_activation is None)
+            fits = fits and (name != "source_norm" or self.source_norm is None)
+        return replace(self, shape=shape, **{name: given}) if fits else None
+
+
 class _Walk:
     """One pass over the graph in its order: values of nodes, drafts of layers, entries of the state_dict."""
 
     def __init__(self, module: nn.Module, graph: fx.GraphModule) -> None:
         self._module = module
         self._graph = graph
-        self._values: dict[fx.Node, Value] = {}
-        self._drafts: list[Draft] = []
-        self._roles: dict[str, tuple[str, int]] = {}
+        self._values: dict[fx.Node, _Value] = {}
+        self._drafts: list[_Draft] = []
+        self._roles: dict[str, tuple[Role, int]] = {}
         self._num_inputs = 0
-        self._result: Value | None = None
+        self._result: _Value | None = None
 
     def visit(self, node: fx.Node) -> None:
         if "shape" not in node.meta and node.op != "output":
@@ -85,7 +203,11 @@ class _Walk:
         # Sizes that the module computes are plain numbers from here on.
         node.args = fx.node.map_arg(node.args, lambda n: n if "shape" in n.meta else n.meta["value"])
         if node.op == "placeholder":
-            self._start(node)
+            if self._num_inputs:
+                raise _inexpressible(node, "a second input")
+            shape = node.meta["shape"]
+            self._num_inputs = shape[1] if len(shape) == 4 else shape[-1]
+            self._values[node] = _Value(0, shape)
         elif node.op == "output":
             self._result = self._value(node.args[0])
         elif node.op == "call_module":
@@ -101,134 +223,118 @@ class _Walk:
         result = self._result
         if result is None or result.layer != len(self._drafts) or not self._drafts:
             raise FormatError("the module's output isn't that of its last layer")
-        if result != Value(result.layer, result.shape, offset=result.offset):
+        if not replace(result, offset=0.0).is_plain:
             raise FormatError("the module does something behind its last layer that can't be expressed")
         timestamps = [draft.timestamp() for draft in self._drafts]
         return lay_out(self._num_inputs, timestamps, self._entries(), family=family, output_offset=result.offset)
 
-    def _start(self, node: fx.Node) -> None:
-        if self._num_inputs:
-            raise _inexpressible(node, "a second input")
-        shape = _shape_of(node)
-        self._num_inputs = shape[1] if len(shape) == 4 else shape[-1]
-        self._values[node] = Value(0, shape)
-
-    def _module_value(self, node: fx.Node, called: nn.Module, value: Value) -> Value:
-        if isinstance(called, nn.Linear | nn.Conv2d):
-            return self._product(node, called, value)
-        norm = operations.norm_of(called)
-        if norm is not None:
-            return self._norm(node, norm, value)
-        step = operations.step_of_module(called)
+    def _module_value(self, node: fx.Node, called: nn.Module, value: _Value) -> _Value:
+        is_pooled = value.pooling is not None and value.pooling.size is None
+        sources = TracedSources(value.shape, value.positions, is_pooled)
+        # A kind that names the module's own class knows it better than one that knows a class it inherits from.
+        for kind in sorted(KINDS.values(), key=lambda kind: type(called) not in kind.modules):
+            if (fields := kind.traced(called, sources)) is not None:
+                has_bias = getattr(called, "bias", None) is not None
+                return self._product(node, value, {"kind": kind.name, "has_bias": has_bias, **fields})
+        if (norm := traced_norm(called)) is not None:
+            draft = self._open_draft(node, value)
+            if draft is not None and draft.took("norm", norm=norm):
+                self._use_norm(str(node.target), value.layer, is_source=False)
+                return _Value(value.layer, node.meta["shape"])
+            return self._wait(node, value, ("source_norm", (norm, str(node.target))))
+        step = _module_step(called)
         if step is None:
             raise _inexpressible(node, f"{type(called).__name__}")
         return self._step(node, value, step)
 
-    def _function_value(self, node: fx.Node) -> Value:
+    def _function_value(self, node: fx.Node) -> _Value:
         arguments = [self._values.get(a) if isinstance(a, fx.Node) else a for a in node.args]
-        values = [a for a in arguments if isinstance(a, Value)]
-        if operations.is_addition(node) and len(values) == 2:
+        values = [a for a in arguments if isinstance(a, _Value)]
+        if _is_addition(node) and len(values) == 2:
             return self._addition(node, *values)
         value = values[0] if len(values) == 1 else None
-        step = None if value is None else operations.step_of_call(node, value)
+        step = None if value is None else _call_step(node, value)
         if value is None or step is None:
             raise _inexpressible(node, f"{printable(getattr(node.target, '__name__', node.target))}")
         return self._step(node, value, step)
 
-    def _product(self, node: fx.Node, called: nn.Linear | nn.Conv2d, value: Value) -> Value:
+    def _product(self, node: fx.Node, value: _Value, fields: dict[str, Any]) -> _Value:
         self._freeze(value)
         if value.scale is not None or value.shortcut is not None or value.offset:
             raise _inexpressible(node, "numbers that are scaled, shifted or cut before a layer")
         if value.layer != len(self._drafts):
             raise _inexpressible(node, "a branch with a layer of its own")
-        kind, fields = operations.product_of(called, value)
-        before: dict[str, Any] = {"source_norm": value.source_norm, "pooling": value.pooling}
+        fields["pooling"] = value.pooling
         if value.source_activation is not None:
-            before["source_activation"] = value.source_activation
-        num_nodes, num_sources = called.weight.shape[0], called.weight.shape[1]
-        if kind == "flatten_linear":
-            num_sources //= fields["edges_per_pair"]
-        fields |= before | {"has_bias": called.bias is not None}
-        self._drafts.append(Draft(kind, num_nodes, num_sources, fields))
-        index = len(self._drafts)
-        self._use(node, {"weight": "weight", "bias": "bias"}, index)
-        if value.source_norm_prefix is not None:
-            names = {name: f"source_{role}" for name, role in _NORM_ROLES.items()}
-            self._use_prefix(value.source_norm_prefix, names | _COUNTER, index)
-        return Value(index, _shape_of(node))
+            fields["source_activation"] = value.source_activation
+        index = len(self._drafts) + 1
+        self._use(str(node.target), {"weight": "weight", "bias": "bias"}, index)
+        if value.source_norm is not None:
+            fields["source_norm"], prefix = value.source_norm
+            self._use_norm(prefix, index, is_source=True)
+        self._drafts.append(_Draft(fields))
+        return _Value(index, node.meta["shape"])
 
-    def _norm(self, node: fx.Node, norm: Any, value: Value) -> Value:
-        draft = self._open_draft(node, value)
-        if draft is not None and draft.can_take_norm():
-            draft.take_norm(norm)
-            self._use(node, _NORM_ROLES | _COUNTER, value.layer)
-            return Value(value.layer, _shape_of(node))
-        pending = Step("source_norm", {"source_norm": norm, "source_norm_prefix": str(node.target)})
-        return self._wait(node, value, pending)
-
-    def _step(self, node: fx.Node, value: Value, step: Step) -> Value:
-        if step.name == "nothing":
-            return operations.reshaped(value, _shape_of(node))
-        if step.name == "activation":
-            activation = operations.with_scale(step.fields["activation"], value.scale)
-            unscaled = operations.unscaled(value)
-            draft = self._open_draft(node, unscaled)
-            if draft is not None and draft.can_take("activation"):
-                draft.take("activation", activation=activation)
-                return Value(value.layer, _shape_of(node))
-            return self._wait(node, unscaled, Step("source_activation", {"source_activation": activation}))
-        if step.name == "pooling" and step.fields["pooling"].size is not None:
+    def _step(self, node: fx.Node, value: _Value, step: _Step) -> _Value:
+        name, given = step
+        if name == "nothing":
+            return replace(value, shape=node.meta["shape"])
+        taken = None
+        if name == "activation":
+            given = scaled(given, value.scale)
+            value, step, taken = replace(value, scale=None), ("source_activation", given), "activation"
+        elif name == "pooling" and given.size is not None:
+            taken = "output_pooling"
+        if taken is not None:
             draft = self._open_draft(node, value)
-            if draft is not None and draft.can_take("output_pooling"):
-                draft.take("output_pooling", output_pooling=step.fields["pooling"])
-                return Value(value.layer, _shape_of(node))
+            if draft is not None and draft.took(taken, **{taken: given}):
+                return _Value(value.layer, node.meta["shape"])
         return self._wait(node, value, step)
 
-    def _wait(self, node: fx.Node, value: Value, step: Step) -> Value:
+    def _wait(self, node: fx.Node, value: _Value, step: _Step) -> _Value:
         """The step belongs to the next layer, or to a shortcut."""
-        if step.name not in ("scale", "offset"):
+        if step[0] not in ("scale", "offset"):
             self._freeze(value)
-        after = operations.with_step(value, step, _shape_of(node))
+        after = value.after(step, node.meta["shape"])
         if after is None:
-            raise _inexpressible(node, f"{step.name} at this place")
+            raise _inexpressible(node, f"{step[0]} at this place")
         return after
 
-    def _addition(self, node: fx.Node, left: Value, right: Value) -> Value:
+    def _addition(self, node: fx.Node, left: _Value, right: _Value) -> _Value:
         main, other = (left, right) if left.layer >= right.layer else (right, left)
-        main_node = node.args[0] if main is left else node.args[1]
-        draft = self._open_draft(node, main, main_node)
+        draft = self._open_draft(node, main, node.args[0] if main is left else node.args[1])
         if draft is None or not draft.can_take_residual() or main.layer == other.layer:
             raise _inexpressible(node, "a sum whose terms are not a layer's output and one from before it")
         residual = Residual(other.layer) if other.is_plain else other.shortcut
         if residual is None or main.shape != other.shape:
             raise _inexpressible(node, "a sum with something else than an earlier layer's output")
         self._freeze(other)
-        draft.take_residual(operations.trimmed(residual, self._widths(), main.layer))
-        return Value(main.layer, _shape_of(node))
+        widths = [self._num_inputs, *(draft.fields["num_nodes"] for draft in self._drafts)]
+        if residual.count == min(widths[residual.source], widths[main.layer] - residual.offset):
+            residual = replace(residual, count=None)  # its ends imply it anyway
+        draft.take_residual(residual)
+        return _Value(main.layer, node.meta["shape"])
 
-    def _open_draft(self, node: fx.Node, value: Value, source: Any = None) -> Draft | None:
+    def _open_draft(self, node: fx.Node, value: _Value, source: Any = None) -> _Draft | None:
         """The layer whose output `value` is, where nothing else uses that output."""
         source = next(a for a in node.args if isinstance(a, fx.Node)) if source is None else source
         if value.layer == 0 or not value.is_plain or sum("shape" in user.meta for user in source.users) != 1:
             return None
         return self._drafts[value.layer - 1]
 
-    def _freeze(self, value: Value) -> None:
+    def _freeze(self, value: _Value) -> None:
         if value.layer:
             self._drafts[value.layer - 1].is_frozen = True
 
-    def _widths(self) -> list[int]:
-        return [self._num_inputs, *(draft.num_nodes for draft in self._drafts)]
-
-    def _value(self, argument: Any) -> Value:
+    def _value(self, argument: Any) -> _Value:
         if not isinstance(argument, fx.Node) or argument not in self._values:
             raise FormatError("the module computes something else than one tensor from one tensor")
         return self._values[argument]
 
-    def _use(self, node: fx.Node, roles: dict[str, str], layer: int) -> None:
-        self._use_prefix(str(node.target), roles, layer)
+    def _use_norm(self, prefix: str, layer: int, is_source: bool) -> None:
+        self._use(prefix, {name: norm_role(name, is_source) for name in NORM_ROLES}, layer)
 
-    def _use_prefix(self, prefix: str, roles: dict[str, str], layer: int) -> None:
+    def _use(self, prefix: str, roles: Mapping[str, Role], layer: int) -> None:
         for name, role in roles.items():
             key = f"{prefix}.{name}"
             if key in self._roles:
@@ -239,27 +345,13 @@ class _Walk:
         """The state_dict in its order; what no layer uses is kept beside the graph."""
         entries, first = [], dict[tuple[int, torch.Size], str]()
         for key, tensor in self._module.state_dict(keep_vars=True).items():
-            role, layer = self._roles.get(key, ("other", None))
+            used = self._roles.get(key)
+            role, layer = ("other", None) if used is None else used
             tied_to = first.setdefault((tensor.data_ptr(), tensor.shape), key) if tensor.numel() else key
-            entries.append(
-                Entry(
-                    key,
-                    tuple(tensor.shape),
-                    role,  # type: ignore[arg-type]
-                    layer,
-                    str(tensor.dtype).removeprefix("torch."),
-                    alias_of=None if tied_to == key else tied_to,
-                )
-            )
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            tie = None if tied_to == key else tied_to
+            entries.append(Entry(key, tuple(tensor.shape), role, layer, dtype, alias_of=tie))
         return entries
-
-
-_NORM_ROLES = {"weight": "scale", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var"}
-_COUNTER = {"num_batches_tracked": "num_batches_tracked"}
-
-
-def _shape_of(node: fx.Node) -> tuple[int, ...]:
-    return node.meta["shape"]
 
 
 def _inexpressible(node: fx.Node, what: str) -> FormatError:
@@ -267,3 +359,40 @@ def _inexpressible(node: fx.Node, what: str) -> FormatError:
         f"the module can't be expressed as an architecture: {what} (at {printable(node.name)})",
         hint="describe the architecture by hand, or store the network without its graph",
     )
+
+
+def _module_step(module: nn.Module) -> _Step | None:
+    """The step that a module without a product is, None where there is no word for it."""
+    if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d):
+        return "nothing", None
+    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
+        return "flatten", None
+    return _known("activation", traced_activation(module)) or _known("pooling", traced_pooling(module))
+
+
+def _call_step(node: fx.Node, value: _Value) -> _Step | None:
+    """The step that a function or method call is, None where there is no word for it."""
+    target: Any = node.target
+    if target in (functional.dropout, functional.dropout2d, "contiguous"):
+        return "nothing", None
+    if _is_addition(node) or target in (operator.mul, torch.mul, "mul"):
+        numbers = [a for a in node.args if isinstance(a, int | float) and not isinstance(a, bool)]
+        is_with_number = len(numbers) == 1 and len(node.args) == 2
+        return ("offset" if _is_addition(node) else "scale", float(numbers[0])) if is_with_number else None
+    if target in (torch.flatten, "flatten") and node.args[1:] in ((1,), (1, -1)):
+        return "flatten", None
+    if target in ("view", "reshape") and len(node.meta["shape"]) == 2:
+        return ("flatten", None) if math.prod(value.shape[1:]) == node.meta["shape"][1] else None
+    if target is operator.getitem:
+        return _known("cut", traced_cut(node.args[1]))
+    if target is functional.pad:
+        return _known("pad", traced_pad(node, len(value.shape)))
+    return _known("activation", traced_activation(node)) or _known("pooling", traced_pooling(node, value.shape))
+
+
+def _known(name: str, found: Any) -> _Step | None:
+    return None if found is None else (name, found)
+
+
+def _is_addition(node: fx.Node) -> bool:
+    return node.target in (operator.add, operator.iadd, torch.add, "add", "add_") and not node.kwargs

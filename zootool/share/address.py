@@ -14,7 +14,6 @@ MAX_MANIFEST_BYTES = 1 << 27
 _PINNED = re.compile(r"^(?P<url>.+)@(?P<id>[0-9a-fA-F]{12,64})$")
 _TOO_SHORT = re.compile(r"^.+\.zoo@[0-9a-fA-F]{0,11}$")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
-_MAX_NAME = 200
 _MAX_PATH = 1000
 
 
@@ -68,17 +67,11 @@ def open_manifest(address: Address) -> tuple[Storage, Manifest, bytes]:
     return storage, manifest, content
 
 
-def replacement_of(address: Address, manifest: Manifest) -> str | None:
-    """The id of the version that has taken the place of `manifest`'s meanwhile, None where none has."""
-    found = open_manifest(Address(address.url))[1].zoo_id
-    return found if found != manifest.zoo_id else None
-
-
 def _check_paths(paths: Iterable[str], where: str) -> None:
     """Refuse what no folder can hold, and pages that a browser would run."""
     paths = set(paths)
     for path in paths:
         parts = path.split("/")
-        is_too_long = len(path) > _MAX_PATH or max(map(len, parts)) > _MAX_NAME
-        if is_too_long or path in DERIVED_FILES or any("/".join(parts[:i]) in paths for i in range(1, len(parts))):
+        is_below_a_file = any("/".join(parts[:i]) in paths for i in range(1, len(parts)))
+        if len(path) > _MAX_PATH or path in DERIVED_FILES or is_below_a_file:
             raise FormatError(f"{where} lists a path that no store has: {printable(path, 80)!r}")

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from zootool.catalog import load_catalog
 from zootool.errors import printable
 from zootool.files import canonical_json
 from zootool.share.croissant import Publication, croissant
-from zootool.share.summary import Summary, cited_images, describe, num_parameters, summarise
+from zootool.share.summary import Summary, describe, num_parameters
 from zootool.store.reader import Store
 from zootool.store.schema import NETS_PARQUET, assumed_lines
 
@@ -40,18 +41,17 @@ zoo.state_dict(0)
 
 
 def derived_files(store: Store, publication: Publication | None = None) -> dict[str, bytes]:
-    """README.md and croissant.json of a store, by name."""
-    summary = summarise(store)
-    return {"README.md": card(summary).encode(), "croissant.json": croissant(summary, publication or Publication())}
+    """README.md and croissant.json of a store, by name.
 
-
-def card(summary: Summary) -> str:
-    """The content of README.md: YAML between dashes, then Markdown in which no text of the store is markup."""
+    README.md is YAML between dashes, then Markdown in which no text of the store is markup.
+    """
+    summary = Summary(store)
     head = yaml.safe_dump(_head(summary), sort_keys=False, allow_unicode=False, width=100)
-    return f"---\n{head}---\n\n" + "\n".join(_body(summary)) + "\n"
+    card = f"---\n{head}---\n\n" + "\n".join(_body(summary)) + "\n"
+    return {"README.md": card.encode(), "croissant.json": croissant(summary, publication or Publication())}
 
 
-def markdown(text: object, limit: int = 400) -> str:
+def _markdown(text: object, limit: int = 400) -> str:
     """Text from a store as Markdown that shows it as it is."""
     return _SPECIAL.sub(r"\\\1", html.escape(printable(text, limit), quote=False))
 
@@ -73,14 +73,14 @@ def _head(summary: Summary) -> dict[str, Any]:
 
 def _body(summary: Summary) -> Iterator[str]:
     info = summary.store.info
-    yield f"# {markdown(info.name)}\n"
+    yield f"# {_markdown(info.name)}\n"
     yield (
-        f"{len(summary.store):,} trained networks ({markdown(info.kind)}) as data: {summary.num_bytes / 1e6:,.1f} MB, "
-        f"zoo format {markdown(info.format_version)}.\n"
+        f"{len(summary.store):,} trained networks ({_markdown(info.kind)}) as data: {summary.num_bytes / 1e6:,.1f} MB, "
+        f"zoo format {_markdown(info.format_version)}.\n"
     )
     yield f"Id: `{summary.store.zoo_id}`\n"
     if info.parent:
-        yield f"Made from the version {markdown(info.parent, 64)}.\n"
+        yield f"Made from the version {_markdown(info.parent, 64)}.\n"
     yield "## Reading it\n"
     yield _READING
     yield from _counts(summary)
@@ -93,17 +93,17 @@ def _counts(summary: Summary) -> Iterator[str]:
     yield "## Networks\n"
     yield "| architecture | networks | parameters each |\n| --- | --- | --- |"
     for architecture, count in summary.architecture_counts[:_MAX_ROWS]:
-        yield f"| {markdown(describe(architecture))} | {count:,} | {num_parameters(architecture):,} |"
+        yield f"| {_markdown(describe(architecture))} | {count:,} | {num_parameters(architecture):,} |"
     if (more := len(summary.architecture_counts) - _MAX_ROWS) > 0:
         yield f"| and {more:,} more | | |"
     yield ""
     if summary.splits:
-        yield f"Splits: {_listed(f'{markdown(name)} {count:,}' for name, count in summary.splits.items())}.\n"
+        yield f"Splits: {_listed(f'{_markdown(name)} {count:,}' for name, count in summary.splits.items())}.\n"
     if summary.num_labels is not None:
         yield f"Labels: {summary.num_labels:,} different ones.\n"
     if summary.num_nonfinite:
         yield f"Networks with parameters that are NaN or infinite: {summary.num_nonfinite:,} (column `is_finite`).\n"
-    yield f"Columns: {_listed(markdown(name, 80) for name in summary.columns)}.\n"
+    yield f"Columns: {_listed(_markdown(name, 80) for name in summary.columns)}.\n"
 
 
 def _conventions(summary: Summary) -> Iterator[str]:
@@ -113,14 +113,14 @@ def _conventions(summary: Summary) -> Iterator[str]:
     yield f"- output offset: {', '.join(f'{value:g}' for value in summary.output_offsets)}"
     for source in summary.store.info.sources:
         if source.grid:
-            yield f"- grid of {markdown(source.name)}: {markdown(source.grid)}"
+            yield f"- grid of {_markdown(source.name)}: {_markdown(source.grid)}"
         if source.target:
             low, high = source.target
-            yield f"- target of {markdown(source.name)}: pixel values 0 and 255 stand for {low:g} and {high:g}"
+            yield f"- target of {_markdown(source.name)}: pixel values 0 and 255 stand for {low:g} and {high:g}"
     for text in assumed_lines(summary.store.info.assumptions):
-        yield f"- assumed, since no tensor says it: {markdown(text, 500)}"
+        yield f"- assumed, since no tensor says it: {_markdown(text, 500)}"
     for key, value in sorted(summary.store.info.recipe.items()):
-        yield f"- recipe, {markdown(key, 80)}: {markdown(_plain(value))}"
+        yield f"- recipe, {_markdown(key, 80)}: {_markdown(_plain(value))}"
     yield ""
 
 
@@ -138,35 +138,31 @@ def _metrics(summary: Summary) -> Iterator[str]:
 def _terms(summary: Summary) -> Iterator[str]:
     info = summary.store.info
     yield "## Terms\n"
-    yield f"- licence of the weights: {markdown(info.licence or 'not stated')}"
+    yield f"- licence of the weights: {_markdown(info.licence or 'not stated')}"
     for source in info.sources:
         partial = ", a part of it" if source.is_partial else ""
-        terms = markdown(source.terms or "not stated")
-        yield f"- source terms of the images of {markdown(source.name)}{partial}: {terms}"
+        terms = _markdown(source.terms or "not stated")
+        yield f"- source terms of the images of {_markdown(source.name)}{partial}: {terms}"
     if stated := info.provenance.get("source_terms"):
-        yield f"- source terms: {markdown(stated)}"
+        yield f"- source terms: {_markdown(stated)}"
     if summary.store.images is not None:
         yield f"- {len(summary.store.images):,} source images are carried along in `images/`"
     yield "\n## Provenance\n"
     for source in info.sources:
-        size, digest = " x ".join(map(str, source.shape)), markdown(source.digest or "unknown")
-        yield f"- image set {markdown(source.name)}: {size}, SHA-256 of its pixels {digest}"
+        size, digest = " x ".join(map(str, source.shape)), _markdown(source.digest or "unknown")
+        yield f"- image set {_markdown(source.name)}: {size}, SHA-256 of its pixels {digest}"
     for key, value in sorted(info.provenance.items()):
         # Notes and files that were left out stand one a line.
         each = value if isinstance(value, list) and all(isinstance(item, str) for item in value) else [value]
-        yield from (f"- {markdown(key, 80)}: {markdown(_plain(item), 1000)}" for item in each[:_MAX_ROWS])
+        yield from (f"- {_markdown(key, 80)}: {_markdown(_plain(item), 1000)}" for item in each[:_MAX_ROWS])
         if (more := len(each) - _MAX_ROWS) > 0:
-            yield f"- {markdown(key, 80)}: {more:,} more in zoo.json"
-    yield from _citation(summary)
-
-
-def _citation(summary: Summary) -> Iterator[str]:
-    info = summary.store.info
+            yield f"- {_markdown(key, 80)}: {more:,} more in zoo.json"
     yield "\n## Citation\n"
     own = f"{info.name}: {len(summary.store):,} trained networks ({info.kind}), zoo {summary.store.zoo_id}"
-    yield f"- the zoo: {markdown(info.citation or own, 2000)}"
-    for name, text in cited_images(info).items():
-        yield f"- its images, {markdown(name)}: {markdown(text, 2000)}"
+    yield f"- the zoo: {_markdown(info.citation or own, 2000)}"
+    known = load_catalog().image_sets
+    for name in dict.fromkeys(source.name for source in info.sources if source.name in known):
+        yield f"- its images, {_markdown(name)}: {_markdown(known[name].citation, 2000)}"
 
 
 def _listed(words: Iterable[str]) -> str:

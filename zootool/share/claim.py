@@ -64,6 +64,7 @@ class Claim:
 
     def __init__(self, target: Target, held: bool, arrived: Mapping[str, Arrived], paths: Iterable[str]) -> None:
         self._target, self._held = target, held
+        # Workers note what has arrived and renew the claim while the main thread does.
         self._lock = RLock()
         self._listing = Listing(
             uuid.uuid4().hex, platform.node(), os.getpid(), arrived=dict(arrived), paths=tuple(sorted(paths))
@@ -76,35 +77,26 @@ class Claim:
 
     def take(self) -> None:
         """Claim the place. Raises UsageError where another publisher is at work."""
-        if self._target.is_atomic:
-            return
         other = None if self._held else read_listing(self._target)
         if other is not None and _is_at_work(other):
             raise self._busy(other)
-        with self._lock:
-            self._stamp(time.time())
-            if self._held or other is not None:
-                self._write()
-            elif not self._target.create(LISTING, self._content()):
-                raise self._busy(read_listing(self._target))
+        if self._held or other is not None:
+            self._write(time.time())
+        elif not self._target.create(LISTING, self._content(time.time())):
+            raise self._busy(read_listing(self._target))
         self.check()
 
-    def note(self, path: str, arrived: Arrived) -> None:
-        """A file is there."""
-        with self._lock:
-            self._listing.arrived[path] = arrived
-
-    def forget(self, path: str) -> None:
-        """A file isn't there after all."""
+    def note(self, path: str, arrived: Arrived | None) -> None:
+        """A file is there, or with None isn't after all."""
         with self._lock:
             self._listing.arrived.pop(path, None)
+            if arrived is not None:
+                self._listing.arrived[path] = arrived
 
     def check(self) -> None:
         """Raise UsageError where another publisher has taken the place over."""
-        if self._held or self._target.is_atomic:
-            return
-        found = read_listing(self._target)
-        if found is None or found.publisher != self._listing.publisher:
+        found = None if self._held else read_listing(self._target)
+        if not self._held and (found is None or found.publisher != self._listing.publisher):
             raise UsageError(
                 f"another process has begun to publish to {printable(self._target.name)}",
                 hint="let it finish, then publish again what shall stay: what both wrote may be mixed",
@@ -113,28 +105,24 @@ class Claim:
     def renew(self, older_than: float = 0.0) -> None:
         """Say that this process is at work and what has arrived, where the last time is so many seconds ago."""
         with self._lock:
-            if self._target.is_atomic or time.time() - self._listing.renewed < older_than:
-                return
-            self.check()
-            self._stamp(time.time())
-            self._write()
+            if time.time() - self._listing.renewed >= older_than:
+                self.check()
+                self._write(time.time())
 
     def release(self) -> None:
         """Give up, and leave what has arrived to the next attempt; where that can't be said, it finds out."""
         with suppress(ZooError, OSError), self._lock:
-            if not self._target.is_atomic:
-                self.check()
-                self._stamp(0.0)
-                self._write()
+            self.check()
+            self._write(0.0)
 
-    def _write(self) -> None:
-        self._target.put_bytes(LISTING, self._content())
+    def _write(self, renewed: float) -> None:
+        content = self._content(renewed)
+        if not self._target.is_atomic:  # there, an unfinished upload leaves no trace
+            self._target.put_bytes(LISTING, content)
 
-    def _content(self) -> bytes:
-        return canonical_json(to_plain(self._listing))
-
-    def _stamp(self, renewed: float) -> None:
+    def _content(self, renewed: float) -> bytes:
         self._listing = replace(self._listing, renewed=renewed)
+        return canonical_json(to_plain(self._listing))
 
     def _busy(self, other: Listing | None) -> UsageError:
         who = f"process {other.process} on {printable(other.host, 60)}" if other else "another process"
@@ -148,13 +136,12 @@ def _is_at_work(listing: Listing) -> bool:
     """Whether its publisher has renewed its claim lately, and isn't known to be dead."""
     if time.time() - listing.renewed > LEASE_SECONDS:
         return False
-    if listing.host != platform.node() or listing.process == os.getpid():
-        # Of our own process there is one that gave up without saying so, or one in another thread: time tells.
-        return True
-    try:
-        os.kill(listing.process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
+    # Of our own process there is one that gave up without saying so, or one in another thread: time tells.
+    if listing.host == platform.node() and listing.process != os.getpid():
+        try:
+            os.kill(listing.process, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            pass  # it is somebody else's, and alive
     return True

@@ -12,13 +12,17 @@ import pyarrow as pa
 
 from zootool.errors import printable
 from zootool.share.summary import Summary
-from zootool.store.schema import NETS_PARQUET
+from zootool.store.schema import NETS_PARQUET, FileEntry
 
-_CONTEXT: dict[str, Any] = {
+# Of Croissant 1.0, in its order; terms that aren't spelled out mean cr: and their own name.
+_TERMS = (
+    "@language @vocab citeAs column conformsTo cr rai data dataType dct examples extract field fileProperty fileObject "
+    "fileSet format includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated "
+    "replace sc separator source subField transform"
+)
+_SPELLED: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
@@ -26,30 +30,15 @@ _CONTEXT: dict[str, Any] = {
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
 }
+_DATA_TYPES = (
+    (pa.types.is_boolean, "sc:Boolean"),
+    (pa.types.is_integer, "sc:Integer"),
+    (pa.types.is_floating, "sc:Float"),
+    (pa.types.is_string, "sc:Text"),
+    (pa.types.is_large_string, "sc:Text"),
+)
 _FORMATS = {".json": "application/json", ".parquet": "application/x-parquet"}
 
 
@@ -65,7 +54,7 @@ def croissant(summary: Summary, publication: Publication) -> bytes:
     """The content of croissant.json."""
     info = summary.store.info
     value = {
-        "@context": _CONTEXT,
+        "@context": {term: _SPELLED.get(term, f"cr:{term}") for term in _TERMS.split()},
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": printable(info.name, 80),
@@ -79,8 +68,17 @@ def croissant(summary: Summary, publication: Publication) -> bytes:
         **({"datePublished": publication.day} if publication.day else {}),
         "citeAs": printable(info.citation or f"{info.name}, zoo {summary.store.zoo_id}", 2000),
         **_responsible_ai(summary),
-        "distribution": [_file(path, size, digest) for path, size, digest in _files(summary)],
-        "recordSet": [_networks(summary)],
+        "distribution": [_file(path, entry) for path, entry in sorted(summary.store.manifest.files.items())],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "networks",
+                "name": "networks",
+                "description": "A row per network.",
+                "key": {"@id": "networks/net_id"},
+                "field": list(filter(None, map(_field, summary.store.nets.schema))),
+            }
+        ],
     }
     return json.dumps(value, indent=1).encode("ascii")
 
@@ -107,56 +105,28 @@ def _responsible_ai(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _files(summary: Summary) -> list[tuple[str, int, str]]:
-    return [(path, entry.size, entry.sha256) for path, entry in sorted(summary.store.manifest.files.items())]
-
-
-def _file(path: str, size: int, digest: str) -> dict[str, Any]:
+def _file(path: str, entry: FileEntry) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
         "@id": path,
         "name": path,
         "contentUrl": path,
-        "contentSize": f"{size} B",
+        "contentSize": f"{entry.size} B",
         "encodingFormat": _FORMATS.get(PurePosixPath(path).suffix, "application/octet-stream"),
-        "sha256": digest,
-    }
-
-
-def _networks(summary: Summary) -> dict[str, Any]:
-    fields = [_field(column) for column in summary.store.nets.schema]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "networks",
-        "name": "networks",
-        "description": "A row per network.",
-        "key": {"@id": "networks/net_id"},
-        "field": [field for field in fields if field is not None],
+        "sha256": entry.sha256,
     }
 
 
 def _field(column: pa.Field) -> dict[str, Any] | None:
-    kind = _data_type(column.type)
-    if kind is None or printable(column.name, 100) != column.name:
+    """A column of the table; None for bytes, which Croissant has no type for, and for names that can't be shown."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    data_type = next((name for check, name in _DATA_TYPES if check(kind)), None)
+    if data_type is None or printable(column.name, 100) != column.name:
         return None
     return {
         "@type": "cr:Field",
         "@id": f"networks/{column.name}",
         "name": f"networks/{column.name}",
-        "dataType": kind,
+        "dataType": data_type,
         "source": {"fileObject": {"@id": NETS_PARQUET}, "extract": {"column": column.name}},
     }
-
-
-def _data_type(kind: pa.DataType) -> str | None:
-    """Croissant's name of a column's type; None for bytes, which it has no name for."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    checks = (
-        (pa.types.is_boolean, "sc:Boolean"),
-        (pa.types.is_integer, "sc:Integer"),
-        (pa.types.is_floating, "sc:Float"),
-        (pa.types.is_string, "sc:Text"),
-        (pa.types.is_large_string, "sc:Text"),
-    )
-    return next((name for check, name in checks if check(kind)), None)

@@ -30,23 +30,23 @@ def unfinished(destination: Path) -> Iterator[Path]:
     Raises UsageError where `destination` exists, or another process pulls it.
     """
     folder = destination.with_name(f".{destination.name}.pull")
-    if destination.exists():
-        _remove_leftover(folder)
-        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
+    if destination.exists() and folder.is_dir():
+        # A pull of a part was killed when its zoo was already in place.
+        with suppress(UsageError), locked(folder, f"{folder} is in use"):
+            shutil.rmtree(folder)
+    refuse_existing(destination)
     refuse_inside(destination)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"another process is pulling {destination}"):
-        if destination.exists():
-            # Another one has finished between the two looks.
-            raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
+        # Another one may have finished between the two looks.
+        refuse_existing(destination)
         yield folder
 
 
-def _remove_leftover(folder: Path) -> None:
-    """Remove what a pull of a part left that was killed when its zoo was already in place."""
-    if folder.is_dir():
-        with suppress(UsageError), locked(folder, f"{folder} is in use"):
-            shutil.rmtree(folder)
+def refuse_existing(destination: Path) -> None:
+    """Raise UsageError where something has the name already."""
+    if destination.exists():
+        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
@@ -66,8 +66,8 @@ class Download:
         self._storage, self._files, self._folder, self._report = storage, files, folder, report
         self._lock = Lock()
         self._stopped = Event()
-        self._done = 0
         self._total = sum(entry.size for entry in files.values())
+        self._found = 0
         self.num_bytes = 0
 
     def run(self, workers: int) -> None:
@@ -79,7 +79,7 @@ class Download:
         missing = [path for path in self._files if not self._is_whole(path)]
         left = sum(self._files[path].size - self._size_of_part(path) for path in missing)
         check_room(self._folder, left)
-        self._done = self._total - left
+        self._found = self._total - left
         problems = sorted(filter(None, self._fetch_all(missing, workers)))
         if problems:
             shown = "\n  ".join(problems[:20])
@@ -119,10 +119,19 @@ class Download:
             sink.seek(0)
             while block := sink.read(_BLOCK_BYTES):
                 digest.update(block)
-            for content in self._blocks(path, sink.tell(), entry.size):
+            start = sink.tell()
+            while start < entry.size and not self._stopped.is_set():
+                stop = min(start + _BLOCK_BYTES, entry.size)
+                try:
+                    content = self._storage.fetch(path, [(start, stop)])[0].data
+                except FileNotFoundError:
+                    break  # it has vanished: its digest will say so
                 sink.write(content)
                 digest.update(content)
-                self._count(len(content))
+                start = stop
+                with self._lock:
+                    self.num_bytes += len(content)
+                    self._report("downloading bytes", self._found + self.num_bytes, self._total)
         if self._stopped.is_set():
             return True
         if digest.hexdigest() != entry.sha256:
@@ -130,16 +139,6 @@ class Download:
             return False
         part.rename(self._folder / path)
         return True
-
-    def _blocks(self, path: str, start: int, size: int) -> Iterator[memoryview]:
-        """The file's bytes from `start` on; fewer where it vanishes, or the download is given up."""
-        while start < size and not self._stopped.is_set():
-            stop = min(start + _BLOCK_BYTES, size)
-            try:
-                yield self._storage.fetch(path, [(start, stop)])[0].data
-            except FileNotFoundError:
-                return
-            start = stop
 
     def _is_whole(self, path: str) -> bool:
         entry, place = self._files[path], self._folder / path
@@ -162,9 +161,3 @@ class Download:
         # No path of a manifest begins with a dot.
         place = self._folder / path
         return place.with_name(f".{place.name}.part")
-
-    def _count(self, num_bytes: int) -> None:
-        with self._lock:
-            self._done += num_bytes
-            self.num_bytes += num_bytes
-            self._report("downloading bytes", self._done, self._total)

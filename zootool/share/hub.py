@@ -1,6 +1,5 @@
 """Publishing to a data set repository of the Hugging Face hub: all files appear in one commit."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -9,9 +8,10 @@ from threading import Lock
 from typing import Any
 
 from zootool.errors import MissingError, UsageError, printable
-from zootool.share.targets import HUB, Found, Target, check_sent
+from zootool.share.targets import Found, Target, check_sent
 from zootool.store.patience import Result, patiently
 
+HUB = "hf://"
 _DATASET = re.compile(r"hf://datasets/([A-Za-z0-9][\w.-]*/[\w.-]+)/?", re.ASCII)
 _NOT_THERE = {"EntryNotFoundError", "RepositoryNotFoundError"}
 _CONFLICT = (409, 412)
@@ -33,9 +33,14 @@ class HubTarget(Target):
             raise UsageError(
                 f"{printable(url)} names no data set of the hub", hint=f"write it like {HUB}datasets/OWNER/NAME"
             )
+        try:
+            self._hub: Any = import_module("huggingface_hub")
+        except ImportError as error:
+            raise MissingError(
+                "publishing to the hub needs the package huggingface_hub", hint="pip install 'zootool[hub]'"
+            ) from error
         self.name = url
         self._repo = found[1]
-        self._hub = _hub()
         self._api = self._hub.HfApi()
         self._operations: dict[str, Any] = {}
         self._lock = Lock()
@@ -46,7 +51,18 @@ class HubTarget(Target):
         return f"https://huggingface.co/datasets/{self._repo}"
 
     def listing(self) -> dict[str, Found]:
-        return self._ask(self._list, "listing")
+        def look() -> dict[str, Found]:
+            if not self._api.repo_exists(self._repo, repo_type="dataset"):
+                return {}
+            self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
+            tree = self._api.list_repo_tree(self._repo, recursive=True, repo_type="dataset", revision=self._seen)
+            # Folders have no size.
+            files = [entry for entry in tree if getattr(entry, "size", None) is not None]
+            return {
+                file.path: Found(file.size, file.lfs.sha256 if getattr(file, "lfs", None) else None) for file in files
+            }
+
+        return self._ask(look, "listing")
 
     def read(self, path: str) -> bytes | None:
         if self._seen is None:
@@ -64,18 +80,15 @@ class HubTarget(Target):
 
         return self._ask(download, f"reading {path} of")
 
-    def put(self, path: str, source: Path, sha256: str) -> str | None:
-        if source.stat().st_size < _SMALL_BYTES:
+    def put(self, path: str, source: Path | bytes, sha256: str) -> str | None:
+        content: bytes | str = source if isinstance(source, bytes) else str(source)
+        if isinstance(source, Path) and source.stat().st_size < _SMALL_BYTES:
             # The commit wants the content only where it is too small for a content store.
             content = source.read_bytes()
-            check_sent(path, hashlib.sha256(content).hexdigest(), sha256)
-            self.put_bytes(path, content)
-            return None
-        addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(source))
+        addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
         # Under this digest the hub expects the content, and checks it.
         check_sent(path, addition.upload_info.sha256.hex(), sha256)
         self._add(path, addition)
-        return None
 
     def put_bytes(self, path: str, content: bytes) -> None:
         self._add(path, self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content))
@@ -107,18 +120,6 @@ class HubTarget(Target):
         self._api.create_repo(self._repo, repo_type="dataset", exist_ok=True)
         self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
 
-    def _list(self) -> dict[str, Found]:
-        if not self._api.repo_exists(self._repo, repo_type="dataset"):
-            return {}
-        self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
-        found = {}
-        for entry in self._api.list_repo_tree(self._repo, recursive=True, repo_type="dataset", revision=self._seen):
-            size = getattr(entry, "size", None)
-            if size is not None:
-                lfs = getattr(entry, "lfs", None)
-                found[entry.path] = Found(size, lfs.sha256 if lfs else None)
-        return found
-
     def _ask(self, call: Callable[[], Result], doing: str) -> Result:
         """Ask the hub patiently, but not again where its answer is no."""
 
@@ -138,12 +139,3 @@ class HubTarget(Target):
                 raise
 
         return patiently(once, f"{doing} {self.name}")
-
-
-def _hub() -> Any:
-    try:
-        return import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingError(
-            "publishing to the hub needs the package huggingface_hub", hint="pip install 'zootool[hub]'"
-        ) from error

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from zootool.errors import FormatError, UsageError, printable
 from zootool.share.address import MAX_MANIFEST_BYTES
-from zootool.share.claim import LISTING, Arrived, Listing, read_listing
+from zootool.share.claim import LISTING, Listing, read_listing
 from zootool.share.croissant import Publication
 from zootool.share.targets import Found, Target
 from zootool.store.manifest import Manifest, parse_manifest
@@ -48,6 +48,7 @@ class PublishPlan:
 class Place:
     """What is found where a zoo is to be published: files, the zoo that has the place, an unfinished upload."""
 
+    target: Target
     found: Mapping[str, Found]
     zoo: Manifest | None
     listing: Listing | None
@@ -58,14 +59,20 @@ class Place:
         known = {*(self.zoo.files if self.zoo else ()), *(self.listing.paths if self.listing else ()), LISTING}
         return known & self.found.keys()
 
-    def recorded(self, path: str) -> str | None:
+    def has(self, path: str, entry: FileEntry) -> bool:
+        """Whether a file is there, as far as the place itself or what is on record tells."""
+        found = self.found.get(path)
+        if found is None or found.size != entry.size:
+            return False
+        return entry.sha256 == (self.target.digest(path, found) or self._recorded(path, found))
+
+    def _recorded(self, path: str, found: Found) -> str | None:
         """The digest on record for a file that is there and hasn't been replaced since."""
         if self.listing is None:
             entry = self.zoo.files.get(path) if self.zoo else None
             return entry.sha256 if entry else None
         arrived = self.listing.arrived.get(path)
-        is_same = arrived is not None and arrived.mark in (None, self.found[path].mark)
-        return arrived.sha256 if arrived and is_same else None
+        return arrived.sha256 if arrived is not None and arrived.mark in (None, found.mark) else None
 
 
 def look_at(target: Target) -> Place:
@@ -79,30 +86,31 @@ def look_at(target: Target) -> Place:
             raise UsageError(
                 f"{printable(target.name)} holds {printable(foreign[0])} and no zoo", hint="choose an empty place"
             )
-        return Place(found, None, listing)
+        return Place(target, found, None, listing)
     content = target.read(MANIFEST_JSON) if manifest.size <= MAX_MANIFEST_BYTES else None
     try:
-        return Place(found, parse_manifest(content or b"", f"{target.name}/{MANIFEST_JSON}"), listing)
+        return Place(target, found, parse_manifest(content or b"", f"{target.name}/{MANIFEST_JSON}"), listing)
     except FormatError as error:
         raise UsageError(
             f"{printable(target.name)} holds something else: {error.message}", hint="choose an empty place"
         ) from error
 
 
-def plan_upload(
-    store: Store, original_id: str, target: Target, place: Place, derived: Mapping[str, bytes], anew: bool
-) -> PublishPlan:
-    """The plan for a store, made of the one with `original_id`, and what is derived of it.
+def plan_upload(store: Store, original: Store, place: Place, contents: Mapping[str, bytes], anew: bool) -> PublishPlan:
+    """The plan for a version of the store `original`, and those of its files that aren't on the disk.
 
     With `anew`, nothing counts as being there.
     """
-    files, info = store.manifest.files, store.info
-    present = {} if anew else {p: entry.size for p, entry in files.items() if _is_there(target, place, p, entry)}
+    files, info, target = store.manifest.files, store.info, place.target
+    present = {path: entry.size for path, entry in files.items() if not anew and place.has(path, entry)}
     lacking = {path: entry.size for path, entry in files.items() if path not in present}
     old = place.zoo.zoo_id if place.zoo else None
     if lacking or old != store.zoo_id:
-        lacking[MANIFEST_JSON] = store.storage.size(MANIFEST_JSON) or 0
-    lacking |= {name: len(content) for name, content in derived.items() if anew or target.read(name) != content}
+        manifest = contents.get(MANIFEST_JSON)
+        lacking[MANIFEST_JSON] = len(manifest) if manifest else store.storage.size(MANIFEST_JSON) or 0
+    for name in DERIVED_FILES:
+        if name in contents and (anew or target.read(name) != contents[name]):
+            lacking[name] = len(contents[name])
     terms = {source.name: source.terms or "" for source in info.sources}
     return PublishPlan(
         url=target.name,
@@ -114,31 +122,18 @@ def plan_upload(
         to_remove=tuple(sorted(place.ours - {*files, MANIFEST_JSON, *DERIVED_FILES})),
         replaces=old if old != store.zoo_id else None,
         parent=info.parent,
-        is_new_version=original_id != store.zoo_id,
+        is_new_version=original.zoo_id != store.zoo_id,
     )
 
 
-def arrived_of(plan: PublishPlan, store: Store, place: Place) -> dict[str, Arrived]:
-    """What is there already, as the claim has it."""
-    files = store.manifest.files
-    return {path: Arrived(size, files[path].sha256, place.found[path].mark) for path, size in plan.present.items()}
-
-
-def publication_of(zoo_id: str, target: Target, place: Place) -> Publication:
+def publication_of(zoo_id: str, place: Place) -> Publication:
     """Where and since when: a version that is published again keeps its day."""
     day = datetime.now(UTC).date().isoformat()
     if place.zoo is not None and place.zoo.zoo_id == zoo_id:
         try:
-            said = json.loads(target.read("croissant.json") or b"{}")
+            said = json.loads(place.target.read("croissant.json") or b"{}")
             day = str(said.get("datePublished", day))[: len(day)]
         except (ValueError, AttributeError):
             # Somebody else's text: it is written anew, with today's date.
             pass
-    return Publication(target.public_url, day)
-
-
-def _is_there(target: Target, place: Place, path: str, entry: FileEntry) -> bool:
-    found = place.found.get(path)
-    if found is None or found.size != entry.size:
-        return False
-    return entry.sha256 == (target.digest(path, found) or place.recorded(path))
+    return Publication(place.target.public_url, day)

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,19 +22,13 @@ _HISTOGRAM_BINS = 24
 _HISTOGRAM_QUANTILES = (0.005, 0.995)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Networks for a page: `columns` and `records` are the table; a record's `image` is a data URI, or it has a
-    `histogram` of weights."""
+def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> tuple[list[str], list[dict[str, Any]]]:
+    """About `size` networks: spread over the classes, one of each at a time, or else the most accurate first.
 
-    columns: list[str]
-    records: list[dict[str, Any]]
-
-
-def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sample:
-    """About `size` networks: spread over the classes, one of each at a time, or else the most accurate first."""
-    rows = _spread_rows(zoo, size, seed)
-    chosen = Zoo(zoo.store, zoo.rows[rows])
+    Gives the names of a table's columns, and a record per network: what the table shows, its `class`, its `row` in the
+    store, and its `image` as a data URI, or a `histogram` of its weights where it has none or the images are too large.
+    """
+    chosen = Zoo(zoo.store, zoo.rows[_spread_rows(zoo, size, seed)])
     columns = _columns(zoo)
     table = chosen.nets.to_arrow(columns)
     values = {name: plain_values(table[name]) for name in columns}
@@ -52,7 +45,7 @@ def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> Sam
         else:
             record["histogram"] = _histogram(chosen, place)
         records.append(record)
-    return Sample([*columns, "architecture"], _arranged(records))
+    return [*columns, "architecture"], _arranged(records)
 
 
 def _arranged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -115,15 +108,13 @@ def _image(zoo: Zoo, place: int) -> str | None:
     """The image that a network of coordinates computes, as a data URI; None for networks of other kinds."""
     source = _source_of(zoo, place)
     architecture = zoo.architecture_of(place)
-    if source is None or source.target is None or len(source.shape) != 3:
-        return None
-    indexing = indexing_of(source.grid)
-    if indexing is None:
-        return None
-    if architecture.num_inputs != 2 or architecture.node_counts[-1] != source.shape[2] or source.shape[2] not in (1, 3):
+    indexing = None if source is None else indexing_of(source.grid)
+    if source is None or indexing is None or source.target is None or len(source.shape) != 3:
         return None
     low, high = source.target
-    height, width, _ = source.shape
+    height, width, channels = source.shape
+    if architecture.num_inputs != 2 or architecture.node_counts[-1] != channels or channels not in (1, 3):
+        return None
     # What the page shows is small, and the store may claim images of any size.
     shrink = max(1, -(-max(height, width) // _MAX_SIDE))
     rendered = render(zoo.module(place), max(1, height // shrink), max(1, width // shrink), indexing)

@@ -1,7 +1,7 @@
 """A store in numbers: what its card and its page say about it, computed from its table and architectures."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import ARRAYS, Architecture
-from zootool.catalog import load_catalog
 from zootool.columns.values import codes, counted, numbers
 from zootool.errors import printable
 from zootool.store.reader import Store
-from zootool.store.schema import ZooInfo
 
 METRICS = ("psnr", "test_accuracy", "train_accuracy", "loss")
 """Columns worth a line, in this order."""
@@ -21,26 +19,38 @@ METRICS = ("psnr", "test_accuracy", "train_accuracy", "loss")
 
 @dataclass(frozen=True)
 class Spread:
-    """How a column's finite numbers are spread; `num_missing` counts all that isn't finite."""
+    """How a column's finite numbers are spread."""
 
     count: int
     mean: float
     smallest: float
     median: float
     largest: float
-    num_missing: int
 
 
-@dataclass(frozen=True)
 class Summary:
-    """A store's counts, conventions and metrics."""
+    """A store's counts, conventions and metrics. Reads a few columns of its table and no weight."""
 
-    store: Store
-    columns: tuple[str, ...]
-    splits: dict[str, int] = field(default_factory=dict)
-    num_labels: int | None = None
-    spreads: dict[str, Spread] = field(default_factory=dict)
-    num_nonfinite: int = 0
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.columns = store.nets.column_names
+
+        def column(name: str) -> pa.ChunkedArray | None:
+            return store.nets.read([name])[name] if name in self.columns else None
+
+        splits, labels, is_finite = column("split"), column("label"), column("is_finite")
+        self.splits = {} if splits is None else counted(splits)
+        self.num_labels = None if labels is None else len(set(codes(labels)[0].tolist()) - {-1})
+        self.num_nonfinite = 0 if is_finite is None else counted(is_finite).get("False", 0)
+        self.spreads: dict[str, Spread] = {}
+        for name in METRICS:
+            metric = column(name)
+            values = None if metric is None else numbers(metric)
+            finite = np.empty(0) if values is None else values[np.isfinite(values)]
+            if len(finite):
+                with np.errstate(over="ignore", invalid="ignore"):
+                    low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
+                    self.spreads[name] = Spread(len(finite), float(finite.mean()), low, median, high)
 
     @property
     def num_bytes(self) -> int:
@@ -58,43 +68,13 @@ class Summary:
     @property
     def omega_0(self) -> list[float]:
         """Every omega_0 of a sine that occurs."""
-        found = {
-            t.activation.omega_0
-            for architecture in self.store.architectures.values()
-            for t in architecture.timestamps
-            if t.activation.omega_0 is not None
-        }
-        return sorted(found)
+        timestamps = [t for architecture in self.store.architectures.values() for t in architecture.timestamps]
+        return sorted({t.activation.omega_0 for t in timestamps if t.activation.omega_0 is not None})
 
     @property
     def output_offsets(self) -> list[float]:
         """Every number that is added to an output."""
         return sorted({architecture.output_offset for architecture in self.store.architectures.values()})
-
-
-def summarise(store: Store) -> Summary:
-    """The summary of a store. Reads a few columns of its table and no weight."""
-    names = store.nets.column_names
-
-    def column(name: str) -> pa.ChunkedArray:
-        return store.nets.read([name])[name]
-
-    splits = counted(column("split")) if "split" in names else {}
-    num_labels = len(set(codes(column("label"))[0].tolist()) - {-1}) if "label" in names else None
-    known = {name: numbers(column(name)) for name in METRICS if name in names}
-    spreads = {name: found for name, values in known.items() if values is not None and (found := spread_of(values))}
-    nonfinite = counted(column("is_finite")).get("False", 0) if "is_finite" in names else 0
-    return Summary(store, tuple(names), splits, num_labels, spreads, nonfinite)
-
-
-def spread_of(values: np.ndarray) -> Spread | None:
-    """The spread of some numbers, None where none is finite."""
-    finite = values[np.isfinite(values)]
-    if len(finite) == 0:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
-        return Spread(len(finite), float(finite.mean()), low, median, high, len(values) - len(finite))
 
 
 def histogram(values: np.ndarray, bins: int, low: float, high: float) -> dict[str, Any]:
@@ -108,12 +88,6 @@ def histogram(values: np.ndarray, bins: int, low: float, high: float) -> dict[st
             return {"counts": counts.tolist(), "low": low, "high": high}
     inside = int(((values >= low) & (values <= high)).sum())
     return {"counts": [inside], "low": float(np.nan_to_num(low)), "high": float(np.nan_to_num(high))}
-
-
-def cited_images(info: ZooInfo) -> dict[str, str]:
-    """How the image sets behind a zoo are cited, by name, where the catalog knows them."""
-    known = load_catalog().image_sets
-    return {source.name: known[source.name].citation for source in info.sources if source.name in known}
 
 
 def num_parameters(architecture: Architecture) -> int:

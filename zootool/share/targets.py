@@ -1,21 +1,23 @@
-"""Where a zoo is published: a folder that can be written to, here or behind a URL."""
+"""Where a zoo is published: a folder that can be written to, here or behind any URL that fsspec writes to."""
 
 import hashlib
+import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from zootool.errors import IntegrityError, UsageError, printable
+from zootool.errors import IntegrityError, MissingError, UsageError, printable
 from zootool.files import is_temporary, sha256_file, write_atomic, write_bytes_atomic
 from zootool.share.failures import locked
-from zootool.store.storage import check_url
+from zootool.store.patience import Result, patiently
 
-HUB = "hf://"
 _BLOCK_BYTES = 1 << 20
+_MARKS = ("ETag", "etag", "md5Hash")
+"""What object stores call that which changes with a file's bytes; each is the same in listings and single answers."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,15 @@ class Target(ABC):
         return found.sha256
 
     @abstractmethod
-    def put(self, path: str, source: Path, sha256: str) -> str | None:
-        """Upload a file, in the place of what has its name; returns its `Found.mark`.
+    def put(self, path: str, source: Path | bytes, sha256: str) -> str | None:
+        """Upload a file or content, in the place of what has its name; returns its `Found.mark`.
 
         Raises IntegrityError, and leaves the place as it is, where the source's bytes don't have that digest.
         """
 
     @abstractmethod
     def put_bytes(self, path: str, content: bytes) -> None:
-        """`put` of content that is in memory."""
+        """`put` of content that no digest is known of."""
 
     def create(self, path: str, content: bytes) -> bool:
         """`put_bytes`, but False where the file is there already and the place tells in the same moment."""
@@ -106,7 +108,9 @@ class LocalTarget(Target):
         with locked(self.folder, f"another process is publishing to {printable(self.name)}") as is_alone:
             try:
                 if is_alone:
-                    self._remove_leftovers()
+                    # What publishers that were killed had begun.
+                    for path in filter(is_temporary, self._files()):
+                        path.unlink(missing_ok=True)
                 yield is_alone
             finally:
                 # Where nothing came of it, no trace stays.
@@ -130,38 +134,106 @@ class LocalTarget(Target):
     def digest(self, path: str, found: Found) -> str | None:
         return sha256_file(self.folder / path)
 
-    def put(self, path: str, source: Path, sha256: str) -> str | None:
+    def put(self, path: str, source: Path | bytes, sha256: str) -> str | None:
         def copy(sink: BinaryIO) -> None:
             digest = hashlib.sha256()
-            with source.open("rb") as opened:
+            with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as opened:
                 while block := opened.read(_BLOCK_BYTES):
                     digest.update(block)
                     sink.write(block)
             check_sent(path, digest.hexdigest(), sha256)
 
-        self._make_room_for(path)
         write_atomic(self.folder / path, copy)
 
     def put_bytes(self, path: str, content: bytes) -> None:
-        self._make_room_for(path)
         write_bytes_atomic(self.folder / path, content)
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
             (self.folder / path).unlink(missing_ok=True)
 
-    def _make_room_for(self, path: str) -> None:
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-
     def _files(self) -> Iterator[Path]:
         for parent, _, names in os.walk(self.folder):
             yield from (Path(parent) / name for name in names)
 
-    def _remove_leftovers(self) -> None:
-        """What publishers that were killed had begun."""
-        for path in self._files():
-            if is_temporary(path):
-                path.unlink(missing_ok=True)
+
+class ObjectStoreTarget(Target):
+    """A folder behind a URL. Object stores show an upload when it is complete."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.name = url
+        try:
+            # What fsspec remembers of listings may be older than another process's upload.
+            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError, TypeError, OSError) as error:
+            raise MissingError(
+                f"can't write to {printable(url)}: {printable(error)}",
+                hint="install what the URL's protocol needs, or publish to a folder, s3://, gs:// or hf://",
+            ) from error
+        self._root = root.rstrip("/")
+
+    def listing(self) -> dict[str, Found]:
+        self._fs.invalidate_cache()
+        try:
+            found = patiently(lambda: self._fs.find(self._root, detail=True), f"listing {self.name}")
+        except FileNotFoundError:
+            found = {}
+        return {path[len(self._root) :].lstrip("/"): _found_of(info) for path, info in found.items()}
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return patiently(lambda: self._fs.cat_file(self._place(path)), f"reading {self.name}/{path}")
+        except FileNotFoundError:
+            return None
+
+    def put(self, path: str, source: Path | bytes, sha256: str) -> str | None:
+        if isinstance(source, bytes):
+            check_sent(path, hashlib.sha256(source).hexdigest(), sha256)
+            self.put_bytes(path, source)
+        else:
+            before = source.stat()
+            check_sent(path, sha256_file(source), sha256)
+            self._upload(path, lambda: self._fs.put_file(str(source), self._place(path)))
+            after = source.stat()
+            # The client reads the file once more: it has to be the one that was digested.
+            is_same = (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+            check_sent(path, sha256 if is_same else "", sha256)
+        return _found_of(patiently(lambda: self._fs.info(self._place(path)), f"reading {self.name}/{path}")).mark
+
+    def put_bytes(self, path: str, content: bytes) -> None:
+        self._upload(path, lambda: self._fs.pipe_file(self._place(path), content))
+
+    def create(self, path: str, content: bytes) -> bool:
+        try:
+            self._fs.pipe_file(self._place(path), content, mode="create")
+        except FileExistsError:
+            return False
+        # Clients and servers that don't know the condition say so in ways of their own.
+        except Exception:
+            if self.read(path) is not None:
+                return False
+            self.put_bytes(path, content)
+        return True
+
+    def remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            try:
+                patiently(lambda path=path: self._fs.rm_file(self._place(path)), f"removing {self.name}/{path}")
+            except (FileNotFoundError, KeyError):
+                continue
+
+    def _upload(self, path: str, call: Callable[[], Result]) -> Result:
+        try:
+            return patiently(call, f"uploading {self.name}/{path}")
+        except NotImplementedError as error:
+            raise UsageError(
+                f"{printable(self.name)} can't be written to", hint="publish to a folder, s3://, gs:// or hf://"
+            ) from error
+
+    def _place(self, path: str) -> str:
+        return f"{self._root}/{path}"
 
 
 def check_sent(path: str, sha256: str, wanted: str) -> None:
@@ -172,23 +244,7 @@ def check_sent(path: str, sha256: str, wanted: str) -> None:
         )
 
 
-def open_target(url: str) -> Target:
-    """The target that `url` names: a path, `file://`, `hf://datasets/owner/name`, or any fsspec URL.
-
-    Raises UsageError for what can't be written to, MissingError where a package is missing.
-    """
-    check_url(url)
-    if url.startswith(("http://", "https://")):
-        raise UsageError(
-            f"{printable(url)} can be read but not written to",
-            hint="publish to the folder that the web server serves, or to s3://, gs:// or hf://datasets/OWNER/NAME",
-        )
-    if url.startswith(HUB):
-        from zootool.share.hub import HubTarget
-
-        return HubTarget(url)
-    if "://" not in url or url.startswith("file://"):
-        return LocalTarget(Path(url.removeprefix("file://")))
-    from zootool.share.object_store import ObjectStoreTarget
-
-    return ObjectStoreTarget(url)
+def _found_of(info: dict[str, Any]) -> Found:
+    """What a client says about a file."""
+    mark = next((str(info[name]).strip('"') for name in _MARKS if info.get(name)), None)
+    return Found(int(info["size"]), mark=mark)

@@ -1,20 +1,16 @@
 """Under which terms a zoo is passed on: the licence of the weights, and the terms of the images behind them."""
 
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from zootool.catalog import load_catalog
 from zootool.errors import UsageError, printable
 from zootool.files import canonical_json
-from zootool.share.layered import LayeredStorage
 from zootool.store.manifest import entry_of, manifest_bytes, parse_manifest
 from zootool.store.reader import Store
-from zootool.store.schema import IMAGES, MANIFEST_JSON, ZOO_JSON, ImageSource, ZooInfo
+from zootool.store.schema import IMAGES, MANIFEST_JSON, ZOO_JSON, ImageSource, ZooInfo, parse_info
 
 DEFAULT_LICENCE = "CC-BY-4.0"
 """Of the weights of a zoo that was built here, where its owner says nothing else."""
@@ -69,22 +65,21 @@ def check_images(store: Store) -> None:
             )
 
 
-@contextmanager
-def with_terms(store: Store, given: GivenTerms) -> Iterator[Store]:
-    """The store with its terms settled: itself where it has them all, else a new version for the while.
+def with_terms(store: Store, given: GivenTerms) -> tuple[Store, dict[str, bytes]]:
+    """The store with its terms settled, and the files that it has other than on the disk.
 
-    The new version shares every file but zoo.json, which lies in a temporary folder, and names the store as its parent.
+    A store that has all its terms is itself. Else it is a new version, which names the store as its parent and shares
+    every file with it but zoo.json and the manifest.
     """
     info = settle_terms(store.info, given)
     if info == store.info:
-        yield store
-        return
+        return store, {}
     content = canonical_json(replace(info, parent=store.zoo_id).to_dict())
     manifest = manifest_bytes(dict(store.manifest.files) | {ZOO_JSON: entry_of(content)})
-    with tempfile.TemporaryDirectory(prefix="zoo-publish-") as name:
-        (Path(name) / ZOO_JSON).write_bytes(content)
-        (Path(name) / MANIFEST_JSON).write_bytes(manifest)
-        yield Store(LayeredStorage(Path(name), store.storage), parse_manifest(manifest, MANIFEST_JSON))
+    version = copy(store)
+    version.info = parse_info(content, ZOO_JSON)
+    version.manifest = parse_manifest(manifest, MANIFEST_JSON)
+    return version, {ZOO_JSON: content, MANIFEST_JSON: manifest}
 
 
 def _licence(info: ZooInfo, given: GivenTerms) -> str:

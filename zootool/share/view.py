@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from zootool.architecture import Timestamp
 from zootool.columns.values import numbers
 from zootool.errors import UsageError, printable
 from zootool.share.sample import is_number, sample_networks
-from zootool.share.steps import steps_of
-from zootool.share.summary import METRICS, Summary, describe, histogram, num_parameters, summarise
+from zootool.share.summary import METRICS, Summary, describe, histogram, num_parameters
 from zootool.share.terms import SOURCE_TERMS
 from zootool.store.schema import assumed_lines
 from zootool.zoo.zoo import Zoo
@@ -27,6 +27,10 @@ _MAX_IMAGE_BYTES = 1_800_000
 _BINS = 32
 _MAX_ARCHITECTURES = 12
 _MAX_NOTES = 20
+_MAX_NODES = 14
+"""Nodes drawn per timestamp; of more, some evenly spaced ones are."""
+
+_MAX_TIMESTAMPS = 24
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
@@ -54,27 +58,23 @@ def view_page(zoo: Zoo, *, size: int = 160, seed: int = 0) -> bytes:
 
 
 def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
-    summary = summarise(zoo.store)
-    sample = sample_networks(zoo, size, _MAX_IMAGE_BYTES, seed)
-    best = _typical(sample.records, next(iter(summary.spreads), None))
-    place = int(np.searchsorted(zoo.rows, sample.records[best]["row"]))
+    summary = Summary(zoo.store)
+    columns, records = sample_networks(zoo, size, _MAX_IMAGE_BYTES, seed)
+    metric = next(iter(summary.spreads), None)
+    # The network that is drawn in steps has the sample's median metric.
+    ranked = sorted((r[metric], i) for i, r in enumerate(records) if metric and is_number(r.get(metric)))
+    typical = records[ranked[len(ranked) // 2][1] if ranked else 0]
     return {
         "name": printable(zoo.info.name, 120),
         "lead": f"{len(zoo):,} trained networks as data, {summary.num_bytes / 1e6:,.1f} MB",
         "facts": _facts(summary),
-        "columns": sample.columns,
-        "records": sample.records,
-        "metric": next(iter(summary.spreads), None),
+        "columns": columns,
+        "records": records,
+        "metric": metric,
         "distributions": _distributions(zoo, summary),
-        "steps": steps_of(zoo, place),
-        "stepped": str(sample.records[best].get("net_id", sample.records[best]["row"])),
+        "steps": _steps(zoo, int(np.searchsorted(zoo.rows, typical["row"]))),
+        "stepped": str(typical.get("net_id", typical["row"])),
     }
-
-
-def _typical(records: list[dict[str, Any]], metric: str | None) -> int:
-    """The record whose metric is the sample's median."""
-    values = [(record[metric], i) for i, record in enumerate(records) if metric and is_number(record.get(metric))]
-    return sorted(values)[len(values) // 2][1] if values else 0
 
 
 def _facts(summary: Summary) -> list[list[str]]:
@@ -121,6 +121,50 @@ def _distributions(zoo: Zoo, summary: Summary) -> list[dict[str, Any]]:
             high = float(np.quantile(finite, 0.99) if name == "loss" else finite.max())
             found.append({"name": name} | histogram(finite, _BINS, float(finite.min()), high))
     return found
+
+
+def _steps(zoo: Zoo, place: int) -> list[dict[str, Any]]:
+    """One network's dynamic graph, a step per timestamp: words, drawn nodes, edges as (source, target, weight).
+
+    Weights are scaled to -1..1 by the step's largest; an edge of several weights has their mean.
+    """
+    batch, architecture = zoo.graph(place), zoo.architecture_of(place)
+    count = architecture.num_inputs
+    nodes = _drawn(count)
+    steps: list[dict[str, Any]] = [{"text": f"{count} input nodes", "total": count, "nodes": nodes, "edges": []}]
+    for t, timestamp in enumerate(architecture.timestamps[:_MAX_TIMESTAMPS]):
+        before, nodes, count = nodes, _drawn(timestamp.num_nodes), timestamp.num_nodes
+        edges = _edges(batch.edges[t][0].numpy(), before, nodes)
+        steps.append({"text": _words(timestamp), "total": count, "nodes": nodes, "edges": edges})
+    return steps
+
+
+def _drawn(count: int) -> list[int]:
+    return np.unique(np.linspace(0, count - 1, min(count, _MAX_NODES)).astype(np.int64)).tolist()
+
+
+def _edges(weights: np.ndarray, sources: list[int], targets: list[int]) -> list[list[float]]:
+    if weights.shape[2] == 0 or weights.shape[1] <= max(sources, default=0):
+        return []
+    means = np.nan_to_num(weights.mean(axis=2), posinf=0.0, neginf=0.0)[np.ix_(targets, sources)]
+    largest = float(np.abs(means).max(initial=0.0)) or 1.0
+    return [[j, i, round(float(means[i, j]) / largest, 3)] for i in range(len(targets)) for j in range(len(sources))]
+
+
+def _words(timestamp: Timestamp) -> str:
+    parts = [f"{timestamp.kind.replace('_', ' ')}, {timestamp.num_nodes} nodes"]
+    if timestamp.edges_per_pair:
+        count = timestamp.num_nodes * timestamp.num_sources * timestamp.edges_per_pair
+        each = f", {timestamp.edges_per_pair} per pair" if timestamp.edges_per_pair > 1 else ""
+        parts.append(f"{count:,} edges{each}")
+    activation = timestamp.activation
+    if activation.name != "none":
+        parts.append(activation.name + (f" with omega_0 {activation.omega_0:g}" if activation.omega_0 else ""))
+    if timestamp.norm is not None:
+        parts.append(f"{timestamp.norm.kind} norm")
+    if timestamp.residuals:
+        parts.append(f"{len(timestamp.residuals)} residual")
+    return "; ".join(parts)
 
 
 def _resource(name: str) -> str:

@@ -6,15 +6,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from zootool.build.classifier_recipe import ClassifierRecipe
-from zootool.build.classifier_work import levels_of
-from zootool.build.classifiers import material_of
-from zootool.build.recipe import RECIPE_KINDS
+from zootool.build.classifier.data import classifier_data, levels_of
+from zootool.build.recipe import RECIPE_KINDS, ClassifierRecipe
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.images import load_images
 from zootool.loader.images import MAX_IMAGES, SOURCE_INDEX, ImageJoin, image_keys
-from zootool.nets.inputs import fitting_input
-from zootool.nets.network import Network
+from zootool.nets.network import Network, fitting_input
 from zootool.nets.rendering import GRIDS, indexing_of, psnr, render
 from zootool.progress import Reporter
 from zootool.store.reader import Store
@@ -127,7 +124,7 @@ def _check_accuracy(zoo: Zoo, chosen: np.ndarray, recorded: np.ndarray, report: 
     image_set = load_images(source.name, partial=source.is_partial or None)
     if source.digest is not None and image_set.digest != source.digest:
         raise MissingError(f"the image set {source.name} here isn't the one that the networks were trained on")
-    test = material_of(image_set, recipe).test
+    test = classifier_data(image_set, recipe).test
     images = torch.from_numpy(levels_of(recipe.target)[np.moveaxis(test.pixels, -1, 1)])
     problems = []
     for done, row in enumerate(chosen.tolist()):

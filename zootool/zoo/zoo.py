@@ -123,9 +123,9 @@ class Zoo:
 
     def graph(self, index: int) -> "GraphBatch":
         """Network `index` as a batch of one."""
-        from zootool.loader.weights import MappedWeights, read_batch
+        from zootool.loader.weights import mapped, read_batch
 
-        return read_batch(self.store, MappedWeights(self.store), self._row(index))
+        return read_batch(self.store, mapped(self.store), self._row(index))
 
     def state_dict(self, index: int) -> "dict[str, torch.Tensor]":
         """Network `index` as the state_dict that it came from, bit for bit. Tied entries share their storage."""

@@ -26,10 +26,11 @@ from dng.testing import (
 )
 from dng.training.seed import seeded
 from tests.dng.graphs import small_cnn
+from tests.zootool.nets.modules import Siren
 from zootool.architecture import Activation, Architecture
 from zootool.errors import UsageError
 from zootool.graph import GraphBatch
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (5, 6), 3, omega_0=8.0, output_offset=0.25)
 GREY = siren_architecture(2, (32, 32), 1)

@@ -9,10 +9,11 @@ from dng.testing import assert_gradients, permute_nodes, random_graph, random_or
 from dng.training.seed import seeded
 from tests.dng.graphs import simple_vit, small_cnn
 from tests.dng.methods.neural_graphs import SIREN, joined, residual_siren
+from tests.zootool.nets.modules import Siren
 from zootool.architecture import Activation, Architecture, Norm, Pooling, Timestamp
+from zootool.architecture.steps import activate
 from zootool.graph import GraphBatch
-from zootool.nets.layers import activate
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 
 def probes(num_inputs: int = 2, num_probes: int = 6) -> ProbeFeatures:

@@ -9,8 +9,9 @@ from dng.models.model import Representation
 from dng.testing import permute_hidden, random_graph
 from dng.training.seed import seeded
 from tests.dng.graphs import small_cnn
+from tests.zootool.nets.modules import Siren
 from zootool.errors import UsageError
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (8, 8), 3, omega_0=5.0, output_offset=0.25)
 ENCODER = EncoderConfig(dim=12, num_frequencies=4)

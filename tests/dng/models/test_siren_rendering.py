@@ -7,10 +7,11 @@ from dng.methods.probes import ProbeFeatures
 from dng.models.siren_rendering import render_graph, render_mlps
 from dng.testing import random_graph
 from dng.training.seed import seeded
+from tests.zootool.nets.modules import Siren
 from zootool.architecture import Activation, Architecture
+from zootool.architecture.steps import activate
 from zootool.graph import GraphBatch
-from zootool.nets.layers import activate
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 SIREN = siren_architecture(2, (5, 4), 3, omega_0=8.0, output_offset=0.25)
 

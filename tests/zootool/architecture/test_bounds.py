@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 
 from zootool.architecture import Activation, Architecture, Norm, ParameterSlot, Pooling, Residual, Timestamp, Tokens
-from zootool.architecture.layers import ACTIVATION_NAMES
-from zootool.nets.layers import activate
+from zootool.architecture.steps import ACTIVATION_NAMES, activate
 
 anything: Any = "x"
 
@@ -61,7 +60,7 @@ def test_every_activation_that_is_known_can_be_computed() -> None:
 def test_a_residual_is_never_spread_over_a_map_of_another_size() -> None:
     import torch
 
-    from zootool.nets.layers import add_residual
+    from zootool.architecture.layers import add_residual
 
     with pytest.raises(ValueError, match=r"\(1, 4, 1, 1\) isn't added to \(1, 4, 3, 3\)"):
         add_residual(Residual(0), torch.zeros(1, 4, 3, 3), torch.zeros(1, 4, 1, 1))

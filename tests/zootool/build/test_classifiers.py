@@ -14,11 +14,8 @@ from safetensors.numpy import load_file
 from tests.zootool.build.small import TINY, TINY_CNN, TINY_VIT, content, small_images, stamps
 from zootool.architecture import Architecture
 from zootool.build import CnnRecipe, VitRecipe, build_classifiers, build_sirens, finished_units, load_recipe_of
-from zootool.build.classifier.cnn import grey
-from zootool.build.classifier_plan import plan_classifiers
-from zootool.build.classifier_work import levels_of
-from zootool.build.classifiers import material_of
-from zootool.build.plan import status_of
+from zootool.build.classifier.data import classifier_data, grey, levels_of
+from zootool.build.plan import plan_classifiers, status_of
 from zootool.conversion.convert import append, convert
 from zootool.engines.processes import ProcessEngine
 from zootool.errors import FormatError, MissingError, NumericalError, UsageError
@@ -41,7 +38,7 @@ def changed(recipe: Any, **parts: object) -> Any:
 
 
 def accuracy(module: torch.nn.Module, images: Images, recipe: CnnRecipe | VitRecipe) -> float:
-    test = material_of(images, recipe).test
+    test = classifier_data(images, recipe).test
     outputs = module(torch.from_numpy(levels_of(recipe.target)[test.pixels]).permute(0, 3, 1, 2))
     return float((outputs.argmax(1).numpy() == test.labels).mean())
 
@@ -245,7 +242,7 @@ def test_networks_that_diverge_are_recorded_and_flagged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "runs", "message"),
     [
-        (TINY_CNN, 0, "--runs must be at least 1, got 0"),
+        (TINY_CNN, 0, "--runs must be at least 1 and at most 1,000,000, got 0"),
         (changed(TINY_CNN, kernels=(7,), padding="valid"), None, "doesn't fit images of 4 x 4"),
         (changed(TINY_CNN, heads=("flatten",), max_edges_per_pair=9), None, "flatten head has 16 edges per pair"),
         (changed(TINY_VIT, patch_size=3), None, "patches of 3 x 3, the images are 4 x 4"),
@@ -285,11 +282,11 @@ def test_colours_become_grey_by_the_stated_rule(tmp_path: Path) -> None:
 
 
 def test_fewer_images_take_part_where_the_recipe_says_so() -> None:
-    material = material_of(IMAGES, changed(TINY_CNN, train_images=3, test_images=1))
-    assert np.array_equal(material.train.pixels, IMAGES.pixels[:3])
-    assert np.array_equal(material.test.labels, IMAGES.labels[10:11])
-    material = material_of(small_images(test=0), changed(TINY_CNN, test_split="validation"))
-    assert np.array_equal(material.test.pixels, IMAGES.pixels[8:10])
+    data = classifier_data(IMAGES, changed(TINY_CNN, train_images=3, test_images=1))
+    assert np.array_equal(data.train.pixels, IMAGES.pixels[:3])
+    assert np.array_equal(data.test.labels, IMAGES.labels[10:11])
+    data = classifier_data(small_images(test=0), changed(TINY_CNN, test_split="validation"))
+    assert np.array_equal(data.test.pixels, IMAGES.pixels[8:10])
 
 
 @BOTH

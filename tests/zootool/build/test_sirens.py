@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.zootool.build.small import TINY, content, small_images, stamps
+from tests.zootool.nets.modules import Siren
 from zootool.build import build_sirens, finished_units, load_recipe, read_recipe
 from zootool.build.philox import derived_seed
 from zootool.build.recipe import SirenRecipe
-from zootool.build.siren.initial import initial_weights
+from zootool.build.siren.settings import initial_weights
 from zootool.errors import MissingError, UsageError
 from zootool.images import load_images
-from zootool.nets.siren import Siren
 
 IMAGES = small_images()
 
@@ -166,12 +166,12 @@ def test_networks_that_leave_the_finite_numbers_are_fitted_again_and_flagged(tmp
 
 
 def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zootool.build import siren_work as work
+    from zootool.build import sirens as work
     from zootool.build.siren.backends import choose_backend
 
     runs = iter([True, False])
 
-    def fails_once(settings, device, threads):
+    def fails_once(settings, device, threads=1):
         name, fit = choose_backend(settings, device, threads)
 
         def backend(initial, targets, settings, **options):
@@ -196,7 +196,7 @@ def test_a_refit_starts_from_the_derived_seed(tmp_path: Path, monkeypatch: pytes
 
 def test_large_images_are_fitted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_sirens(IMAGES, TINY, tmp_path / "whole")
-    monkeypatch.setattr("zootool.build.siren_work.TARGETS_BYTES", 4 * 4 * 4)
+    monkeypatch.setattr("zootool.build.sirens.TARGETS_BYTES", 4 * 4 * 4)
     build_sirens(IMAGES, TINY, tmp_path / "parts")
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
 

@@ -10,7 +10,7 @@ from zootool.columns.known import KNOWN, ColumnRules, check_columns, check_own_c
 from zootool.conversion.convert import append, convert
 from zootool.errors import FormatError, UsageError
 from zootool.formats.options import ReadOptions
-from zootool.formats.plain_folder import read
+from zootool.formats.plain_folder import PlainFolder
 from zootool.nets.siren import siren_architecture
 from zootool.store.append import append_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
@@ -114,7 +114,7 @@ def test_every_column_of_the_format_page_has_a_check() -> None:
 
 def test_each_case_is_mended_or_set_aside() -> None:
     def found(name: str) -> tuple[dict, str]:
-        collection = read(CASES / name, ReadOptions())
+        collection = PlainFolder.read(CASES / name, ReadOptions())
         return collection.table.to_pydict(), " ".join(collection.notes)
 
     table, notes = found("acc_percent")
@@ -148,8 +148,8 @@ def test_a_table_s_own_words_for_splits_are_mapped(tmp_path: Path) -> None:
     labels = folder / "labels.csv"
     labels.write_text(labels.read_text().replace("TEST", "Holdout"))
     with pytest.raises(FormatError, match="--split-names holdout=test"):
-        read(folder, ReadOptions())
-    table = read(folder, ReadOptions(split_names={"holdout": "test"})).table
+        PlainFolder.read(folder, ReadOptions())
+    table = PlainFolder.read(folder, ReadOptions(split_names={"holdout": "test"})).table
     assert cells(table, "split") == ["train", "validation", "test"]
     with pytest.raises(UsageError, match="no split 'tset': did you mean 'test'"):
         ReadOptions(split_names={"holdout": "tset"})
@@ -163,7 +163,7 @@ def test_an_empty_column_of_splits_is_none(tmp_path: Path) -> None:
     shutil.copytree(CASES / "csv_split_caps", folder)
     labels = folder / "labels.csv"
     labels.write_text(re.sub("Train|Valid|TEST", "", labels.read_text()))
-    found = read(folder, ReadOptions())
+    found = PlainFolder.read(folder, ReadOptions())
     assert found.table["split"].null_count == 0
     assert "seed 0" in found.conventions["splits"]
 

@@ -19,7 +19,7 @@ from zootool.conversion.convert import convert
 from zootool.conversion.image_check import check_images
 from zootool.formats.collection import CollectedImages, Collection
 from zootool.formats.options import ReadOptions
-from zootool.formats.plain_folder import read
+from zootool.formats.plain_folder import PlainFolder
 from zootool.images import Images, load_images
 from zootool.nets.rendering import GRIDS, indexing_of, psnr, render
 from zootool.store.writer import write_store
@@ -44,7 +44,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     folder = tmp_path_factory.mktemp("digits")
     for place, state in enumerate(fitted(images, folder, steps=300)):
         save(state, folder / "nets" / f"{place}.pth")
-    found = read(folder / "nets", ReadOptions())
+    found = PlainFolder.read(folder / "nets", ReadOptions())
     table = found.table.append_column("source_index", pa.array(range(6), pa.int64()))
     table = table.append_column("label", pa.array(images.labels))
     source = CollectedImages("digits", (8, 8, 1), 10, GRIDS["ij"], (-1.0, 1.0), assumed=("grid", "source_index"))

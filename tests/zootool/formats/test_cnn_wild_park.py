@@ -19,7 +19,7 @@ from tests.zootool.formats.parks_here import (
     zip_park,
 )
 from zootool.errors import FormatError, MissingError, UntrustedError, UsageError
-from zootool.formats.cnn_wild_park import detect, read
+from zootool.formats.cnn_wild_park import CnnWildPark
 from zootool.formats.options import ReadOptions
 
 RUNS = {"NN_tune_trainable_a_1": SMALL, "NN_tune_trainable_b_2": RESIDUAL, "NN_tune_trainable_c_3": SMALL}
@@ -67,7 +67,7 @@ def test_every_network_computes_what_its_config_says(tmp_path: Path, form: str, 
 
 def test_residuals_and_activations_stand_in_the_architecture(tmp_path: Path) -> None:
     write_park(tmp_path / "p", {"run": RESIDUAL}, (0,))
-    architecture = read(tmp_path / "p", ReadOptions()).architectures[0]
+    architecture = CnnWildPark.read(tmp_path / "p", ReadOptions()).architectures[0]
     assert [[r.source for r in t.residuals] for t in architecture.timestamps] == [[], [], [1], [2], []]
     assert [t.activation.name for t in architecture.timestamps] == ["tanh", "gelu", "sigmoid", "none", "none"]
     assert [t.kernel for t in architecture.timestamps[:4]] == [(3, 3), (7, 7), (5, 5), (3, 3)]
@@ -118,7 +118,7 @@ def test_steps_are_the_trainers_iterations(tmp_path: Path) -> None:
     zoo = converted(tmp_path / "p", tmp_path / "x.zoo", steps=(10,))
     assert list(column(zoo, "training_step").values()) == [10, 10, 10]
     with pytest.raises(UsageError, match=r"no network is of training step 11: there are 0, 10, 50"):
-        read(tmp_path / "p", ReadOptions(steps=(11,)))
+        CnnWildPark.read(tmp_path / "p", ReadOptions(steps=(11,)))
 
 
 def write_one(root: Path, config: Any) -> Path:
@@ -148,7 +148,7 @@ def test_configs_that_describe_no_such_network_are_refused(
     tmp_path: Path, change: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(FormatError, match=problem) as caught:
-        read(write_one(tmp_path, SMALL | change), ReadOptions())
+        CnnWildPark.read(write_one(tmp_path, SMALL | change), ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
@@ -158,7 +158,7 @@ def test_configs_that_describe_no_such_network_are_refused(
 )
 def test_configs_that_are_none_are_refused(tmp_path: Path, config: Any, problem: str) -> None:
     with pytest.raises(FormatError, match=problem):
-        read(write_one(tmp_path, config), ReadOptions())
+        CnnWildPark.read(write_one(tmp_path, config), ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_objects_of_other_classes_are_no_configs(tmp_path: Path, name: str) -> N
     with their_classes(name) as classes:
         write_one(tmp_path, next(iter(classes.values()))())
     with pytest.raises(FormatError, match=r"has a config without n_layers|has a config of the kind"):
-        read(tmp_path, ReadOptions())
+        CnnWildPark.read(tmp_path, ReadOptions())
 
 
 def test_configs_never_run_anything(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_configs_never_run_anything(tmp_path: Path) -> None:
 
     write_one(tmp_path, SMALL | {"n_classes": Bomb()})
     with pytest.raises(UntrustedError, match=r"builtin.*eval"):
-        read(tmp_path, ReadOptions())
+        CnnWildPark.read(tmp_path, ReadOptions())
     assert not Path("bomb").exists()
 
 
@@ -207,25 +207,25 @@ def test_split_files_of_another_form_are_refused(tmp_path: Path, splits: Any, pr
     write_park(tmp_path / "p", {"run": SMALL}, (0,), "dict")
     (tmp_path / "p" / "cnn_park_splits.json").write_text(json.dumps(splits))
     with pytest.raises(FormatError, match=problem):
-        read(tmp_path / "p", ReadOptions())
+        CnnWildPark.read(tmp_path / "p", ReadOptions())
 
 
 def test_other_sources_are_refused(tmp_path: Path) -> None:
-    assert not detect(tmp_path)
+    assert not CnnWildPark.detect(tmp_path)
     with pytest.raises(FormatError, match="holds no checkpoints"):
-        read(tmp_path, ReadOptions())
+        CnnWildPark.read(tmp_path, ReadOptions())
     with pytest.raises(MissingError):
-        read(tmp_path / "nothing.zip", ReadOptions())
+        CnnWildPark.read(tmp_path / "nothing.zip", ReadOptions())
     (tmp_path / "text.zip").write_text("no zip")
-    assert not detect(tmp_path / "text.zip")
+    assert not CnnWildPark.detect(tmp_path / "text.zip")
     with pytest.raises(FormatError, match=r"text\.zip"):
-        read(tmp_path / "text.zip", ReadOptions())
+        CnnWildPark.read(tmp_path / "text.zip", ReadOptions())
 
 
 def test_runs_whose_names_could_rewrite_a_terminal_are_refused(tmp_path: Path) -> None:
     write_park(tmp_path / "p", {"run\x1b[2J\n": SMALL}, (0,), "dict")
     with pytest.raises(FormatError, match="no control characters") as caught:
-        read(tmp_path / "p", ReadOptions())
+        CnnWildPark.read(tmp_path / "p", ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
@@ -234,11 +234,11 @@ def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     archive = zip_park(tmp_path / "p", tmp_path / "p.zip")
     archive.write_bytes(archive.read_bytes()[:-30])
     with pytest.raises(FormatError, match=r"p\.zip"):
-        read(archive, ReadOptions())
+        CnnWildPark.read(archive, ReadOptions())
 
 
 def test_an_archive_whose_names_lead_elsewhere_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
         file.writestr("../../run/checkpoint_0/checkpoint.pt", b"")
     with pytest.raises(UntrustedError, match="leads out of its folder"):
-        read(tmp_path / "p.zip", ReadOptions())
+        CnnWildPark.read(tmp_path / "p.zip", ReadOptions())

@@ -16,7 +16,7 @@ from tests.zootool.formats.trained_here import (
     write_trial,
 )
 from zootool.errors import FormatError, MissingError, UsageError
-from zootool.formats.hyper_representations import detect, read
+from zootool.formats.hyper_representations import HyperRepresentations
 from zootool.formats.options import ReadOptions
 
 
@@ -126,26 +126,26 @@ def test_a_line_that_was_written_again_counts(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "t" / "result.json").read_text())
     with (tmp_path / "t" / "result.json").open("a") as file:
         file.write("\n" + json.dumps(line | {"test_acc": 0.75}) + "\n")
-    assert read(tmp_path, ReadOptions()).table["test_accuracy"].to_pylist() == [0.75]
+    assert HyperRepresentations.read(tmp_path, ReadOptions()).table["test_accuracy"].to_pylist() == [0.75]
 
 
 def test_splits_are_drawn_by_trial(tmp_path: Path) -> None:
     for i in range(20):
         write_trial(tmp_path / f"t{i}", states_of(i, [0, 1]), [0, 1])
-    table = read(tmp_path, ReadOptions()).table
+    table = HyperRepresentations.read(tmp_path, ReadOptions()).table
     of_trial: dict[str, set[str]] = {}
     for trial, split in zip(table["run_id"].to_pylist(), table["split"].to_pylist(), strict=True):
         of_trial.setdefault(trial, set()).add(split)
     assert sorted(next(iter(splits)) for splits in of_trial.values()).count("train") == 14
     assert all(len(splits) == 1 for splits in of_trial.values())
-    assert "0.7 / 0.15 / 0.15" in read(tmp_path, ReadOptions()).conventions["splits"]
+    assert "0.7 / 0.15 / 0.15" in HyperRepresentations.read(tmp_path, ReadOptions()).conventions["splits"]
 
 
 def test_steps_are_training_iterations(tmp_path: Path) -> None:
     write_trial(tmp_path / "t", states_of(0, [0, 1, 2]), [1, 2, 3])
-    assert read(tmp_path, ReadOptions(steps=(3,))).table["net_id"].to_pylist() == ["t/000003"]
+    assert HyperRepresentations.read(tmp_path, ReadOptions(steps=(3,))).table["net_id"].to_pylist() == ["t/000003"]
     with pytest.raises(UsageError, match="step 0: there are 1, 2, 3"):
-        read(tmp_path, ReadOptions(steps=(0,)))
+        HyperRepresentations.read(tmp_path, ReadOptions(steps=(0,)))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_steps_are_training_iterations(tmp_path: Path) -> None:
 def test_settings_of_another_form_are_refused(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
     write_trial(tmp_path / "t", states_of(0, [0]), [0], **settings)
     with pytest.raises(FormatError, match=problem) as caught:
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
@@ -177,7 +177,7 @@ def test_results_of_another_form_are_refused(tmp_path: Path, line: Any, problem:
     write_trial(tmp_path / "t", states_of(0, [0]), [0])
     (tmp_path / "t" / "result.json").write_text(json.dumps(line) + "\n")
     with pytest.raises(FormatError, match=problem):
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
 
 
 def test_a_line_that_is_cut_off_is_named(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_line_that_is_cut_off_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t" / "result.json"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(FormatError, match=r"result\.json line 2"):
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_line_that_is_cut_off_is_named(tmp_path: Path) -> None:
 def test_other_networks_are_refused(tmp_path: Path, state: Any, problem: str) -> None:
     write_trial(tmp_path / "t", {0: state}, [0])
     with pytest.raises(FormatError, match=problem):
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
 
 
 def test_a_trial_whose_networks_change_is_refused(tmp_path: Path) -> None:
@@ -216,19 +216,19 @@ def test_a_trial_whose_networks_change_is_refused(tmp_path: Path) -> None:
 def test_trials_whose_names_could_rewrite_a_terminal_are_refused(tmp_path: Path) -> None:
     write_trial(tmp_path / "t\x1b[2J", states_of(0, [0]), [0])
     with pytest.raises(FormatError, match="no control characters") as caught:
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert not detect(tmp_path)
+    assert not HyperRepresentations.detect(tmp_path)
     with pytest.raises(FormatError, match="holds no trials"):
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
     write_trial(tmp_path / "t", states_of(0, [0]), [0])
     (tmp_path / "t" / "params.json").unlink()
-    assert not detect(tmp_path)
+    assert not HyperRepresentations.detect(tmp_path)
     with pytest.raises(MissingError, match=r"params\.json or result\.json"):
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())
     write_trial(tmp_path / "t", states_of(0, [0]), [0], name="checkpoint_{}")
     with pytest.raises(FormatError, match="are of one epoch"):
-        read(tmp_path, ReadOptions())
+        HyperRepresentations.read(tmp_path, ReadOptions())

@@ -12,7 +12,7 @@ from zootool.conversion.convert import convert
 from zootool.errors import FormatError, MissingError
 from zootool.formats import reader_for
 from zootool.formats.options import ReadOptions
-from zootool.formats.plain_folder import read
+from zootool.formats.plain_folder import PlainFolder
 from zootool.nets.resnet import CifarResnet
 from zootool.zoo import open_zoo, verify
 
@@ -81,7 +81,7 @@ def write_labels(folder: Path, form: str) -> Path:
 def test_labels_come_from_the_table_beside_the_files(tmp_path: Path, form: str) -> None:
     write_folder(tmp_path)
     write_labels(tmp_path, form)
-    table = read(tmp_path, ReadOptions()).table
+    table = PlainFolder.read(tmp_path, ReadOptions()).table
     found = list(zip(*(table[name].to_pylist() for name in ("net_id", "label", "split")), strict=True))
     assert found == LABELS
 
@@ -99,12 +99,12 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ):
         labels.write_text(broken)
         with pytest.raises(FormatError, match=message):
-            read(tmp_path, ReadOptions())
+            PlainFolder.read(tmp_path, ReadOptions())
     write_labels(tmp_path, "jsonl")
     with pytest.raises(FormatError, match="2 tables of labels"):
-        read(tmp_path, ReadOptions())
+        PlainFolder.read(tmp_path, ReadOptions())
     with pytest.raises(MissingError, match="no table"):
-        read(tmp_path, ReadOptions(labels=tmp_path / "absent.csv"))
+        PlainFolder.read(tmp_path, ReadOptions(labels=tmp_path / "absent.csv"))
 
 
 def test_formulas_and_escapes_in_a_table_stay_text(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_formulas_and_escapes_in_a_table_stay_text(tmp_path: Path) -> None:
     labels = write_labels(tmp_path, "csv")
     text = labels.read_text().replace("split", "words")
     labels.write_text(text.replace("train", "=cmd|'/c calc'!A1").replace("test", "\x1b[31mred"))
-    table = read(tmp_path, ReadOptions()).table
+    table = PlainFolder.read(tmp_path, ReadOptions()).table
     assert table["words"].to_pylist()[:2] == ["=cmd|'/c calc'!A1", "\x1b[31mred"]
 
 
@@ -152,19 +152,19 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         reader_for(tmp_path)
     (tmp_path / "a.pth").write_bytes(b"<html>not found</html>")
     with pytest.raises(FormatError, match=r"a\.pth is a web page"):
-        read(tmp_path, ReadOptions())
+        PlainFolder.read(tmp_path, ReadOptions())
     torch.save({"weights": [1, 2]}, tmp_path / "a.pth")
     with pytest.raises(FormatError, match=r"a\.pth holds no state_dict"):
-        read(tmp_path, ReadOptions())
+        PlainFolder.read(tmp_path, ReadOptions())
     torch.save(mlp(), tmp_path / "a.pth")
     with pytest.raises(FormatError, match=r"a\.pth holds a whole module of the class"):
-        read(tmp_path, ReadOptions())
+        PlainFolder.read(tmp_path, ReadOptions())
 
 
 def test_a_file_that_changed_under_the_reader_is_refused(tmp_path: Path) -> None:
     torch.save(mlp().state_dict(), tmp_path / "a.pth")
     torch.save(mlp(1).state_dict(), tmp_path / "b.pth")
-    found = read(tmp_path, ReadOptions())
+    found = PlainFolder.read(tmp_path, ReadOptions())
     torch.save(mlp(width=5).state_dict(), tmp_path / "b.pth")
     with pytest.raises(FormatError, match=r"b\.pth: float32 .5, 3. is '0\.weight'"):
         found.load(found.architecture_index * 0 + [0, 1])

@@ -17,8 +17,8 @@ from tests.zootool.formats.sirens_here import (
     write_wide_inrs,
 )
 from zootool.errors import FormatError, MissingError
-from zootool.formats import fmnist_inrs, mnist_inrs, wide_inrs
 from zootool.formats.options import ReadOptions
+from zootool.formats.seq_sirens import FashionInrs, MnistInrs, WideInrs
 from zootool.zoo import Zoo
 
 MNIST = [("training", 7, 0), ("training", 3, 21), ("training", 3, 59_999), ("testing", 7, 0), ("testing", 1, 9_999)]
@@ -60,7 +60,7 @@ def test_mnist_inrs_without_a_split_file_say_their_rule(tmp_path: Path) -> None:
     assert splits[0] == splits[1], "the order of writing has no say"
     assert sorted(splits[0].values()) == ["test"] + ["train"] * 22 + ["validation"] * 2
     assert splits[0]["060000"] == "test"
-    rule = mnist_inrs.read(tmp_path / "a", ReadOptions()).conventions["splits"]
+    rule = MnistInrs.read(tmp_path / "a", ReadOptions()).conventions["splits"]
     assert rule.startswith("testing folders; of the others sorted names, shuffled")
 
 
@@ -99,26 +99,26 @@ def test_split_files_of_another_form_are_refused(tmp_path: Path, splits: str, pr
     write_mnist_inrs(tmp_path, MNIST[:1])
     (tmp_path / "mnist_splits.json").write_text(splits)
     with pytest.raises(FormatError, match=problem) as caught:
-        mnist_inrs.read(tmp_path, ReadOptions())
+        MnistInrs.read(tmp_path, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
 def test_a_split_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
     write_mnist_inrs(tmp_path, MNIST[:1])
     with pytest.raises(MissingError, match=r"nowhere\.json"):
-        mnist_inrs.read(tmp_path, ReadOptions(splits=tmp_path / "nowhere.json"))
+        MnistInrs.read(tmp_path, ReadOptions(splits=tmp_path / "nowhere.json"))
 
 
 def test_two_networks_of_an_image_and_impossible_labels_are_refused(tmp_path: Path) -> None:
     write_mnist_inrs(tmp_path / "a", [("training", 7, 0), ("training", 8, 0)])
     with pytest.raises(FormatError, match="are of one image"):
-        mnist_inrs.read(tmp_path / "a", ReadOptions())
+        MnistInrs.read(tmp_path / "a", ReadOptions())
     write_mnist_inrs(tmp_path / "b", [("training", 12, 0)])
     with pytest.raises(FormatError, match="no such label or image"):
-        mnist_inrs.read(tmp_path / "b", ReadOptions())
+        MnistInrs.read(tmp_path / "b", ReadOptions())
     write_mnist_inrs(tmp_path / "c", [("training", 1, 60_000)])
     with pytest.raises(FormatError, match="no such label or image"):
-        mnist_inrs.read(tmp_path / "c", ReadOptions())
+        MnistInrs.read(tmp_path / "c", ReadOptions())
 
 
 FASHION: list[tuple[str, int, Any]] = [
@@ -157,13 +157,13 @@ def test_fmnist_inrs_without_a_split_file_hold_train_and_test_apart(tmp_path: Pa
 def test_labels_that_are_none_are_refused(tmp_path: Path, label: Any) -> None:
     write_fmnist_inrs(tmp_path, [("train", 0, label)])
     with pytest.raises(FormatError, match=r"model_0\.pth: the label is"):
-        fmnist_inrs.read(tmp_path, ReadOptions())
+        FashionInrs.read(tmp_path, ReadOptions())
 
 
 def test_a_file_without_a_label_is_refused(tmp_path: Path) -> None:
     save(seq_state(0), tmp_path / "train" / "model_0.pth")
     with pytest.raises(FormatError, match="the label is 'None'"):
-        fmnist_inrs.read(tmp_path, ReadOptions())
+        FashionInrs.read(tmp_path, ReadOptions())
 
 
 WIDE = [(3, 0, 11), (3, 0, 12), (12, 1, 5), (0, 49_999, 1_234_567)]
@@ -219,7 +219,7 @@ def test_images_count_on_from_their_range_and_split(
     write_wide_inrs(root, [(0, 0, 0), (0, 2, 0)])
     for report in reports:
         (root / report).write_text("[30.5, 31.5, 32.5]")
-    found = wide_inrs.read(root, ReadOptions())
+    found = WideInrs.read(root, ReadOptions())
     assert found.table["source_index"].to_pylist() == places
     assert found.image_sets[0].grid in (None, "linspace(-1, 1), xy")
     if len(reports) == 1:
@@ -257,14 +257,14 @@ def test_a_file_under_another_images_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ckpts" / "00" / "000005_0000000.ckpt"
     save({"image_idx": torch.tensor(6), "params": seq_state(0, 64, 3)}, path)
     with pytest.raises(FormatError, match="its name says another image"):
-        wide_inrs.read(tmp_path, ReadOptions())
+        WideInrs.read(tmp_path, ReadOptions())
 
 
-@pytest.mark.parametrize("module", [mnist_inrs, fmnist_inrs, wide_inrs])
-def test_an_empty_folder_is_named(tmp_path: Path, module: Any) -> None:
-    assert not module.detect(tmp_path)
+@pytest.mark.parametrize("reader", [MnistInrs, FashionInrs, WideInrs])
+def test_an_empty_folder_is_named(tmp_path: Path, reader: Any) -> None:
+    assert not reader.detect(tmp_path)
     with pytest.raises(FormatError, match="holds no networks of this format"):
-        module.read(tmp_path, ReadOptions())
+        reader.read(tmp_path, ReadOptions())
 
 
 def test_a_network_of_another_width_is_named(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from tests.zootool.formats.trained_here import (
     vit_state,
     write_vits,
 )
+from tests.zootool.nets.modules import SimpleVit
 from zootool.errors import FormatError, MissingError, UsageError
 from zootool.formats.options import ReadOptions
-from zootool.formats.simple_vit_zoo import read
-from zootool.nets.vit import SimpleVit
+from zootool.formats.simple_vit_zoo import SimpleVitZoo
 from zootool.zoo.export import export
 
 MODELS = [(1, 0), (2, 1), (3, 2), (10, 23)]
@@ -90,15 +90,15 @@ def test_splits_of_the_last_shard_alone_leave_the_others_without(vits: Path, tmp
 
 def test_without_splits_the_rule_is_said(vits: Path) -> None:
     (vits / "stat" / "splits.json").unlink()
-    found = read(vits, ReadOptions())
+    found = SimpleVitZoo.read(vits, ReadOptions())
     assert found.conventions["splits"].startswith("by model: sorted names")
     assert any("splits are drawn by model" in note for note in found.notes)
 
 
 def test_steps_are_epochs(vits: Path) -> None:
-    assert len(read(vits, ReadOptions(steps=(0, 23)))) == 2
+    assert len(SimpleVitZoo.read(vits, ReadOptions(steps=(0, 23)))) == 2
     with pytest.raises(UsageError, match="step 4: there are 0, 1, 2, 23"):
-        read(vits, ReadOptions(steps=(4,)))
+        SimpleVitZoo.read(vits, ReadOptions(steps=(4,)))
 
 
 def test_networks_without_accuracies_are_noted(vits: Path, tmp_path: Path) -> None:
@@ -131,19 +131,19 @@ def test_networks_without_accuracies_are_noted(vits: Path, tmp_path: Path) -> No
 def test_files_of_another_form_are_refused(vits: Path, name: str, content: Any, problem: str) -> None:
     write_stat(vits, name, content)
     with pytest.raises(FormatError, match=problem) as caught:
-        read(vits, ReadOptions())
+        SimpleVitZoo.read(vits, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
 def test_what_is_missing_is_named(vits: Path, tmp_path: Path) -> None:
     (vits / "stat" / "vit_hyperparameters.json").unlink()
     with pytest.raises(MissingError, match=r"vit_hyperparameters\.json"):
-        read(vits, ReadOptions())
+        SimpleVitZoo.read(vits, ReadOptions())
     with pytest.raises(FormatError, match="holds no networks"):
-        read(tmp_path / "stat", ReadOptions())
+        SimpleVitZoo.read(tmp_path / "stat", ReadOptions())
 
 
 def test_a_network_with_more_tensors_is_named(vits: Path) -> None:
     save(vit_state(1) | {"cls_token": torch.zeros(1, 1, 16)}, vits / "vit_models" / "model_1_0.pth")
     with pytest.raises(FormatError, match="cls_token"):
-        read(vits, ReadOptions())
+        SimpleVitZoo.read(vits, ReadOptions())

@@ -19,7 +19,7 @@ from tests.zootool.formats.small_cnns_here import (
 )
 from zootool.errors import FormatError, MissingError, NumericalError, UntrustedError, UsageError
 from zootool.formats.options import ReadOptions
-from zootool.formats.small_cnn_zoo import detect, read
+from zootool.formats.small_cnn_zoo import SmallCnnZoo
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_columns_come_by_name(zoo_dir: Path, tmp_path: Path) -> None:
     assert column(zoo, "hp_random_seed")["000000"] == 42
     assert column(zoo, "hp_w_init")["000000"] == "he_normal"
     assert column(zoo, "train_loss")["000000"] is None
-    with_index = read(zoo_dir, ReadOptions()).table
+    with_index = SmallCnnZoo.read(zoo_dir, ReadOptions()).table
     write_metrics(zoo_dir / "metrics.csv.gz", metric_rows(12), with_index=False)
-    assert read(zoo_dir, ReadOptions()).table.equals(with_index)
+    assert SmallCnnZoo.read(zoo_dir, ReadOptions()).table.equals(with_index)
 
 
 @pytest.mark.parametrize("final_row_is_first", [False, True])
@@ -88,14 +88,14 @@ def test_the_published_protocol_is_reproduced_with_its_slip(tmp_path: Path, fina
     root = tmp_path / "z"
     weights = write_small_cnn_zoo(root, metric_rows(33, steps))
     split_csv = write_split(tmp_path / "nfn_cifar10_split.csv", len(weights))
-    found = read(root, ReadOptions(splits=split_csv))
+    found = SmallCnnZoo.read(root, ReadOptions(splits=split_csv))
     assert found_splits(found.table) == published_by_pandas(root, split_csv, skip_header=False)
     assert len(found) == 33 + final_row_is_first
     assert any("has index 0 more than once" in note for note in found.notes)
     assert "read as index 0, as published" in found.conventions["splits"]
     zoo = converted(root, tmp_path / "x.zoo", splits=split_csv)
     assert ("000000-again1" in column(zoo, "net_id")) == final_row_is_first
-    clean = read(root, ReadOptions(splits=split_csv, clean=True))
+    clean = SmallCnnZoo.read(root, ReadOptions(splits=split_csv, clean=True))
     assert found_splits(clean.table) == published_by_pandas(root, split_csv, skip_header=True)
     assert len(clean) == 33
     assert clean.notes == ()
@@ -115,13 +115,13 @@ def test_a_list_without_a_header_is_taken_as_it_is(tmp_path: Path) -> None:
     write_small_cnn_zoo(tmp_path / "z", metric_rows(10, (86,)))
     (tmp_path / "s.csv").write_text("\n".join(map(str, range(10))))
     for clean in (False, True):
-        found = read(tmp_path / "z", ReadOptions(splits=tmp_path / "s.csv", clean=clean))
+        found = SmallCnnZoo.read(tmp_path / "z", ReadOptions(splits=tmp_path / "s.csv", clean=clean))
         assert len(found) == 10
         assert "has no header" in found.conventions["splits"]
 
 
 def test_without_the_csv_splits_are_drawn_by_run_and_say_so(zoo_dir: Path) -> None:
-    found = read(zoo_dir, ReadOptions())
+    found = SmallCnnZoo.read(zoo_dir, ReadOptions())
     of_run: dict[str, set[str]] = {}
     for run, split in zip(found.table["run_id"].to_pylist(), found.table["split"].to_pylist(), strict=True):
         of_run.setdefault(run, set()).add(split)
@@ -129,9 +129,9 @@ def test_without_the_csv_splits_are_drawn_by_run_and_say_so(zoo_dir: Path) -> No
     assert found.conventions["splits"].startswith("by run: sorted names")
     assert "need their split CSV, which wasn't given" in found.notes[0]
     with pytest.raises(UsageError, match="needs its split CSV"):
-        read(zoo_dir, ReadOptions(clean=True))
+        SmallCnnZoo.read(zoo_dir, ReadOptions(clean=True))
     with pytest.raises(UsageError, match="takes step 86 alone"):
-        read(zoo_dir, ReadOptions(splits=zoo_dir / "layout.csv", steps=(0, 86)))
+        SmallCnnZoo.read(zoo_dir, ReadOptions(splits=zoo_dir / "layout.csv", steps=(0, 86)))
 
 
 def test_steps_are_epochs(zoo_dir: Path, tmp_path: Path) -> None:
@@ -139,11 +139,11 @@ def test_steps_are_epochs(zoo_dir: Path, tmp_path: Path) -> None:
     assert set(column(zoo, "training_step").values()) == {0, 86}
     assert len(zoo) == 24
     with pytest.raises(UsageError, match=r"no network is of training step 85.*0, 1, 2, 3, 20, 40, 60, 80, 86"):
-        read(zoo_dir, ReadOptions(steps=(85,)))
+        SmallCnnZoo.read(zoo_dir, ReadOptions(steps=(85,)))
 
 
 def test_the_matrix_is_not_read_before_its_networks_are_asked_for(zoo_dir: Path) -> None:
-    found = read(zoo_dir, ReadOptions())
+    found = SmallCnnZoo.read(zoo_dir, ReadOptions())
     tensors = found.load(np.array([5, 6]))
     assert isinstance(tensors["fc.bias"].base, np.ndarray)
     weights = np.load(zoo_dir / "weights.npy")
@@ -167,12 +167,12 @@ def test_the_matrix_is_not_read_before_its_networks_are_asked_for(zoo_dir: Path)
 def test_split_files_of_another_form_are_refused(zoo_dir: Path, split: str, problem: str) -> None:
     (zoo_dir / "s.csv").write_text(split)
     with pytest.raises(FormatError, match=problem):
-        read(zoo_dir, ReadOptions(splits=zoo_dir / "s.csv"))
+        SmallCnnZoo.read(zoo_dir, ReadOptions(splits=zoo_dir / "s.csv"))
 
 
 def test_a_split_file_that_is_missing_is_named(zoo_dir: Path) -> None:
     with pytest.raises(MissingError, match=r"s\.csv"):
-        read(zoo_dir, ReadOptions(splits=zoo_dir / "s.csv"))
+        SmallCnnZoo.read(zoo_dir, ReadOptions(splits=zoo_dir / "s.csv"))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_absurd_values_are_refused(zoo_dir: Path, change: dict[str, Any], proble
     rows[5] = rows[5] | change
     write_metrics(zoo_dir / "metrics.csv.gz", rows)
     with pytest.raises(FormatError, match=problem) as caught:
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
@@ -206,17 +206,17 @@ def test_tables_that_are_cut_off_are_refused(zoo_dir: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     with pytest.raises(FormatError, match="can't be unpacked"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
     write_metrics(path, metric_rows(11))
     with pytest.raises(FormatError, match=r"has 99 rows, weights\.npy has 108"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
     write_metrics(path, [{key: value for key, value in row.items() if key != "step"} for row in metric_rows(12)])
     with pytest.raises(FormatError, match="has 0 columns 'step'"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
     (zoo_dir / "metrics.csv.gz").unlink()
-    assert not detect(zoo_dir)
+    assert not SmallCnnZoo.detect(zoo_dir)
     with pytest.raises(MissingError, match=r"metrics\.csv\.gz"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_tables_that_are_cut_off_are_refused(zoo_dir: Path) -> None:
 def test_layouts_of_another_form_are_refused(zoo_dir: Path, lines: list[str], problem: str) -> None:
     (zoo_dir / "layout.csv").write_text("\n".join(["varname,start_idx,end_idx,shape", *lines]) + "\n")
     with pytest.raises(FormatError, match=problem):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
 
 
 def test_a_layout_that_makes_no_network_is_refused(zoo_dir: Path) -> None:
@@ -244,11 +244,11 @@ def test_a_layout_that_makes_no_network_is_refused(zoo_dir: Path) -> None:
     layout = [(name, (16, 3) if name == "dense/bias:0" else shape) for name, shape in LAYOUT]
     write_layout(zoo_dir / "layout.csv", layout)
     with pytest.raises(FormatError, match="the shape"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
     layout = [(name, (12, 12) if name == "dense/kernel:0" else shape) for name, shape in LAYOUT[:-1]]
     write_layout(zoo_dir / "layout.csv", [*layout, ("dense/kernel:0", (10, 16))])
     with pytest.raises(FormatError, match="don't make one network"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
 
 
 def test_other_matrices_are_refused(zoo_dir: Path) -> None:
@@ -259,15 +259,15 @@ def test_other_matrices_are_refused(zoo_dir: Path) -> None:
     ):
         np.save(zoo_dir / "weights.npy", content)
         with pytest.raises(FormatError, match=problem):
-            read(zoo_dir, ReadOptions())
+            SmallCnnZoo.read(zoo_dir, ReadOptions())
     np.save(zoo_dir / "weights.npy", np.array([object()]), allow_pickle=True)
     with pytest.raises(UntrustedError, match="Python objects"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
     np.save(zoo_dir / "weights.npy", np.zeros((108, 4970), np.float32))
     path = zoo_dir / "weights.npy"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(FormatError, match=r"weights\.npy"):
-        read(zoo_dir, ReadOptions())
+        SmallCnnZoo.read(zoo_dir, ReadOptions())
 
 
 def test_networks_that_diverged_are_named(zoo_dir: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.zootool.formats.trained_here import (
 )
 from zootool.errors import FormatError, UsageError
 from zootool.formats.options import ReadOptions
-from zootool.formats.small_transformers import detect, read
+from zootool.formats.small_transformers import SmallTransformers
 from zootool.nets.network import Network
 
 FILES = ["runa_50_8012.pt", "runa_75_9321.pt", "run_b_75_8888.pt", "run_b_best_9001.pt"]
@@ -85,7 +85,7 @@ def test_two_sets_lie_side_by_side(tmp_path: Path) -> None:
 
 def test_splits_are_drawn_by_run_and_say_so(tmp_path: Path) -> None:
     write_zoo(tmp_path)
-    found = read(tmp_path, ReadOptions())
+    found = SmallTransformers.read(tmp_path, ReadOptions())
     pairs = set(zip(found.table["run_id"].to_pylist(), found.table["split"].to_pylist(), strict=True))
     assert len(pairs) == 2
     assert found.conventions["splits"].startswith("by run: sorted names")
@@ -94,15 +94,15 @@ def test_splits_are_drawn_by_run_and_say_so(tmp_path: Path) -> None:
 
 def test_steps_are_epochs(tmp_path: Path) -> None:
     write_zoo(tmp_path)
-    assert len(read(tmp_path, ReadOptions(steps=(75,)))) == 2
+    assert len(SmallTransformers.read(tmp_path, ReadOptions(steps=(75,)))) == 2
     with pytest.raises(UsageError, match="step 100: there are 50, 75"):
-        read(tmp_path, ReadOptions(steps=(100,)))
+        SmallTransformers.read(tmp_path, ReadOptions(steps=(100,)))
 
 
 def test_a_best_network_that_has_an_epoch_too_is_known_by_it(tmp_path: Path) -> None:
     write_zoo(tmp_path)
     write_table(tmp_path, [f"best*,mnist/{FILES[1]},0.9", f"75,mnist/{FILES[1]},0.9", f"best*,mnist/{FILES[1]},0.9"])
-    table = read(tmp_path, ReadOptions()).table
+    table = SmallTransformers.read(tmp_path, ReadOptions()).table
     row = table["net_id"].to_pylist().index("mnist/runa_75_9321")
     assert table["checkpoint"][row].as_py() == "75"
     assert table["training_step"][row].as_py() == 75
@@ -111,7 +111,7 @@ def test_a_best_network_that_has_an_epoch_too_is_known_by_it(tmp_path: Path) -> 
 def test_gaps_between_table_and_folder_are_noted(tmp_path: Path) -> None:
     write_zoo(tmp_path)
     write_table(tmp_path, [f"50,mnist/{FILES[0]},0.8", "50,mnist/gone_50_1234.pt,0.1"])
-    notes = "\n".join(read(tmp_path, ReadOptions()).notes)
+    notes = "\n".join(SmallTransformers.read(tmp_path, ReadOptions()).notes)
     assert "3 networks are in no table" in notes
     assert "lists 1 networks that aren't here" in notes
 
@@ -133,7 +133,7 @@ def test_tables_of_another_form_are_refused(tmp_path: Path, rows: list[str], hea
     write_zoo(tmp_path)
     write_table(tmp_path, rows, header=header)
     with pytest.raises(FormatError, match=problem):
-        read(tmp_path, ReadOptions())
+        SmallTransformers.read(tmp_path, ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -160,18 +160,18 @@ def test_other_networks_are_refused(tmp_path: Path, change: dict[str, Any], prob
     for file in FILES:
         save(state, tmp_path / "mnist" / file)
     with pytest.raises(FormatError, match=problem):
-        read(tmp_path, ReadOptions())
+        SmallTransformers.read(tmp_path, ReadOptions())
 
 
 def test_runs_whose_names_could_rewrite_a_terminal_are_refused(tmp_path: Path) -> None:
     write_zoo(tmp_path)
     save(transformer_state(0, PATCHES), tmp_path / "mnist" / "run\x1b[2J_50_1234.pt")
     with pytest.raises(FormatError, match="no control characters") as caught:
-        read(tmp_path, ReadOptions())
+        SmallTransformers.read(tmp_path, ReadOptions())
     assert "\x1b" not in str(caught.value)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert not detect(tmp_path)
+    assert not SmallTransformers.detect(tmp_path)
     with pytest.raises(FormatError, match="holds no networks"):
-        read(tmp_path, ReadOptions())
+        SmallTransformers.read(tmp_path, ReadOptions())

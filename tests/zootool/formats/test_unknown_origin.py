@@ -9,13 +9,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cli.main import app
+from tests.zootool.nets.modules import Siren
 from zootool.architecture import Architecture
 from zootool.conversion.convert import append, collect, convert
 from zootool.errors import FormatError
 from zootool.formats.options import ReadOptions
 from zootool.formats.preview import preview
 from zootool.nets.resnet import CifarResnet
-from zootool.nets.siren import Siren
 from zootool.share.card import derived_files
 from zootool.store import open_store
 from zootool.store.merge import merge_stores

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from tests.zootool.formats.converting import random_state, save
-from zootool.nets.vit import SimpleVit, SimpleVitConfig
+from tests.zootool.nets.modules import SimpleVit
+from zootool.nets.vit import SimpleVitConfig
 
 VIT_SETTINGS = {
     "image_size": 32, "patch_size": 8, "num_classes": 10, "dim": 16, "dim_head": 8, "depth": 2, "heads": 2,

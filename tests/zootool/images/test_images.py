@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zootool.images import Images
-from zootool.images.splits import assign_splits
+from zootool.images.images import assign_splits
 
 
 def some_images() -> Images:

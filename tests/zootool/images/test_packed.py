@@ -7,7 +7,7 @@ import pytest
 
 from tests.zootool.images.published_sets import write_files, write_tar
 from zootool.errors import FormatError
-from zootool.images.packed import Located, read_contents
+from zootool.images.published import Located, read_contents
 
 LIMITS = {"a/x": 100, "a/y": 100}
 

@@ -1,3 +1,5 @@
+import threading
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +16,7 @@ from zootool.conversion.convert import convert
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.images import load_images
 from zootool.loader import GraphBatch, Loader, shuffle_quality
+from zootool.loader.loader import ahead
 from zootool.loader.weights import Mode
 from zootool.nets.siren import siren_architecture
 from zootool.store import WriteOptions
@@ -245,6 +248,23 @@ def test_errors_of_a_prefetching_loader_reach_the_caller(tmp_path: Path) -> None
     for mode in MODES:
         with pytest.raises(IntegrityError, match="edges/c/1"):
             list(open_zoo(tmp_path / "x.zoo").loader(4, mode=mode, prefetch=3))
+
+
+def test_who_reads_ahead_ends_with_its_consumer() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    assert list(ahead(items(), 3)) == list(range(100))
+    made.clear()
+    left_early = ahead(items(), 2)
+    assert [next(left_early), next(left_early)] == [0, 1]
+    left_early.close()
+    assert len(made) <= 4
+    assert not any(thread.name.startswith("zoo-loader") for thread in threading.enumerate())
 
 
 def test_shuffle_quality_tells_windows_from_a_full_shuffle(zoo: Zoo) -> None:

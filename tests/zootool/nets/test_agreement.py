@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from zootool.errors import FormatError, UsageError
-from zootool.named_object import load_object
-from zootool.nets.agreement import check_agreement
+from zootool.nets.agreement import check_agreement, load_object
 from zootool.nets.infer import infer_architecture
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from tests.zootool.nets.modules import Cnn
 from zootool.architecture import check_slots
-from zootool.nets.cnn import Cnn, CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.lay_out import entries_of, lay_out, renamed
 from zootool.nets.network import Network
 from zootool.nets.resnet import CifarResnet, cifar_resnet_architecture

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from zootool.errors import FormatError
-from zootool.nets.declared import declared_architecture
+from zootool.nets.declared import read_declaration
 from zootool.nets.lay_out import entries_of, lay_out
 from zootool.nets.network import Network
 
@@ -64,7 +64,7 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def rebuilt(module: nn.Module, declaration: object) -> Network:
-    network = Network(declared_architecture(declaration, shapes_of(module)))
+    network = Network(read_declaration(declaration, shapes_of(module)).architecture)
     network.load_state_dict(module.state_dict())
     return network.eval()
 
@@ -93,7 +93,7 @@ def test_queries_keys_and_values_are_joined_as_declared(dtypes: tuple[torch.dtyp
     # Sorted by name: k, q, v, and every layer's bias before its weight.
     state = {key: module.state_dict()[key] for key in sorted(module.state_dict())}
     shapes = {key: shapes_of(module)[key] for key in state}
-    architecture = declared_architecture(DECLARATION, shapes)
+    architecture = read_declaration(DECLARATION, shapes).architecture
     assert [slot.key for slot in architecture.slots if not slot.rounded] == list(state)
     own = lay_out(architecture.num_inputs, architecture.timestamps, entries_of(architecture), family="vit",
                   tokens=architecture.tokens)  # fmt: skip
@@ -115,10 +115,10 @@ def test_biases_are_listed_like_their_weights() -> None:
         rest = {"other": [f"{part}.bias" for part in "qkv" if part not in names]}
         declared = {"num_inputs": 4, "layers": [layer | {"bias": [f"{part}.bias" for part in names]}], **rest}
         if fits:
-            declared_architecture(declared, shapes)
+            read_declaration(declared, shapes)
         else:
             with pytest.raises(FormatError, match=r"has weights of .* and biases of"):
-                declared_architecture(declared, shapes)
+                read_declaration(declared, shapes)
 
 
 @torch.no_grad()
@@ -164,4 +164,4 @@ def test_a_declared_cnn_with_a_flatten_and_batch_norm() -> None:
 )  # fmt: skip
 def test_declarations_that_do_not_fit_say_where(declaration: object, message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        declared_architecture(declaration, shapes_of(TinyVit()))
+        read_declaration(declaration, shapes_of(TinyVit()))

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from tests.zootool.nets.checkpoints import Net, inferred, rebuilt, shapes_of_state, sorted_state
+from tests.zootool.nets.modules import SimpleVit, Sine, Siren
+from zootool.architecture.steps import ACTIVATION_NAMES
 from zootool.errors import FormatError
-from zootool.nets.declared import declared_architecture
-from zootool.nets.families import FAMILIES, DeclaredActivation
+from zootool.nets.declared import FAMILIES, DeclaredActivation, read_declaration
 from zootool.nets.infer import infer_architecture
-from zootool.nets.layers import ACTIVATIONS
 from zootool.nets.network import Network
 from zootool.nets.resnet import CifarResnet
-from zootool.nets.siren import Sine, Siren, siren_architecture
-from zootool.nets.vit import SimpleVit, SimpleVitConfig
+from zootool.nets.siren import siren_architecture
+from zootool.nets.vit import SimpleVitConfig
 
 PREFIXES = (
     "", "net.", "backbone.", "encoder.", "_module.", "_fsdp_wrapped_module.", "_forward_module.", "module._orig_mod.",
@@ -189,11 +189,11 @@ def test_like_a_siren_doesnt_guess_the_order_of_equal_layers() -> None:
 def test_parameters_are_bounded_by_name(declaration: dict, message: str) -> None:
     shapes = shapes_of_state(Siren(2, (8, 8), 3).state_dict())
     with pytest.raises(FormatError, match=message):
-        declared_architecture(declaration, shapes)
+        read_declaration(declaration, shapes)
 
 
 def test_every_activation_can_be_declared_and_computed() -> None:
-    names = {"sine", "leaky_relu", "gelu", *ACTIVATIONS}
+    names = set(ACTIVATION_NAMES)
     assert set(DeclaredActivation.model_fields["name"].annotation.__args__) == names  # type: ignore[union-attr]
     state = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).state_dict()
     for name in names:
@@ -235,14 +235,14 @@ def test_odd_names_and_shapes_are_named_and_crash_nothing(shapes: dict) -> None:
         ("chain", {}),
     ):
         with pytest.raises(FormatError):
-            declared_architecture({"like": family, **rest}, shapes)
+            read_declaration({"like": family, **rest}, shapes)
 
 
 def test_a_network_says_which_tensors_nothing_uses() -> None:
     state = {"a.weight": torch.ones(2, 3), "mask": torch.ones(2), "pos": torch.ones(1, 2), "norm.weight": torch.ones(2)}
     layer = {"kind": "linear", "weight": "a.weight"}
     declared = {"num_inputs": 3, "layers": [layer], "position": "pos", "other": ["mask", "norm.weight"]}
-    architecture = declared_architecture(declared, shapes_of_state(state))
+    architecture = read_declaration(declared, shapes_of_state(state)).architecture
     with pytest.raises(
         FormatError, match=r"no layer of the architecture uses mask, norm\.weight, pos: a module without"
     ):

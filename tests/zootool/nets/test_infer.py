@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.zootool.nets.modules import Siren
 from tests.zootool.nets.test_declared import TinyVit, shapes_of
 from zootool.errors import FormatError
 from zootool.nets.infer import infer_architecture
 from zootool.nets.network import Network
 from zootool.nets.resnet import CifarResnet
-from zootool.nets.siren import Siren
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from tests.zootool.nets.modules import Siren
 from zootool.architecture import check_slots
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 
 @pytest.mark.parametrize("hidden", [(32, 32), (8,), (8, 16, 24)])

@@ -3,12 +3,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.zootool.nets.modules import Cnn, Siren
 from zootool.architecture import Activation, Architecture, Residual, check_slots
 from zootool.errors import FormatError
-from zootool.nets.cnn import Cnn, CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.network import Network
 from zootool.nets.resnet import CifarResnet, cifar_resnet_architecture
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.siren import siren_architecture
 
 
 class PreActivation(nn.Module):

@@ -1,10 +1,11 @@
 import torch
 from torch import nn
 
+from tests.zootool.nets.modules import SimpleVit
 from zootool.architecture import Architecture, check_slots
-from zootool.nets.layers import attend
+from zootool.architecture.kinds import attend
 from zootool.nets.network import Network
-from zootool.nets.vit import SimpleVit, SimpleVitConfig, simple_vit_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 
 SMALL = SimpleVitConfig(channels=1, patch_size=2, dim=8, depth=1, num_heads=2, head_dim=4, mlp_dim=12, num_classes=3)
 

@@ -41,14 +41,14 @@ def dying(owner: Any, name: str, count: int, counts: Callable[..., bool]) -> Non
 
 def main(what: str, source: str, destination: str, count: int) -> None:
     """Do `what` until it is time to die."""
-    from zootool.share import object_store, publish, pull, pull_part, targets, upload
+    from zootool.share import publish, pull, targets
     from zootool.share.address import Address
     from zootool.store import remote_storage, storage_base
 
     if what == "publish":
-        upload._RENEWED_SECONDS = 0
+        publish._RENEWED_SECONDS = 0
         dying(targets, "check_sent", count, lambda *_: True)
-        dying(object_store.ObjectStoreTarget, "put", count, lambda *_: True)
+        dying(targets.ObjectStoreTarget, "put", count, lambda *_: True)
         publish.publish(source, destination, workers=1)
         return
     for kind in (remote_storage.HttpStorage, remote_storage.RemoteStorage, storage_base.LocalStorage):
@@ -56,7 +56,7 @@ def main(what: str, source: str, destination: str, count: int) -> None:
     if what == "pull":
         pull.pull(Address(source), Path(destination), workers=1)
     else:
-        pull_part.pull_part(Address(source), Path(destination), where="split=train")
+        pull.pull(Address(source), Path(destination), where="split=train")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from zootool.records import to_plain
 from zootool.share import claim as claim_module
 from zootool.share.address import Address
 from zootool.share.claim import LEASE_SECONDS, LISTING, Claim, Listing, read_listing
-from zootool.share.object_store import ObjectStoreTarget
-from zootool.share.publish import publish
+from zootool.share.publish import open_target, publish
 from zootool.share.pull import pull
-from zootool.share.targets import LocalTarget, open_target
+from zootool.share.targets import LocalTarget, ObjectStoreTarget
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import open_zoo
 
@@ -164,14 +163,17 @@ def test_a_publisher_that_lost_its_claim_stops(bucket: str, tmp_path: Path, monk
     assert listing.publisher == "another"
 
 
-def test_a_publisher_that_slept_too_long_asks_before_it_goes_on(bucket: str, tmp_path: Path) -> None:
+def test_a_publisher_that_slept_too_long_asks_before_it_goes_on(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = open_target(f"{bucket}/x.zoo")
     claim = Claim(target, False, {}, [])
     claim.take()
     claim.renew(LEASE_SECONDS / 2)
     claim_of_another(target.name)
     claim.renew(LEASE_SECONDS / 2)  # it was seen a moment ago
-    claim._stamp(time.time() - LEASE_SECONDS)
+    woken = time.time() + LEASE_SECONDS
+    monkeypatch.setattr(claim_module.time, "time", lambda: woken)
     with pytest.raises(UsageError, match="another process has begun"):
         claim.renew(LEASE_SECONDS / 2)
 

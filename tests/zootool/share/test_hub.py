@@ -13,13 +13,11 @@ import pytest
 from tests.zootool.share.fake_hub import Hub, HubFiles, fake_module
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError, UsageError
-from zootool.share import upload as upload_module
+from zootool.share import publish as publish_module
 from zootool.share.address import Address
 from zootool.share.hub import HubTarget
-from zootool.share.publish import publish
+from zootool.share.publish import Upload, publish
 from zootool.share.pull import pull
-from zootool.share.pull_part import pull_part
-from zootool.share.upload import Upload
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import verify
 
@@ -109,7 +107,7 @@ def test_what_the_hub_forbids_isnt_tried_again(hub: Hub, tmp_path: Path, monkeyp
     write_zoo(tmp_path / "x.zoo")
     hub.refusal = 403
     # However late the main thread is to cancel what waits, nothing more is begun.
-    monkeypatch.setattr(upload_module, "ThreadPoolExecutor", _NeverCancelling)
+    monkeypatch.setattr(publish_module, "ThreadPoolExecutor", _NeverCancelling)
     with pytest.raises(MissingError, match=r"the hub allows no creating hf://datasets/me/small.*hf auth login"):
         publish(tmp_path / "x.zoo", URL, workers=1)
     assert hub.refused == 1
@@ -147,7 +145,7 @@ def test_a_zoo_comes_back_from_the_hub(hub: Hub, tmp_path: Path) -> None:
     zoo_id = write_zoo(tmp_path / "x.zoo")
     publish(tmp_path / "x.zoo", URL)
     pull(Address(URL, zoo_id), tmp_path / "y.zoo")
-    pull_part(Address(URL), tmp_path / "z.zoo", where="split=test")
+    pull(Address(URL), tmp_path / "z.zoo", where="split=test")
     assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
     assert verify(tmp_path / "z.zoo", "deep").passed
 

@@ -12,10 +12,9 @@ from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError
 from zootool.share.address import Address
 from zootool.share.claim import read_listing
-from zootool.share.object_store import ObjectStoreTarget
 from zootool.share.publish import publish
 from zootool.share.pull import pull
-from zootool.share.pull_part import pull_part
+from zootool.share.targets import ObjectStoreTarget
 from zootool.zoo import open_zoo, verify
 
 
@@ -26,7 +25,7 @@ def test_out_and_home_again(bucket: str, tmp_path: Path) -> None:
     assert open_zoo(url).id == zoo_id
     pull(Address(url, zoo_id[:16]), tmp_path / "y.zoo")
     assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
-    pull_part(Address(url), tmp_path / "part.zoo", where="split=test")
+    pull(Address(url), tmp_path / "part.zoo", where="split=test")
     assert verify(tmp_path / "part.zoo", "deep").passed
     assert len(open_zoo(tmp_path / "part.zoo")) == 7
 
@@ -128,7 +127,7 @@ def test_a_download_that_was_killed_goes_on(s3: str, s3_server: Faults, tmp_path
         pull(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo")
         assert contents(tmp_path / "y.zoo") == contents(tmp_path / "x.zoo")
     else:
-        pull_part(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo", where="split=train")
+        pull(Address(f"{s3}/x.zoo"), tmp_path / "y.zoo", where="split=train")
         assert verify(tmp_path / "y.zoo", "deep").passed
     read = [request for request in s3_server.seen if request.startswith("GET") and "edges/c/0" in request]
     assert read == []

@@ -14,7 +14,6 @@ from zootool.share.address import Address, parse_address
 from zootool.share.download import unfinished
 from zootool.share.publish import publish
 from zootool.share.pull import pull
-from zootool.share.pull_part import pull_part
 from zootool.store.remote_storage import HttpStorage
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import open_zoo, verify
@@ -98,7 +97,7 @@ def test_a_pinned_id_takes_no_other_version(served: Served, tmp_path: Path) -> N
     with pytest.raises(IntegrityError, match=f"now the version {zoo_id[:16]}, wanted is 0000"):
         pull(wrong, tmp_path / "z.zoo")
     with pytest.raises(IntegrityError, match="now the version"):
-        pull_part(wrong, tmp_path / "z.zoo", limit=2)
+        pull(wrong, tmp_path / "z.zoo", limit=2)
     assert parse_address(f"x.zoo@{zoo_id.upper()}").pinned_id == zoo_id
     with pytest.raises(UsageError, match="12 digits or more"):
         parse_address("x.zoo@00ff00")
@@ -159,17 +158,17 @@ def test_a_name_that_is_taken_meanwhile_stays(served: Served, tmp_path: Path) ->
 
 def test_two_pulls_of_one_name_dont_meet(served: Served, tmp_path: Path) -> None:
     with unfinished(tmp_path / "y.zoo"):
-        for attempt in (pull, pull_part):
+        for limit in (None, 2):
             with pytest.raises(UsageError, match=r"another process is pulling .*y\.zoo"):
-                attempt(remote(served), tmp_path / "y.zoo")
+                pull(remote(served), tmp_path / "y.zoo", limit=limit)
     pull(remote(served), tmp_path / "y.zoo")
 
 
 def test_what_the_system_refuses_is_no_bug(served: Served, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    for attempt in (pull, pull_part):
+    for limit in (None, 2):
         with pytest.raises(MissingError, match=r"can't pull http.*x\.zoo to .*Not a directory"):
-            attempt(remote(served), tmp_path / "file" / "y.zoo")
+            pull(remote(served), tmp_path / "file" / "y.zoo", limit=limit)
 
 
 def test_what_another_version_left_is_gone(served: Served, tmp_path: Path) -> None:

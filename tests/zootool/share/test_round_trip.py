@@ -16,7 +16,6 @@ from zootool.errors import IntegrityError
 from zootool.share.address import Address
 from zootool.share.publish import publish
 from zootool.share.pull import pull
-from zootool.share.pull_part import pull_part
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import Zoo, open_zoo, verify
 
@@ -119,9 +118,7 @@ def test_a_part_of_it_can_be_benched_too(
         written = str(web.folder / "digits.zoo")
         url = f"{web.url}/digits.zoo" if place == "http" else written
     publish(built, written)
-    pull_part(
-        Address(url), tmp_path / "part.zoo", where="label=0|1|2", columns=["label", "split", "source_index", "psnr"]
-    )
+    pull(Address(url), tmp_path / "part.zoo", where="label=0|1|2", columns=["label", "split", "source_index", "psnr"])
     part = open_zoo(tmp_path / "part.zoo")
     assert part.info.parent == open_zoo(url).id
     assert verify(tmp_path / "part.zoo", "functional").passed

@@ -8,10 +8,8 @@ import pytest
 
 from tests.zootool.share.small_zoos import write_zoo
 from zootool.errors import IntegrityError
-from zootool.share.object_store import ObjectStoreTarget
-from zootool.share.publish import publish
-from zootool.share.targets import LocalTarget
-from zootool.share.upload import Upload
+from zootool.share.publish import Upload, publish
+from zootool.share.targets import LocalTarget, ObjectStoreTarget
 from zootool.store.layout import crc32c
 from zootool.zoo import open_zoo, verify
 

@@ -227,7 +227,7 @@ def test_classifiers_say_how_accurate_they_are(page: Page, classifiers: Path) ->
 )
 def test_images_of_any_claimed_size_stay_small(tmp_path: Path, changes: dict[str, Any], side: int | None) -> None:
     write_zoo(tmp_path / "x.zoo", sources=(replace(DIGITS, **changes),))
-    record = sample_networks(open_zoo(tmp_path / "x.zoo"), 1, 1 << 20, seed=0).records[0]
+    record = sample_networks(open_zoo(tmp_path / "x.zoo"), 1, 1 << 20, seed=0)[1][0]
     assert ("image" in record) == (side is not None)
     if side is not None:
         picture = Image.open(io.BytesIO(base64.b64decode(record["image"].partition(",")[2])))
@@ -237,7 +237,7 @@ def test_images_of_any_claimed_size_stay_small(tmp_path: Path, changes: dict[str
 def test_the_sample_begins_with_one_network_of_each_class(tmp_path: Path) -> None:
     write_zoo(tmp_path / "x.zoo")
     zoo = open_zoo(tmp_path / "x.zoo")
-    labels = [record["label"] for record in sample_networks(zoo, 40, 1 << 20, seed=0).records]
+    labels = [record["label"] for record in sample_networks(zoo, 40, 1 << 20, seed=0)[1]]
     distinct = len(set(labels))
     assert distinct > 1
     assert labels[:distinct] == sorted(set(labels))

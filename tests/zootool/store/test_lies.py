@@ -17,9 +17,9 @@ from tests.zootool.store.small_stores import random_block, reseal, write_small_s
 from zootool.architecture import signature_of
 from zootool.errors import BadDataError, FormatError, ZooError
 from zootool.files import canonical_json
-from zootool.nets.cnn_architecture import CnnConfig, cnn_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 from zootool.store import write_store
 from zootool.store.blocks import MemorySource, SourceInfo
 from zootool.store.schema import ImageSource, Segment, ZooInfo

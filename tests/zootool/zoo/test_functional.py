@@ -9,8 +9,7 @@ import pytest
 from tests.zootool.store.small_stores import reseal
 from tests.zootool.store.unit_folders import write_unit_folder
 from zootool.build.classifiers import build_classifiers
-from zootool.build.cnn_recipe import CnnRecipe
-from zootool.build.recipe import SirenRecipe, load_recipe_of
+from zootool.build.recipe import CnnRecipe, SirenRecipe, load_recipe_of
 from zootool.build.sirens import build_sirens
 from zootool.conversion.convert import convert
 from zootool.images import load_images

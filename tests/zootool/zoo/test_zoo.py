@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import zootool
+from tests.zootool.nets.modules import Cnn, Siren
 from tests.zootool.store.small_stores import random_block, write_small_store
 from zootool.errors import FormatError, UsageError
-from zootool.nets.cnn import Cnn, CnnConfig, cnn_architecture
-from zootool.nets.siren import Siren, siren_architecture
+from zootool.nets.cnn import CnnConfig, cnn_architecture
+from zootool.nets.siren import siren_architecture
 from zootool.zoo import Zoo, open_zoo
 
 

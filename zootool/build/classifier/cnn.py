@@ -1,76 +1,80 @@
 """Training CNNs: each is one call of the compiled kernel per epoch, in a thread of its own."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32
 
-from zootool.build.classifier.compiled import compiled_evaluation, compiled_training
-from zootool.build.classifier.draws import CnnRun
+from zootool.build.classifier.data import Checkpoint, Labelled
+from zootool.build.classifier.draws import SUBSET, CnnRun, initial_weight, shuffled
+from zootool.build.classifier.elementwise import OPTIMISER_CODES, Optimiser, State
 from zootool.build.classifier.geometry import Plan, plan_of
-from zootool.build.classifier.initial import initial_weight
-from zootool.build.classifier.kernel import Batches, ImageData, Scratch
-from zootool.build.classifier.streams import ORDER, SUBSET
-from zootool.build.classifier.trained import Checkpoint, Labelled
-from zootool.build.classifier.updates import OPTIMISER_CODES, Optimiser, State
-from zootool.build.philox import random_words
-from zootool.build.siren.lanes import NUM_LANES
-from zootool.nets.cnn_architecture import cnn_architecture
+from zootool.build.classifier.kernel import Batches, ImageData, Scratch, evaluate, train_epoch
+from zootool.build.recipe import CnnRecipe
+from zootool.build.siren.lanes import compile_kept, source_digest
+from zootool.build.siren.products import aligned_zeros
+from zootool.nets.cnn import cnn_architecture
 
 
-@dataclass(frozen=True)
-class CnnTraining:
-    """How every network of a zoo is trained: seed, images to a step, and the epochs after which it is recorded."""
-
-    seed: int
-    batch_size: int
-    checkpoints: tuple[int, ...]
-
-
-def train_cnn(run: CnnRun, training: CnnTraining, train: ImageData, test: ImageData) -> list[Checkpoint]:
+def train_cnn(run: CnnRun, recipe: CnnRecipe, train: ImageData, test: ImageData) -> list[Checkpoint]:
     """Train one network on its part of `train`; what it is at every checkpoint.
 
-    A network's numbers follow from the seed and its run alone.
+    A network's numbers follow from the recipe's seed and its run alone.
     """
     plan = plan_of(run.config)
     scratch, state = working_memory(plan)
     parameters = aligned_zeros(plan.num_parameters)
-    parameters[:] = plan.pack(_initial(run, training.seed))
-    chosen = _subset(run, training.seed, len(train.labels))
+    parameters[:] = plan.pack(_initial(run, recipe.seed))
+    # The training images that the network sees, in ascending order: at least one.
+    num_chosen = max(1, round(run.train_fraction * len(train.labels)))
+    chosen = np.sort(shuffled(len(train.labels), recipe.seed, run.run, 0, SUBSET)[:num_chosen])
     optimiser = Optimiser(OPTIMISER_CODES[run.optimiser], run.lr, run.l2)
     judged = [(train, chosen), (test, np.arange(len(test.labels)))]
     found = []
-    for epoch in range(training.checkpoints[-1] + 1):
+    for epoch in range(recipe.checkpoints[-1] + 1):
         if epoch > 0:
-            order = chosen[shuffled(len(chosen), training.seed, run.run, epoch)]
-            batches = Batches(order, training.batch_size, run.dropout, training.seed, run.run, epoch)
+            order = chosen[shuffled(len(chosen), recipe.seed, run.run, epoch)]
+            batches = Batches(order, recipe.batch_size, run.dropout, recipe.seed, run.run, epoch)
             compiled_training()(parameters, state, optimiser, plan.geometry, scratch, train, batches)
-        if epoch in training.checkpoints:
+        if epoch in recipe.checkpoints:
             metrics = [compiled_evaluation()(parameters, plan.geometry, scratch, *pair) for pair in judged]
             found.append(Checkpoint(epoch, parameters[plan.places], *metrics[0], *metrics[1]))
     return found
 
 
-def shuffled(count: int, seed: int, run: int, epoch: int, purpose: int = ORDER) -> Int64[np.ndarray, " count"]:
-    """The numbers below `count` in a network's own order for an epoch."""
-    words = random_words(seed, np.array([[run, epoch, purpose]], np.uint32), count)[0]
-    return np.argsort(words, kind="stable")
+@cache
+def compiled_training() -> Callable[..., None]:
+    """`kernel.train_epoch`, as an entry for Python."""
+    digest = _source_digest()
+
+    def train_one_epoch(
+        parameters: Any, state: Any, optimiser: Any, geometry: Any, scratch: Any, data: Any, batches: Any
+    ) -> None:
+        _ = digest  # see compile_kept
+        train_epoch(parameters, state, optimiser, geometry, scratch, data, batches)
+
+    return compile_kept(train_one_epoch)
+
+
+@cache
+def compiled_evaluation() -> Callable[..., tuple[float, float]]:
+    """`kernel.evaluate`, as an entry for Python."""
+    digest = _source_digest()
+
+    def evaluate_one(parameters: Any, geometry: Any, scratch: Any, data: Any, order: Any) -> Any:
+        _ = digest
+        return evaluate(parameters, geometry, scratch, data, order)
+
+    return compile_kept(evaluate_one)
 
 
 def image_data(images: Labelled, levels: Float32[np.ndarray, " 256"]) -> ImageData:
     """Images as the kernel takes them; `levels` are what the 256 pixel values stand for."""
     pixels = np.ascontiguousarray(images.pixels.transpose(0, 3, 1, 2)).reshape(-1)
     return ImageData(pixels, levels, images.labels)
-
-
-def grey(pixels: UInt8[np.ndarray, "images height width channels"]) -> UInt8[np.ndarray, "images height width 1"]:
-    """(299 R + 587 G + 114 B) / 1000, rounded; grey images as they are. Raises ValueError for other channels."""
-    if pixels.shape[-1] == 1:
-        return pixels
-    if pixels.shape[-1] != 3:
-        raise ValueError(f"images of {pixels.shape[-1]} channels have no grey")
-    weighted = pixels.astype(np.uint32) @ np.array([299, 587, 114], np.uint32)
-    return ((weighted + 500) // 1000).astype(np.uint8)[..., None]
 
 
 def working_memory(plan: Plan) -> tuple[Scratch, State]:
@@ -82,11 +86,9 @@ def working_memory(plan: Plan) -> tuple[Scratch, State]:
     return scratch, State(gradient, mean, square, np.ones(2))
 
 
-def aligned_zeros(size: int) -> Float32[np.ndarray, " size"]:
-    """Zeros that begin on a cache line: vectors that cross one take twice as long to load."""
-    memory = np.zeros(size + NUM_LANES, np.float32)
-    start = -(memory.ctypes.data // 4) % NUM_LANES
-    return memory[start : start + size]
+def _source_digest() -> str:
+    here = Path(__file__).parent
+    return source_digest(here, here.parent / "siren")
 
 
 def _initial(run: CnnRun, seed: int) -> Float32[np.ndarray, " parameters"]:
@@ -98,9 +100,3 @@ def _initial(run: CnnRun, seed: int) -> Float32[np.ndarray, " parameters"]:
         else:
             parts.append(np.zeros(slot.shape, np.float32))
     return np.concatenate(parts)
-
-
-def _subset(run: CnnRun, seed: int, count: int) -> Int64[np.ndarray, " images"]:
-    """The training images that the network sees, in ascending order: at least one."""
-    size = max(1, round(run.train_fraction * count))
-    return np.sort(shuffled(count, seed, run.run, 0, SUBSET)[:size])

@@ -1,19 +1,25 @@
-"""What a CNN is to be: architecture and hyper-parameters, drawn from (seed, run) alone."""
+"""All that is random about a classifier, drawn from (seed, run) alone: hyper-parameters, initial numbers, orders."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float32, Float64, Int64
 
-from zootool.build.classifier.streams import HYPER_PARAMETERS
-from zootool.build.cnn_recipe import CnnRecipe
-from zootool.build.philox import random_words
+from zootool.build.philox import stream_words, uniform
+from zootool.build.recipe import CnnRecipe
 from zootool.errors import UsageError
-from zootool.nets.cnn_architecture import CnnConfig, Head
+from zootool.nets.cnn import CnnConfig, Head
+
+_TRUNCATED_STD = 0.8796256610342398
+"""The deviation of a normal distribution that is cut at two deviations."""
 
 Choice = TypeVar("Choice")
+
+HYPER_PARAMETERS, INITIAL, ORDER, DROPOUT, SUBSET, AUGMENTATION = range(1, 7)
+"""What random numbers are for: the last word of the Philox streams (run, part, purpose)."""
 
 _WORDS = 8
 """Words per part: a part's words stay its own when another part comes to need more."""
@@ -32,26 +38,6 @@ class CnnRun:
     init_kind: str
     init_std: float
     train_fraction: float
-
-
-class _Draws:
-    """The words of one part of a network's description, taken one by one."""
-
-    def __init__(self, seed: int, run: int, part: int) -> None:
-        stream = np.array([[run, part, HYPER_PARAMETERS]], np.uint32)
-        self._words = iter(random_words(seed, stream, _WORDS)[0].tolist())
-
-    def uniform(self, low: float, high: float) -> float:
-        """A number of [low, high)."""
-        return low + (high - low) * next(self._words) / 2**32
-
-    def log_uniform(self, low: float, high: float) -> float:
-        """A number between low and high whose logarithm is uniform."""
-        return math.exp(self.uniform(math.log(low), math.log(high)))
-
-    def choose(self, options: Sequence[Choice]) -> Choice:
-        """One of the options."""
-        return options[next(self._words) * len(options) >> 32]
 
 
 def draw_run(recipe: CnnRecipe, run: int, image_shape: tuple[int, int, int], num_classes: int) -> CnnRun:
@@ -81,6 +67,59 @@ def draw_run(recipe: CnnRecipe, run: int, image_shape: tuple[int, int, int], num
     )
 
 
+def initial_weight(
+    kind: str, std: float, shape: tuple[int, ...], seed: int, run: int, part: int
+) -> Float32[np.ndarray, "..."]:
+    """A weight (targets, sources, *kernel) of tensor `part` of a network.
+
+    "normal" and "truncated_normal" (cut at two deviations) have the deviation `std`, "glorot_normal" and "he_normal"
+    that of Glorot and Bengio (2010) and of He et al. (2015), "orthogonal" orthonormal rows or columns (Saxe et al.
+    2014).
+    """
+    targets, fan_in = shape[0], math.prod(shape[1:])
+    count, fan_out = targets * fan_in, targets * math.prod(shape[2:])
+    if kind == "orthogonal":
+        flat = _orthonormal(_normals(count, seed, run, part).reshape(targets, fan_in))
+    elif kind == "truncated_normal":
+        # Cut at two deviations, which about one number in twenty is beyond; then scaled so that `std` is what is left.
+        numbers = _normals(2 * count + 64, seed, run, part)
+        flat = std * (numbers[np.abs(numbers) < 2][:count] / _TRUNCATED_STD)
+    else:
+        deviations = {"normal": std, "glorot_normal": (2 / (fan_in + fan_out)) ** 0.5, "he_normal": (2 / fan_in) ** 0.5}
+        flat = deviations[kind] * _normals(count, seed, run, part)
+    return flat.reshape(shape).astype(np.float32)
+
+
+def uniform_numbers(bound: float, shape: tuple[int, ...], seed: int, run: int, part: int) -> Float32[np.ndarray, "..."]:
+    """Numbers of [-bound, bound) for tensor `part` of a network."""
+    words = stream_words(seed, (run, part, INITIAL), math.prod(shape))
+    return uniform(words).reshape(shape) * np.float32(bound)
+
+
+def shuffled(count: int, seed: int, run: int, epoch: int, purpose: int = ORDER) -> Int64[np.ndarray, " count"]:
+    """The numbers below `count` in a network's own order for an epoch."""
+    return np.argsort(stream_words(seed, (run, epoch, purpose), count), kind="stable")
+
+
+class _Draws:
+    """The words of one part of a network's description, taken one by one."""
+
+    def __init__(self, seed: int, run: int, part: int) -> None:
+        self._words = iter(stream_words(seed, (run, part, HYPER_PARAMETERS), _WORDS).tolist())
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number of [low, high)."""
+        return low + (high - low) * next(self._words) / 2**32
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """A number between low and high whose logarithm is uniform."""
+        return math.exp(self.uniform(math.log(low), math.log(high)))
+
+    def choose(self, options: Sequence[Choice]) -> Choice:
+        """One of the options."""
+        return options[next(self._words) * len(options) >> 32]
+
+
 def _draw_config(recipe: CnnRecipe, run: int, image_shape: tuple[int, int, int], num_classes: int) -> CnnConfig:
     draws = _Draws(recipe.seed, run, 1)
     least, most = recipe.num_convolutions
@@ -102,7 +141,8 @@ def _draw_config(recipe: CnnRecipe, run: int, image_shape: tuple[int, int, int],
         image_shape=(height, width),
     )
     residuals = tuple(_draw_residual(plain, index, layer) for index, layer in enumerate(layers))
-    return _finished(plain, residuals if recipe.residuals else plain.residuals, _possible(recipe, plain, head))
+    head = _possible(recipe, plain, head)
+    return replace(plain, residuals=residuals if recipe.residuals else plain.residuals, head=head)
 
 
 def _draw_residual(config: CnnConfig, index: int, draws: _Draws) -> int | None:
@@ -125,15 +165,23 @@ def _possible(recipe: CnnRecipe, config: CnnConfig, head: Head) -> Head:
     )
 
 
-def _finished(config: CnnConfig, residuals: tuple[int | None, ...], head: Head) -> CnnConfig:
-    return CnnConfig(
-        config.channels,
-        config.kernels,
-        config.strides,
-        config.paddings,
-        config.activations,
-        residuals,
-        config.num_classes,
-        head,
-        config.image_shape,
-    )
+def _normals(count: int, seed: int, run: int, part: int) -> Float64[np.ndarray, " numbers"]:
+    """Standard normal numbers, by Box and Muller."""
+    half = -(-count // 2)
+    words = stream_words(seed, (run, part, INITIAL), 2 * half).astype(np.float64)
+    # Counted from 1, since there is no logarithm of 0.
+    radius, angle = np.sqrt(-2 * np.log((words[:half] + 1) / 2**32)), 2 * np.pi * words[half:] / 2**32
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+def _orthonormal(matrix: Float64[np.ndarray, "rows columns"]) -> Float64[np.ndarray, "rows columns"]:
+    """Gram and Schmidt's orthonormal rows, or columns where those are fewer; no LAPACK decides about the bits."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return _orthonormal(matrix.T).T
+    rows: list[np.ndarray] = []
+    for row in matrix:
+        for _ in range(2):  # once more, for what rounding has left
+            for other in rows:
+                row = row - (row * other).sum() * other
+        rows.append(row / np.sqrt((row * row).sum()))
+    return np.stack(rows)

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from zootool.build.classifier.activations import ACTIVATION_CODES
-from zootool.build.siren.lanes import NUM_LANES
-from zootool.build.siren.tiles import TILE_ROWS
-from zootool.nets.cnn_architecture import CnnConfig
+from zootool.build.classifier.elementwise import ACTIVATION_CODES
+from zootool.build.siren.lanes import NUM_LANES, TILE_ROWS
+from zootool.nets.cnn import CnnConfig
 
 BLOCK = 2 * NUM_LANES
 """Images that go through the network together."""
@@ -95,6 +94,7 @@ class _Buffer(NamedTuple):
 
     @property
     def size(self) -> int:
+        # Whole tiles: one is stored with all its rows, be they channels or not.
         return _up(self.channels, TILE_ROWS) * self.plane
 
     @property

@@ -13,13 +13,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from zootool.build.classifier.activations import activate_lanes
+from zootool.build.classifier.elementwise import Optimiser, State, activate_lanes, keep_mask, update
 from zootool.build.classifier.geometry import BLOCK, Geometry
-from zootool.build.classifier.random import keep_mask
-from zootool.build.classifier.updates import Optimiser, State, update
-from zootool.build.siren.lanes import NUM_LANES, jit, load, splat, store, total, typed
+from zootool.build.siren.lanes import (
+    NUM_LANES,
+    TILE_ROWS,
+    fma_outer,
+    fma_rows,
+    jit,
+    load,
+    splat,
+    store,
+    store_tile,
+    sum_lanes,
+    total,
+    typed,
+)
 from zootool.build.siren.products import ONE, ZERO, Numbers, multiply
-from zootool.build.siren.tiles import TILE_ROWS, fma_outer, fma_rows, store_tile, sum_lanes
 
 _CHUNK = 16
 """Positions whose gradients are summed up before they are added to the weight's: they fit the first cache."""
@@ -73,7 +83,10 @@ def train_epoch(
         for block in range(start, stop, BLOCK):
             width = min(BLOCK, stop - block)
             load_block(geometry, scratch, data, batches.order, block, width)
-            draw_mask(geometry, scratch, batches, block)
+            if batches.dropout == 0:
+                scratch.mask[:] = ONE
+            else:
+                keep_mask(scratch.mask, batches.dropout, batches.seed, batches.run, batches.epoch, block)
             forward(parameters, geometry, scratch)
             compare(geometry, scratch, data, batches.order, block, width, np.float32(1 / (stop - start)))
             backward(parameters, state.gradient, geometry, scratch)
@@ -121,15 +134,6 @@ def load_block(
 
 
 @jit
-def draw_mask(geometry: Geometry, scratch: Scratch, batches: Batches, block: int) -> None:
-    """Draw which of the last layer's inputs are dropped, for a block of an epoch."""
-    if batches.dropout == 0:
-        scratch.mask[:] = ONE
-        return
-    keep_mask(scratch.mask, batches.dropout, batches.seed, batches.run, batches.epoch, block)
-
-
-@jit
 def forward(parameters: Numbers, geometry: Geometry, scratch: Scratch) -> None:
     """Every layer's output and slopes for the block in the first layer's input."""
     last = len(geometry.sources) - 1
@@ -153,6 +157,7 @@ def _convolve(parameters: Numbers, geometry: Geometry, acts: Numbers, layer: int
             for target in range(0, geometry.targets[layer], TILE_ROWS):
                 z: Any = splat(ZERO)
                 tile = (z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z)
+                # The bias times ones, as that is the tile's own instruction.
                 tile = fma_outer(tile, parameters, geometry.biases[layer] + target, _ONE_STEP, ones)
                 weight = geometry.weights[layer] + target
                 for k in range(taps, taps + count):
@@ -226,6 +231,7 @@ def compare(
         for k in range(1, classes):
             if acts[out + k * BLOCK + image] > acts[out + best * BLOCK + image]:
                 best = k
+        # Less the largest, so that no exponential overflows; in double precision, as a loss is a sum over many images.
         largest, sum_ = float(acts[out + best * BLOCK + image]), 0.0
         for k in range(classes):
             sum_ += np.exp(float(acts[out + k * BLOCK + image]) - largest)
@@ -241,6 +247,7 @@ def compare(
 def backward(parameters: Numbers, gradient: Numbers, geometry: Geometry, scratch: Scratch) -> None:
     """Add a block's part to the gradient, from the outputs to the first layer."""
     last = len(geometry.sources) - 1
+    # What several layers read (a residual's source, a pixel under overlapping kernels) adds up what each hands back.
     scratch.deltas[:] = ZERO
     for layer in range(last, -1, -1):
         if layer < last:
@@ -295,6 +302,7 @@ def _bias_gradient(gradient: Numbers, geometry: Geometry, deltas: Numbers, layer
     size = geometry.rows[layer] * geometry.columns[layer] * BLOCK
     for target in range(geometry.targets[layer]):
         start = geometry.slopes[layer] + target * size
+        # Two sums, so that an addition needn't wait for the one before it.
         even, odd = splat(ZERO), splat(ZERO)
         for index in range(start, start + size, BLOCK):
             even = even + load(deltas, index)

@@ -4,8 +4,7 @@ A network's loss is the mean over its own images and the stack's loss is their s
 Adam's steps, is that of a single network.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +12,13 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from zootool.build.classifier.cnn import shuffled
-from zootool.build.classifier.initial import uniform_numbers
-from zootool.build.classifier.streams import AUGMENTATION
-from zootool.build.classifier.trained import Checkpoint, Labelled
-from zootool.build.philox import random_words
-from zootool.nets.layers import attend, sincos_positions, to_patches
-from zootool.nets.vit_architecture import SimpleVitConfig, simple_vit_architecture
+from zootool.architecture.kinds import attend
+from zootool.architecture.layers import sincos_positions, to_patches
+from zootool.build.classifier.data import Checkpoint, ClassifierData, Labelled, levels_of
+from zootool.build.classifier.draws import AUGMENTATION, shuffled, uniform_numbers
+from zootool.build.philox import stream_words
+from zootool.build.recipe import VitRecipe
+from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture
 
 _JUDGED_IMAGES = 512
 """Images at a time when losses and accuracies are measured."""
@@ -28,38 +27,25 @@ Stack = dict[str, Tensor]
 """state_dict key -> (networks, *shape)."""
 
 
-@dataclass(frozen=True)
-class VitTraining:
-    """How every network of a zoo is trained, but for how long."""
-
-    seed: int
-    lr: float
-    batch_size: int
-    flip: bool
-    crop: int
-
-
-def train_vits(
-    runs: Sequence[int],
-    epochs: int,
-    config: SimpleVitConfig,
-    training: VitTraining,
-    train: Labelled,
-    test: Labelled,
-    levels: Float32[np.ndarray, " 256"],
-) -> list[Checkpoint]:
+def train_vits(runs: Sequence[int], epochs: int, recipe: VitRecipe, data: ClassifierData) -> list[Checkpoint]:
     """Train networks for so many epochs on one thread; each one's last checkpoint.
 
     A network's random numbers follow from the seed and its run alone; rounding depends on which are stacked with it.
     """
+    config, levels = recipe.config(data.image_shape[2], data.num_classes), levels_of(recipe.target)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        parameters = initial_stack(runs, config, training.seed)
-        optimiser = torch.optim.Adam(parameters.values(), lr=training.lr)
+        parameters = initial_stack(runs, config, recipe.seed)
+        optimiser = torch.optim.Adam(parameters.values(), lr=recipe.lr)
         for epoch in range(1, epochs + 1):
-            _train_epoch(parameters, optimiser, runs, epoch, config, training, train, levels)
-        metrics = [_judge(parameters, config, images, levels) for images in (train, test)]
+            for images, labels in _batches(runs, epoch, recipe, data.train):
+                optimiser.zero_grad()
+                outputs = stacked_outputs(parameters, config, _scaled(images, levels))
+                # The sum over networks of the mean over images.
+                functional.cross_entropy(outputs.flatten(0, 1), labels.flatten()).mul(len(runs)).backward()
+                optimiser.step()
+        metrics = [_judge(parameters, config, images, levels) for images in (data.train, data.test)]
     finally:
         torch.set_num_threads(threads)
     flat = torch.cat([tensor.detach().flatten(1) for tensor in parameters.values()], dim=1).numpy()
@@ -103,43 +89,32 @@ def stacked_outputs(
 
 
 def augmented(
-    pixels: UInt8[np.ndarray, "images height width channels"], training: VitTraining, run: int, epoch: int
+    pixels: UInt8[np.ndarray, "images height width channels"], recipe: VitRecipe, run: int, epoch: int
 ) -> UInt8[np.ndarray, "images height width channels"]:
     """Every image mirrored or not, and cut out of its surroundings at a place that is drawn for it."""
     count, height, width, _ = pixels.shape
-    words = random_words(training.seed, np.array([[run, epoch, AUGMENTATION]], np.uint32), count)[0].astype(np.int64)
-    places = 2 * training.crop + 1
+    words = stream_words(recipe.seed, (run, epoch, AUGMENTATION), count).astype(np.int64)
+    places = 2 * recipe.crop + 1
     rows = ((words & 0x7FFF) * places >> 15)[:, None] + np.arange(height)
     columns = ((words >> 15 & 0x7FFF) * places >> 15)[:, None] + np.arange(width)
-    if training.flip:
+    if recipe.flip:
         columns = np.where((words >> 31 == 1)[:, None], columns[:, ::-1], columns)
-    border = (training.crop, training.crop)
+    border = (recipe.crop, recipe.crop)
     padded = np.pad(pixels, ((0, 0), border, border, (0, 0)))
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def _train_epoch(
-    parameters: Stack,
-    optimiser: torch.optim.Optimizer,
-    runs: Sequence[int],
-    epoch: int,
-    config: SimpleVitConfig,
-    training: VitTraining,
-    train: Labelled,
-    levels: Float32[np.ndarray, " 256"],
-) -> None:
+def _batches(
+    runs: Sequence[int], epoch: int, recipe: VitRecipe, train: Labelled
+) -> Iterator[tuple[UInt8[np.ndarray, "networks batch height width channels"], Int64[Tensor, "networks batch"]]]:
+    """Each network's own images in its own order."""
     count = len(train.labels)
-    orders = [shuffled(count, training.seed, run, epoch) for run in runs]
-    pixels = [augmented(train.pixels, training, run, epoch) for run in runs]
-    for start in range(0, count, training.batch_size):
-        rows = [order[start : start + training.batch_size] for order in orders]
-        images = _scaled(np.stack([own[row] for own, row in zip(pixels, rows, strict=True)]), levels)
-        labels = torch.from_numpy(np.stack([train.labels[row] for row in rows]))
-        optimiser.zero_grad()
-        outputs = stacked_outputs(parameters, config, images)
-        # The sum over networks of the mean over images.
-        functional.cross_entropy(outputs.flatten(0, 1), labels.flatten()).mul(len(runs)).backward()
-        optimiser.step()
+    orders = [shuffled(count, recipe.seed, run, epoch) for run in runs]
+    pixels = [augmented(train.pixels, recipe, run, epoch) for run in runs]
+    for start in range(0, count, recipe.batch_size):
+        rows = [order[start : start + recipe.batch_size] for order in orders]
+        images = np.stack([own[row] for own, row in zip(pixels, rows, strict=True)])
+        yield images, torch.from_numpy(np.stack([train.labels[row] for row in rows]))
 
 
 @torch.no_grad()

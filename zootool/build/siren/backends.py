@@ -36,31 +36,20 @@ def choose_backend(settings: FitSettings, device: str = "cpu", threads: int = 1)
     if kind not in ("cpu", "cuda"):
         raise UsageError(f"unknown device {device!r}", hint="choose cpu, cuda or cuda:N")
     if kind == "cuda":
-        _require_cuda(device)
-        if _is_triton_shape(settings):
+        import torch
+
+        if not torch.cuda.is_available():
+            hint = "leave --device out to use the CPU"
+            raise MissingError(f"there is no CUDA device for --device {device}", hint=hint)
+        is_small = len(settings.hidden) == TRITON_HIDDEN and max(settings.hidden) <= MAX_TRITON_WIDTH
+        if is_small and find_spec("triton") is not None:
             from zootool.build.siren.cuda import fit_on_cuda
 
             return "Triton kernel", partial(fit_on_cuda, device=device)
-    elif _is_fused_shape(settings):
+    elif len(settings.hidden) <= MAX_FUSED_HIDDEN and not any(width % FUSED_WIDTH_STEP for width in settings.hidden):
         from zootool.build.siren.cpu import fit_on_cpu
 
         return "CPU kernel", partial(fit_on_cpu, threads=threads)
     from zootool.build.siren.reference import fit_by_batches
 
     return "batched torch", partial(fit_by_batches, device=device)
-
-
-def _is_fused_shape(settings: FitSettings) -> bool:
-    return len(settings.hidden) <= MAX_FUSED_HIDDEN and all(width % FUSED_WIDTH_STEP == 0 for width in settings.hidden)
-
-
-def _is_triton_shape(settings: FitSettings) -> bool:
-    small = len(settings.hidden) == TRITON_HIDDEN and max(settings.hidden) <= MAX_TRITON_WIDTH
-    return small and find_spec("triton") is not None
-
-
-def _require_cuda(device: str) -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise MissingError(f"there is no CUDA device for --device {device}", hint="leave --device out to use the CPU")

@@ -1,14 +1,10 @@
 """The CPU backend: each network's training is one call of the compiled kernel, one thread per processor.
 
-Networks share nothing, so a network's bits depend on neither threads nor batch. Threads of Python with the GIL
-released stand where a parallel loop inside the kernel could: they let progress and Ctrl-C through between networks,
-and get along with other callers in the process and with forks.
+Networks share nothing, so a network's bits depend on neither threads nor batch.
 """
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import cache
-from hashlib import sha256
 from itertools import pairwise
 from math import pi
 from pathlib import Path
@@ -16,14 +12,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
-from numba import njit
 
-from zootool.build.siren.adam import Adam
 from zootool.build.siren.kernel import Layout, Sines, Task, fit
-from zootool.build.siren.lanes import NUM_LANES
+from zootool.build.siren.lanes import NUM_LANES, compile_kept, source_digest
+from zootool.build.siren.products import Adam
 from zootool.build.siren.settings import FitSettings
-
-_KERNEL_FILES = ("adam.py", "first_layer.py", "kernel.py", "lanes.py", "products.py", "scratch.py", "tiles.py")
+from zootool.engines.engine import run_on_threads
 
 
 def fit_on_cpu(
@@ -40,48 +34,32 @@ def fit_on_cpu(
     packed = np.zeros((len(initial), int(layout.biases[-1]) + _padded(settings.num_channels)), np.float32)
     packed[:, places] = initial
     losses = np.empty(len(initial), np.float32)
-    task, sines = _shared_task(settings), _sines(settings)
+    task, half_turns = _shared_task(settings), settings.omega_0 / pi
+    high = np.float32(half_turns)
+    sines = Sines(float(settings.omega_0), high, np.float32(half_turns - float(high)))
     adam = Adam(float(settings.lr), float(settings.beta1), float(settings.beta2), float(settings.eps))
 
-    def fit_one(index: int) -> None:
+    def fit_one(index: int) -> int:
         padded = np.zeros((settings.num_channels, len(task.shares)), np.float32)
         padded[:, : settings.num_pixels] = targets[index].T
         own_task = task._replace(targets=padded.reshape(-1))
         losses[index] = fit_network(packed[index], layout, own_task, sines, adam, settings.steps)
+        return 1
 
-    _run(fit_one, len(initial), threads, advance)
+    run_on_threads(fit_one, len(initial), threads, advance)
     return packed[:, places], losses
 
 
 @cache
 def compiled_fit() -> Callable[..., np.float32]:
-    """`kernel.fit`, compiled when it is first called on a machine and kept on disk for the next processes."""
-    folder = Path(__file__).parent
-    source_digest = sha256(b"".join((folder / name).read_bytes() for name in _KERNEL_FILES)).hexdigest()
+    """`kernel.fit`, as an entry for Python."""
+    digest = source_digest(Path(__file__).parent)
 
     def fit_network(parameters: Any, layout: Any, task: Any, sines: Any, adam: Any, steps: Any) -> Any:
-        # Numba knows kept code by this function and its closure; the digest stands for the files that it calls.
-        _ = source_digest
+        _ = digest  # see compile_kept
         return fit(parameters, layout, task, sines, adam, steps)
 
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(fit_network)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return njit(nogil=True, error_model="numpy")(fit_network)
-
-
-def _run(work: Callable[[int], None], count: int, threads: int, advance: Callable[[int], None]) -> None:
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        running = {pool.submit(work, index) for index in range(count)}
-        try:
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                advance(len(done))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return compile_kept(fit_network)
 
 
 def _packing(settings: FitSettings) -> tuple[Layout, Int64[np.ndarray, " parameters"]]:
@@ -110,12 +88,6 @@ def _shared_task(settings: FitSettings) -> Task:
     covering = np.zeros(-(-len(shares) // len(columns)), np.float32)
     covering[: len(rows)] = rows
     return Task(np.zeros(0, np.float32), coordinates.reshape(-1), covering, columns, shares)
-
-
-def _sines(settings: FitSettings) -> Sines:
-    half_turns = settings.omega_0 / pi
-    high = np.float32(half_turns)
-    return Sines(float(settings.omega_0), high, np.float32(half_turns - float(high)))
 
 
 def _padded(size: int) -> int:

@@ -63,7 +63,7 @@ def fit_on_cuda(
         num_warps=_NUM_WARPS,
         enable_fp_fusion=True,
     )
-    fitted = [_cut(piece, layer.shape) for piece, layer in zip(padded, layers, strict=True)]
+    fitted = [piece[tuple(map(slice, layer.shape))] for piece, layer in zip(padded, layers, strict=True)]
     advance(len(initial))
     return torch.cat([piece.flatten(1) for piece in fitted], dim=1).cpu().numpy(), losses.cpu().numpy()
 
@@ -77,12 +77,8 @@ def _padded(layers: list[Tensor], width: int, channels: int) -> list[Tensor]:
     return result
 
 
-def _cut(piece: Tensor, shape: torch.Size) -> Tensor:
-    return piece[tuple(slice(size) for size in shape)]
-
-
 def _corrections(settings: FitSettings, device: str) -> tuple[Tensor, Tensor]:
-    """Adam's step size and the root of its second bias correction for every step."""
+    """Adam's step size and the root of its second bias correction for every step, in torch's own double precision."""
     steps = torch.arange(1, settings.steps + 1, dtype=torch.float64)
     step_sizes = settings.lr / (1 - settings.beta1**steps)
     roots = (1 - settings.beta2**steps).sqrt()
@@ -231,7 +227,7 @@ def _fit_network(
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    number = tl.program_id(0).to(tl.int64)
+    number = tl.program_id(0).to(tl.int64)  # offsets of many networks' parameters pass 2**31
     targets += number * num_pixels * num_channels
     places = _places(layers, number, WIDTH, CHANNELS)
     network = _load_all(places)

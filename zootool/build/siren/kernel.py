@@ -13,13 +13,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from zootool.build.siren.adam import Adam, Moments, update
-from zootool.build.siren.first_layer import AxisParts, combine, tabulate
-from zootool.build.siren.lanes import NUM_LANES, fma, jit, load, splat, store, total, typed
-from zootool.build.siren.products import ZERO, Numbers, add_weighted_rows, multiply, sine_cosine
-from zootool.build.siren.scratch import Scratch, allocate, zeros
-from zootool.build.siren.tiles import fma_rows, sum_lanes
+from zootool.build.siren.lanes import NUM_LANES, Lanes, fma, fma_rows, jit, load, splat, store, sum_lanes, total, typed
+from zootool.build.siren.products import (
+    ZERO,
+    Adam,
+    Moments,
+    Numbers,
+    add_weighted_rows,
+    multiply,
+    sine_cosine,
+    update_by_adam,
+    zeros,
+)
 
+# A block's sines, cosines and deltas of 32 neurons are 16 KB each.
 PIXEL_BLOCK = typed(128)
 _NOWHERE, _NO_STEP, _ONE_STEP = typed(0), typed(0), typed(1)
 
@@ -57,10 +64,31 @@ class Sines(NamedTuple):
     low: np.float32
 
 
+class AxisParts(NamedTuple):
+    """Sines and cosines of the rows' and the columns' parts, each (coordinate, neuron)."""
+
+    row_sines: Numbers
+    row_cosines: Numbers
+    column_sines: Numbers
+    column_cosines: Numbers
+
+
+class Scratch(NamedTuple):
+    """The kernel's memory, flat. Activations are (layer, pixel, neuron), deltas (two in turn, pixel, neuron)."""
+
+    sines: Numbers
+    cosines: Numbers
+    deltas: Numbers
+    errors: Numbers
+    transposed: Numbers
+    zeros: Numbers
+    loss: Numbers
+
+
 @jit
 def fit(parameters: Numbers, layout: Layout, task: Task, sines: Sines, adam: Adam, steps: int) -> np.float32:
     """Train `parameters` in place; returns the mean squared error at the final parameters."""
-    scratch = allocate(layout.widths, len(parameters), PIXEL_BLOCK)
+    scratch = _allocate(layout.widths, len(parameters), PIXEL_BLOCK)
     width = layout.widths[1]
     rows, columns = len(task.rows) * width, len(task.columns) * width
     parts = AxisParts(zeros(rows), zeros(rows), zeros(columns), zeros(columns))
@@ -81,6 +109,25 @@ def fit(parameters: Numbers, layout: Layout, task: Task, sines: Sines, adam: Ada
 
 
 @jit
+def _allocate(widths: Int64[np.ndarray, " layers+1"], num_parameters: int, num_pixels: int) -> Scratch:
+    """Memory for networks of these padded widths and blocks of `num_pixels` pixels."""
+    block = num_pixels * _largest(widths[1:-1])
+    activations = (len(widths) - 2) * block
+    errors, transposed = zeros(num_pixels * widths[-1]), zeros(num_parameters)
+    sines, cosines, deltas = zeros(activations), zeros(activations), zeros(2 * block)
+    return Scratch(sines, cosines, deltas, errors, transposed, zeros(block), zeros(NUM_LANES))
+
+
+@jit
+def _largest(numbers: Int64[np.ndarray, " numbers"]) -> int:
+    # numpy's max costs more to compile than the whole of Adam.
+    largest = numbers[0]
+    for number in numbers:
+        largest = max(largest, number)
+    return largest
+
+
+@jit
 def _final_error(
     parameters: Numbers, layout: Layout, task: Task, sines: Sines, scratch: Scratch, parts: AxisParts
 ) -> np.float32:
@@ -97,12 +144,56 @@ def _prepare(parameters: Numbers, layout: Layout, task: Task, sines: Sines, scra
     """What all pixels of a step share: the first layer's parts by row and column, and the other weights transposed."""
     high, low = splat(sines.high), splat(sines.low)
     weight, bias = layout.weights[0], layout.biases[0]
-    tabulate(parts, task.rows, task.columns, parameters, weight, bias, layout.widths[1], high, low)
+    _tabulate(parts, task.rows, task.columns, parameters, weight, bias, layout.widths[1], high, low)
+    # `multiply` takes its right side row by row, along the lanes: forward that is a weight's transpose.
     for layer in range(1, len(layout.weights) - 1):
         sources, targets, start = layout.widths[layer], layout.widths[layer + 1], layout.weights[layer]
         for source in range(sources):
             for target in range(targets):
                 scratch.transposed[start + source * targets + target] = parameters[start + target * sources + source]
+
+
+@jit
+def _tabulate(
+    parts: AxisParts,
+    rows: Numbers,
+    columns: Numbers,
+    parameters: Numbers,
+    weight: int,
+    bias: int,
+    width: int,
+    high: Lanes,
+    low: Lanes,
+) -> None:
+    """Fill `parts` for the first layer whose weight (2, width) and bias lie at these places of `parameters`."""
+    for lane in range(0, width, NUM_LANES):
+        for row in range(len(rows)):
+            z = fma(splat(rows[row]), load(parameters, weight + lane), load(parameters, bias + lane))
+            sine, cosine = sine_cosine(z, high, low)
+            store(parts.row_sines, row * width + lane, sine)
+            store(parts.row_cosines, row * width + lane, cosine)
+        for column in range(len(columns)):
+            z = fma(splat(columns[column]), load(parameters, weight + width + lane), splat(ZERO))
+            sine, cosine = sine_cosine(z, high, low)
+            store(parts.column_sines, column * width + lane, sine)
+            store(parts.column_cosines, column * width + lane, cosine)
+
+
+@jit
+def _combine(
+    sines: Numbers, cosines: Numbers, parts: AxisParts, num_columns: int, start: int, count: int, width: int
+) -> None:
+    """Sines and cosines (pixel, neuron) of the pixels start..start+count in row-major order."""
+    row, column = start // num_columns * width, start % num_columns * width
+    for pixel in range(0, count * width, width):
+        for lane in range(0, width, NUM_LANES):
+            sine, cosine = load(parts.column_sines, column + lane), load(parts.column_cosines, column + lane)
+            row_sine, row_cosine = load(parts.row_sines, row + lane), load(parts.row_cosines, row + lane)
+            store(sines, pixel + lane, row_sine * cosine + row_cosine * sine)
+            store(cosines, pixel + lane, row_cosine * cosine - row_sine * sine)
+        column += width
+        if column == num_columns * width:
+            row, column = row + width, 0
 
 
 @jit
@@ -118,7 +209,7 @@ def _forward(
 ) -> None:
     """Sines and cosines of every hidden layer for a block of pixels, then the output's errors."""
     block = len(scratch.zeros)
-    combine(scratch.sines, scratch.cosines, parts, len(task.columns), start, count, layout.widths[1])
+    _combine(scratch.sines, scratch.cosines, parts, len(task.columns), start, count, layout.widths[1])
     for layer in range(1, len(layout.weights) - 1):
         sources, targets = layout.widths[layer], layout.widths[layer + 1]
         out, bias = (scratch.sines, layer * block, targets), (parameters, layout.biases[layer], _NO_STEP)
@@ -147,6 +238,7 @@ def _compare(parameters: Numbers, layout: Layout, task: Task, scratch: Scratch, 
     z = splat(ZERO)
     for pixel in range(0, count, NUM_LANES):
         for channel in range(layout.widths[last + 1]):
+            # A vector of partial sums for each of sixteen pixels, which `sum_lanes` turns into one lane per pixel.
             sums = (z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z)
             for column in range(0, width, NUM_LANES):
                 weight = load(parameters, layout.weights[last] + channel * width + column)
@@ -177,7 +269,7 @@ def _backward(
         out, before = (gradient, layout.weights[layer], sources), (scratch.sines, (layer - 1) * block, sources)
         multiply(out, out, (scratch.deltas, here, _ONE_STEP, targets), before, targets, sources, count)
         deltas, weight = (scratch.deltas, here, targets, _ONE_STEP), (parameters, layout.weights[layer], sources)
-        here = block - here
+        here = block - here  # the deltas of two layers are alive at a time: two halves take turns
         multiply((scratch.deltas, here, sources), nothing, deltas, weight, count, sources, targets)
     width = layout.widths[1]
     _finish_deltas(scratch, here, _NOWHERE, gradient, layout.biases[0], count, width)
@@ -207,6 +299,7 @@ def _finish_deltas(
     """Deltas times cosines, in place, and their sums over even and odd pixels into the bias's gradient."""
     deltas, cosines = scratch.deltas, scratch.cosines
     for column in range(0, width, NUM_LANES):
+        # Two sums, so that an addition needn't wait for the one before it.
         even, odd = load(gradient, bias + column), splat(ZERO)
         for index in range(column, column + count * width, 2 * width):
             delta = load(deltas, start + index) * load(cosines, cosines_start + index)
@@ -227,6 +320,6 @@ def _update_layers(
     end = len(parameters)
     for layer in range(len(layout.weights) - 1, -1, -1):
         start = layout.weights[layer]
-        update(parameters, moments, adam, start, end, np.float32(gain), decay1, decay2)
+        update_by_adam(parameters, moments, adam, start, end, np.float32(gain), decay1, decay2)
         gain *= omega_0
         end = start

@@ -1,16 +1,31 @@
-"""The kernel's inner loops: products of small matrices in register tiles, weighted sums, sine and cosine.
+"""The kernels' inner loops: products of small matrices in register tiles, weighted sums, sine and cosine, and Adam.
 
 Matrices are row-major stretches of flat float32 arrays; the columns of a product are a multiple of 16 and lie along
 the lanes. Numbers are added in one fixed order: rising sum index in products, eight interleaved sums in weighted sums.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from zootool.build.siren.lanes import NUM_LANES, Lanes, fma, jit, load, negate_where_odd, splat, store
-from zootool.build.siren.tiles import TILE_ROWS, add_up, fma_outer, fma_weighted_rows, load_tile, store_tile
+from zootool.build.siren.lanes import (
+    NUM_LANES,
+    TILE_ROWS,
+    Lanes,
+    add_up,
+    fma,
+    fma_outer,
+    fma_weighted_rows,
+    jit,
+    load,
+    load_tile,
+    negate_where_odd,
+    splat,
+    sqrt,
+    store,
+    store_tile,
+)
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -33,7 +48,8 @@ _ROUNDER = np.float32(1.5 * 2**23)
 def sine_cosine(z: Lanes, high: Lanes, low: Lanes) -> tuple[Lanes, Lanes]:
     """sin and cos of omega z, where high + low = omega / pi: z high + z low half turns, the whole ones taken off.
 
-    Within 3e-7 while |omega z| < 1e6; one range reduction serves both.
+    Within 3e-7 while |omega z| < 1e6; one range reduction serves both. Polynomials, because a library's sine takes
+    numbers one by one and has other last bits on other machines.
     """
     shifted = fma(z, high, splat(_ROUNDER))
     turns = shifted - splat(_ROUNDER)
@@ -58,6 +74,7 @@ def multiply(
 
     A transposed `left` has its steps swapped; a vector that is added to every row is an `initial` with the step 0.
     """
+    # Columns outside: a strip of the right side stays in the first cache while all rows go by.
     for column in range(0, columns - NUM_LANES, 2 * NUM_LANES):
         for row in range(0, rows, TILE_ROWS):
             _multiply_wide(out, initial, left, right, row, column, count)
@@ -77,6 +94,67 @@ def add_weighted_rows(
         for p in range(0, count, TILE_ROWS):
             tile = fma_weighted_rows(tile, rows, start + p * columns + column, columns, weights, first + p)
         store(out, out_start + column, load(out, out_start + column) + add_up(tile))
+
+
+class Adam(NamedTuple):
+    """The learning rate, both decay rates and the number that keeps the denominator from zero."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+
+
+class Moments(NamedTuple):
+    """For each parameter: the gradient, its running mean, and the running mean of its square."""
+
+    gradient: Numbers
+    mean: Numbers
+    square: Numbers
+
+
+@jit
+def update_by_adam(
+    parameters: Numbers,
+    moments: Moments,
+    adam: Adam,
+    start: int,
+    end: int,
+    gain: np.float32,
+    decay1: float,
+    decay2: float,
+) -> None:
+    """One step for parameters[start:end], their gradient times `gain`; leaves the gradient at zero.
+
+    All in one pass over the memory, and each operation where torch has it, so that the two agree within rounding.
+    `decay1` and `decay2` are the decay rates to the power of the step, counted from 1.
+    """
+    step_size = splat(np.float32(adam.lr / (1 - decay1)))
+    root = splat(np.float32(np.sqrt(1 - decay2)))
+    new_mean = splat(np.float32(1 - adam.beta1))
+    old_square, new_square = splat(np.float32(adam.beta2)), splat(np.float32(1 - adam.beta2))
+    eps = splat(np.float32(adam.eps))
+    for index in range(start, end, NUM_LANES):
+        gradient = load(moments.gradient, index) * splat(gain)
+        mean = load(moments.mean, index)
+        mean = fma(gradient - mean, new_mean, mean)
+        square = fma(gradient * gradient, new_square, load(moments.square, index) * old_square)
+        change = mean / (sqrt(square) / root + eps)
+        store(parameters, index, load(parameters, index) - step_size * change)
+        store(moments.mean, index, mean)
+        store(moments.square, index, square)
+        store(moments.gradient, index, splat(ZERO))
+
+
+def aligned_zeros(size: int) -> Numbers:
+    """Zeros that begin on a cache line: vectors that cross one take twice as long to load."""
+    memory = np.zeros(size + NUM_LANES, np.float32)
+    start = -(memory.ctypes.data // 4) % NUM_LANES
+    return memory[start : start + size]
+
+
+zeros = jit(aligned_zeros)
+"""The same, for compiled code."""
 
 
 @jit

@@ -1,13 +1,16 @@
-"""What every fitting backend is told: the network's shape, the grid of pixels and the optimiser."""
+"""What every fitting backend is told: the network's shape, the grid of pixels, the optimiser, and where it starts."""
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
+
+from zootool.build.philox import random_words, uniform
 
 NUM_INPUTS = 2
+_SHARED = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,28 @@ class FitSettings:
             pieces.append(parameters[:, start : start + prod(shape)].reshape(-1, *shape))
             start += prod(shape)
         return pieces
+
+
+def initial_weights(
+    settings: FitSettings, seed: int, source_index: Int64[np.ndarray, " networks"], copy: Int64[np.ndarray, " networks"]
+) -> Float32[np.ndarray, "networks parameters"]:
+    """Parameters as in Sitzmann et al. (2020, section 3.2), each network's from (seed, source_index, copy) alone."""
+    streams = np.zeros((len(source_index), 3), np.uint32)
+    streams[:, 0], streams[:, 1] = source_index, copy
+    words = random_words(seed, streams, settings.num_parameters)
+    return uniform(words) * _bounds(settings)
+
+
+def shared_weights(settings: FitSettings, seed: int, num_networks: int) -> Float32[np.ndarray, "networks parameters"]:
+    """The same initial parameters for every network, from the seed alone."""
+    shared = np.array([_SHARED])
+    return np.repeat(initial_weights(settings, seed, shared, shared), num_networks, axis=0)
+
+
+def _bounds(settings: FitSettings) -> Float32[np.ndarray, " parameters"]:
+    bounds = []
+    for layer, fan_in in enumerate(settings.widths[:-1]):
+        targets = settings.widths[layer + 1]
+        weight_bound = 1 / fan_in if layer == 0 else sqrt(6 / fan_in) / settings.omega_0
+        bounds += [weight_bound] * (targets * fan_in) + [1 / sqrt(fan_in)] * targets
+    return np.array(bounds, np.float32)

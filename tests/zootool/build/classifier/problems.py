@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zootool.build.classifier.cnn import aligned_zeros, working_memory
+from tests.zootool.nets.modules import Cnn
+from zootool.build.classifier.cnn import working_memory
+from zootool.build.classifier.elementwise import OPTIMISER_CODES, Optimiser, State
 from zootool.build.classifier.geometry import Plan, plan_of
 from zootool.build.classifier.kernel import ImageData, Scratch
-from zootool.build.classifier.updates import OPTIMISER_CODES, Optimiser, State
-from zootool.nets.cnn import Cnn, CnnConfig
+from zootool.build.siren.products import aligned_zeros
+from zootool.nets.cnn import CnnConfig
 
 LEVELS = (np.arange(256) / 255 * 2 - 1).astype(np.float32)
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from zootool.build.classifier.draws import CnnRun, draw_run
-from zootool.build.cnn_recipe import CnnRecipe
-from zootool.build.recipe import load_recipe_of
+from zootool.build.recipe import CnnRecipe, load_recipe_of
 from zootool.errors import UsageError
 
 DIGITS, CIFAR = (8, 8, 1), (32, 32, 3)

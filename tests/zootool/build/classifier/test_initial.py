@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zootool.build.classifier.initial import initial_weight, uniform_numbers
+from zootool.build.classifier.draws import initial_weight, uniform_numbers
 
 SHAPE = (64, 16, 3, 3)
 

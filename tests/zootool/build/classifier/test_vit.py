@@ -5,16 +5,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from zootool.build.classifier.cnn import shuffled
-from zootool.build.classifier.trained import Labelled
-from zootool.build.classifier.vit import VitTraining, augmented, initial_stack, stacked_outputs, train_vits
-from zootool.nets.vit import SimpleVit, SimpleVitConfig
+from tests.zootool.nets.modules import SimpleVit
+from zootool.build.classifier.data import ClassifierData, Labelled
+from zootool.build.classifier.draws import shuffled
+from zootool.build.classifier.vit import augmented, initial_stack, stacked_outputs, train_vits
+from zootool.build.recipe import VitRecipe
 
-CONFIG = SimpleVitConfig(channels=1, patch_size=2, dim=8, depth=2, num_heads=2, head_dim=4, mlp_dim=12, num_classes=3)
-TRAINING = VitTraining(seed=4, lr=1e-2, batch_size=8, flip=True, crop=1)
+RECIPE = VitRecipe(patch_size=2, dim=8, num_heads=2, head_dim=4, mlp_dim=12, seed=4, lr=1e-2, batch_size=8, crop=1)
+CONFIG = RECIPE.config(1, 3)
 LEVELS = np.linspace(-1, 1, 256).astype(np.float32)
 RNG = np.random.default_rng(0)
 IMAGES = Labelled(RNG.integers(0, 256, (20, 4, 6, 1), dtype=np.uint8), np.arange(20) % 3)
+DATA = ClassifierData(IMAGES, IMAGES, 3)
 
 
 def module_of(run: int) -> SimpleVit:
@@ -25,10 +27,10 @@ def module_of(run: int) -> SimpleVit:
 
 def train_plainly(run: int, epochs: int) -> SimpleVit:
     module = module_of(run)
-    optimiser = torch.optim.Adam(module.parameters(), lr=TRAINING.lr)
+    optimiser = torch.optim.Adam(module.parameters(), lr=RECIPE.lr)
     for epoch in range(1, epochs + 1):
         order = shuffled(20, 4, run, epoch)
-        pixels = augmented(IMAGES.pixels, TRAINING, run, epoch)
+        pixels = augmented(IMAGES.pixels, RECIPE, run, epoch)
         for start in range(0, 20, 8):
             rows = order[start : start + 8]
             optimiser.zero_grad()
@@ -50,7 +52,7 @@ def test_stacked_outputs_are_the_modules() -> None:
 
 
 def test_an_epoch_is_that_of_a_plain_loop() -> None:
-    (trained,) = train_vits([3], 1, CONFIG, TRAINING, IMAGES, IMAGES, LEVELS)
+    (trained,) = train_vits([3], 1, RECIPE, DATA)
     module = train_plainly(3, 1)
     assert np.abs(trained.parameters - flat(module_of(3))).max() > 1e-2
     assert np.abs(trained.parameters - flat(module)).max() < 1e-5
@@ -61,8 +63,8 @@ def test_an_epoch_is_that_of_a_plain_loop() -> None:
 
 
 def test_company_changes_a_network_by_rounding_alone() -> None:
-    alone = [train_vits([run], 1, CONFIG, TRAINING, IMAGES, IMAGES, LEVELS)[0] for run in (0, 1, 2)]
-    together = train_vits([0, 1, 2], 1, CONFIG, TRAINING, IMAGES, IMAGES, LEVELS)
+    alone = [train_vits([run], 1, RECIPE, DATA)[0] for run in (0, 1, 2)]
+    together = train_vits([0, 1, 2], 1, RECIPE, DATA)
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.parameters - other.parameters).max() < 1e-5
     assert np.abs(together[0].parameters - together[1].parameters).max() > 1e-2
@@ -73,8 +75,8 @@ def test_augmentation_shifts_and_mirrors() -> None:
     padded = np.pad(pixels[0, :, :, 0], 1)
     views = [padded[y : y + 4, x : x + 6] for y in range(3) for x in range(3)]
     possible = {view[:, ::step].tobytes() for view in views for step in (1, -1)}
-    found = [image.tobytes() for image in augmented(pixels, TRAINING, run=0, epoch=1)]
+    found = [image.tobytes() for image in augmented(pixels, RECIPE, run=0, epoch=1)]
     assert set(found) == possible
-    still = VitTraining(4, 1e-2, 8, flip=False, crop=0)
+    still = RECIPE.model_copy(update={"flip": False, "crop": 0})
     assert np.array_equal(augmented(pixels, still, 0, 1), pixels)
-    assert found != [image.tobytes() for image in augmented(pixels, TRAINING, run=0, epoch=2)]
+    assert found != [image.tobytes() for image in augmented(pixels, RECIPE, run=0, epoch=2)]

@@ -3,10 +3,9 @@
 import numpy as np
 import torch
 
-from zootool.build.siren.initial import initial_weights
+from tests.zootool.nets.modules import Siren
 from zootool.build.siren.reference import batch_errors
-from zootool.build.siren.settings import FitSettings
-from zootool.nets.siren import Siren
+from zootool.build.siren.settings import FitSettings, initial_weights
 
 
 def problem(settings: FitSettings, count: int = 2) -> tuple[np.ndarray, np.ndarray]:

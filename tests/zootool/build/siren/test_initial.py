@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from zootool.build.siren.initial import initial_weights, shared_weights
-from zootool.build.siren.settings import FitSettings
+from zootool.build.siren.settings import FitSettings, initial_weights, shared_weights
 
 SETTINGS = FitSettings((4, 4), 3)
 FIRST_NUMBERS = ["-0x1.9d81800000000p-4", "0x1.85a7140000000p-2"]

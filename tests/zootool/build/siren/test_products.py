@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from zootool.build.siren.lanes import NUM_LANES, load, splat, store, total
+from zootool.build.siren.lanes import NUM_LANES, fma_rows, load, splat, store, sum_lanes, total
 from zootool.build.siren.products import add_weighted_rows, multiply, sine_cosine
-from zootool.build.siren.tiles import fma_rows, sum_lanes
 
 
 @njit
