@@ -7,10 +7,8 @@ from pathlib import Path
 
 from zootool.catalog import PublishedFile
 from zootool.errors import IntegrityError, MissingError
-from zootool.fetch.checksums import check_file
-from zootool.fetch.part_file import Origin, PartFile, open_part
-from zootool.fetch.sources import Answer, Resume, SourceError, open_source
-from zootool.fetch.web import Pace
+from zootool.fetch.downloaded import Origin, PartFile, check_file, open_part
+from zootool.fetch.web import Answer, Pace, SourceError, open_source
 from zootool.progress import Reporter, silent
 
 _BLOCK_BYTES = 1 << 18
@@ -107,43 +105,39 @@ def _transfer_patiently(url: str, file: PublishedFile, part: PartFile, report: R
 
 def _transfer(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
     """Bring the part to the file's end. Raises SourceError where the source ends early."""
-    with open_source(url, _resume(url, file, part), policy.pace) as answer:
+    known, offset = part.origin, part.size
+    # Gone on with only where the version can be compared, or a checksum will tell in the end.
+    if known is None or known.url != url or known.validator is None:
+        known, offset = Origin(url, total=file.size), part.size if file.sha256 or file.md5 else 0
+    with open_source(known, offset, policy.pace) as answer:
         _check_size(file, part, answer, policy)
         if answer.start != part.size:
             part.restart()
-        part.note_origin(Origin(url, answer.validator, answer.total))
-        limit = file.size or answer.total or policy.max_bytes
-        stage = f"downloading {part.target.name}"
+        part.note_origin(answer.origin)
+        total = answer.origin.total
+        limit = file.size or total or policy.max_bytes
         while block := answer.read(_BLOCK_BYTES):
             if part.size + len(block) > limit:
                 raise IntegrityError(f"more than the {limit} bytes that were announced")
             part.append(block)
-            report(stage, part.size, answer.total or part.size)
-    if answer.total is not None and part.size < answer.total:
-        raise SourceError(f"the connection ended after {part.size} of {answer.total} bytes", is_passing=True)
-
-
-def _resume(url: str, file: PublishedFile, part: PartFile) -> Resume:
-    """From where to go on: only where the version can be compared, or a checksum will tell in the end."""
-    origin = part.origin
-    is_same = origin is not None and origin.url == url and origin.validator is not None
-    if is_same and origin is not None:
-        return Resume(part.size, origin.validator, origin.total)
-    return Resume(part.size if file.sha256 or file.md5 else 0, total=file.size)
+            report(f"downloading {part.target.name}", part.size, total or part.size)
+    if total is not None and part.size < total:
+        raise SourceError(f"the connection ended after {part.size} of {total} bytes", is_passing=True)
 
 
 def _check_size(file: PublishedFile, part: PartFile, answer: Answer, policy: FetchPolicy) -> None:
     """Refuse before the first byte what is too large, or not the size that was published."""
-    if answer.total is None:
+    total = answer.origin.total
+    if total is None:
         return
-    if file.size is not None and answer.total != file.size:
-        raise IntegrityError(f"the server offers {answer.total} bytes, the published file has {file.size}")
-    if answer.total > policy.max_bytes:
-        raise IntegrityError(f"the server offers {answer.total} bytes, more than the {policy.max_bytes} allowed")
+    if file.size is not None and total != file.size:
+        raise IntegrityError(f"the server offers {total} bytes, the published file has {file.size}")
+    if total > policy.max_bytes:
+        raise IntegrityError(f"the server offers {total} bytes, more than the {policy.max_bytes} allowed")
     free = shutil.disk_usage(part.target.parent).free
-    if answer.total - answer.start > free:
+    if total - answer.start > free:
         raise MissingError(
-            f"{part.target.name} needs {answer.total - answer.start} bytes, the disk has {free}",
+            f"{part.target.name} needs {total - answer.start} bytes, the disk has {free}",
             hint=f"make room in {part.target.parent} or choose another folder",
         )
 

@@ -21,11 +21,11 @@ from zootool.formats.collection import usual_images
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network, holds
 from zootool.nets.cnn import CnnConfig, cnn_architecture
-from zootool.untrusted.archives import ZipArchive
 from zootool.untrusted.file_stack import Tensors, found_in
 from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
-from zootool.untrusted.pickle_names import Stub
 from zootool.untrusted.safe_load import Loaded, load_checkpoint
+from zootool.untrusted.unpickler import Stub
+from zootool.untrusted.zip_files import ZipArchive
 
 _FILE = re.compile(r"(?s:.*/)?([^/]+)/(checkpoint_[^/]+)/checkpoint\.pt")
 _SPLITS = "cnn_park_splits.json"

@@ -19,8 +19,8 @@ from zootool.formats.skeleton import Reader
 from zootool.records import from_plain, parse_json
 from zootool.untrusted.file_stack import stack_networks
 from zootool.untrusted.folder_walk import fingerprint_of_files, walk_files
-from zootool.untrusted.names import check_member_name
 from zootool.untrusted.safe_load import load_checkpoint
+from zootool.untrusted.zip_files import check_member_name
 
 FILE_COLUMN = "file"
 INFO_KEY = b"zoo.info"

@@ -8,6 +8,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
+from typing import Any
 
 from zootool.catalog import PublishedFile, PublishedZoo
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, printable
@@ -15,11 +16,17 @@ from zootool.fetch.fetch import FetchPolicy, fetch
 from zootool.files import refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
 from zootool.untrusted.folder_walk import walk_files
+from zootool.untrusted.lazy_tensor import name_problem
 
 _DIGESTS_NAME = "digests.json"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _MAX_MEMBER_BYTES = 64 << 30
 _MAX_MEMBERS = 1_000_000
+# What is packed into an archive may grow so many times, and by so much more where it is small.
+_MAX_RATIO, _MAX_SPARE_BYTES = 200, 1 << 20
+_MAX_NAME_CHARS = 1_000
+_MAX_NOTE_BYTES = 1 << 16
+_NOTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True)
@@ -118,32 +125,41 @@ def collect_by_hand(name: str, zoo: PublishedZoo, path: Path, folder: Path, repo
 def unpack_members(archive: Path, folder: Path, names: Sequence[str], report: Reporter = silent) -> list[Path]:
     """Write the members of a tar archive whose last part is one of `names` to `folder`, and nothing else.
 
-    Raises UntrustedError for a member that isn't a plain file or comes twice, FormatError for a broken archive or one
-    that lacks a name.
+    Raises UntrustedError for a member that isn't a plain file, comes twice or has a name that leads elsewhere,
+    FormatError for a broken archive, one that lacks a name and one that expands to too much.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if all((folder / name).is_file() for name in names):
         return [folder / name for name in names]
     found: dict[str, Path] = {}
+    most = _MAX_RATIO * archive.stat().st_size + _MAX_SPARE_BYTES
     try:
-        with tarfile.open(archive, "r|*") as tar:
+        with tarfile.open(archive, "r|*", tarinfo=_Member) as tar:
             for number, member in enumerate(tar):
                 name = PurePosixPath(member.name).name
                 report(f"unpacking {archive.name}", len(found), len(names))
                 if number > _MAX_MEMBERS:
                     raise FormatError(f"{printable(archive)} has more than {_MAX_MEMBERS} members")
+                # Before anything is passed over: that takes as long as a size says, whether so much is there or not.
+                if not 0 <= member.size <= most - member.offset_data:
+                    raise FormatError(
+                        f"{printable(archive)} holds {printable(member.name, 120)} of {member.size} bytes: too much"
+                    )
                 if name not in names:
                     continue
-                if not member.isreg() or name in found or member.size > _MAX_MEMBER_BYTES:
+                problem = name_problem(member.name, _MAX_NAME_CHARS)
+                is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+                if not is_plain or name in found or member.size > _MAX_MEMBER_BYTES:
+                    problem = "is no single plain file"
+                if problem:
                     raise UntrustedError(
-                        f"{printable(archive)}: {printable(member.name, 120)} is no single plain file",
-                        hint="don't use this archive",
+                        f"{printable(archive)}: {printable(member.name, 120)} {problem}", hint="don't use this archive"
                     )
                 source = tar.extractfile(member)
                 assert source is not None, "regular members have content"
                 write_atomic(folder / name, partial(copyfileobj, source))
                 found[name] = folder / name
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's word, none about the archive
         raise FormatError(
@@ -153,6 +169,15 @@ def unpack_members(archive: Path, folder: Path, names: Sequence[str], report: Re
     if lacking:
         raise FormatError(f"{printable(archive)} lacks {', '.join(lacking)}", hint="see the zoo's page")
     return [found[name] for name in names]
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose notes, such as a long name, are few: tarfile reads them whole."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if self.type in _NOTES and not 0 <= self.size <= _MAX_NOTE_BYTES:
+            raise tarfile.ReadError(f"{self.size} bytes about one member, at most {_MAX_NOTE_BYTES} are read")
+        return super()._proc_member(tar)  # type: ignore[missing-attribute]
 
 
 def _is_unpinned(file: PublishedFile) -> bool:

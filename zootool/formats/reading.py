@@ -10,9 +10,9 @@ from zootool.formats.collection import Collection, LeftOut
 from zootool.formats.folder_files import is_checkpoint
 from zootool.formats.options import ReadOptions
 from zootool.nets.rendering import GRIDS
-from zootool.untrusted.archives import ZipArchive
 from zootool.untrusted.folder_walk import walk_files
 from zootool.untrusted.safe_load import load_checkpoint
+from zootool.untrusted.zip_files import ZipArchive
 
 
 def read_collection(source: Path, format: str | None, options: ReadOptions) -> Collection:

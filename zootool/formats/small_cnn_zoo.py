@@ -30,9 +30,9 @@ from zootool.formats.foreign_tables import read_bounded, read_csv_columns, read_
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, Reader
 from zootool.nets.cnn import CnnConfig, cnn_architecture
+from zootool.untrusted.bounded_text import parse_literal
 from zootool.untrusted.folder_walk import fingerprint_of_files
-from zootool.untrusted.literal import parse_literal
-from zootool.untrusted.safe_npy import open_npy
+from zootool.untrusted.numpy_arrays import open_npy
 
 _FILES = ("weights.npy", "layout.csv", "metrics.csv.gz")
 _ACTIVATIONS = {name: name for name in ("relu", "tanh", "sigmoid", "elu", "gelu")} | {"linear": "none"}

@@ -4,7 +4,7 @@ import numpy as np
 
 from zootool.errors import FormatError, printable
 from zootool.images.images import Labels, Pixels, Reader
-from zootool.untrusted.array_pickles import load_plain_pickle
+from zootool.untrusted.numpy_arrays import load_plain_pickle
 
 _PIXEL_BYTES = 32 * 32 * 3
 

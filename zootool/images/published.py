@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from zootool.catalog import ImageSet, Part, PublishedFile, PublishedForm
 from zootool.errors import FormatError, IntegrityError, printable
-from zootool.fetch.checksums import check_digest, check_file
+from zootool.fetch.downloaded import check_digest, check_file
 from zootool.images.images import Labels, PartContent, Pixels, Reader
 
 _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, OSError)

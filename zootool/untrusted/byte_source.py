@@ -49,7 +49,13 @@ class FileSource:
     def __init__(self, path: Path) -> None:
         self.shown = printable(path)
         self._path = path
-        status = _stat_regular(path, self.shown)
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            raise MissingError(f"{self.shown} can't be read: {printable(error)}", hint="check the path") from error
+        # Opening a pipe would wait for somebody to write into it.
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{self.shown} is no regular file")
         self._state = (status.st_size, status.st_mtime_ns)
         self.size = status.st_size
 
@@ -61,7 +67,11 @@ class FileSource:
             with self._path.open("rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
                 file.seek(start)
-                content = _read_fully(file, size)
+                content = file.read(size)
+                if len(content) < size:
+                    content += _read_up_to(file, size - len(content))
+        except PermissionError as error:
+            raise MissingError(f"{self.shown} can't be read: {printable(error.strerror)}") from error
         except OSError as error:
             raise IntegrityError(f"{self.shown} can't be read any more: {printable(error)}") from error
         if self._state != (status.st_size, status.st_mtime_ns) or len(content) != size:
@@ -90,14 +100,34 @@ def check_memory(num_bytes: int, shown: str) -> None:
 
     A file may claim what it doesn't hold: one of 60 GB takes no place on a disk where it was never written.
     """
-    if num_bytes < _LARGE_BYTES:
-        return
-    free = _free_bytes()
+    free = _free_bytes() if num_bytes >= _LARGE_BYTES else None
     if free is not None and num_bytes > free:
         raise MissingError(
             f"{shown} needs {num_bytes / 1e9:.1f} GB of memory at once, {free / 1e9:.1f} GB are free",
             hint="read it where there is more memory, or give smaller files",
         )
+
+
+def open_source(source: Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource, max_bytes: int) -> ByteSource:
+    """`source` as something that can be read at any place; small files and file objects are read at once.
+
+    Raises MissingError where there is no file, FormatError for what is no regular file or has more than `max_bytes`.
+    """
+    opened: ByteSource
+    if isinstance(source, Path):
+        opened = FileSource(source)
+        # One read of a small file costs less than one for each of its parts.
+        if opened.size <= _SMALL_BYTES:
+            opened = MemorySource(opened.read(0, opened.size), opened.shown)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        opened = MemorySource(source, f"a buffer of {len(source)} bytes")
+    elif isinstance(source, ByteSource):
+        opened = source
+    else:
+        opened = MemorySource(_read_up_to(source, max_bytes + 1), printable(getattr(source, "name", "a file object")))
+    if opened.size > max_bytes:
+        raise FormatError(f"{opened.shown} has {opened.size} bytes, at most {max_bytes} are read")
+    return opened
 
 
 def _free_bytes() -> int | None:
@@ -109,67 +139,15 @@ def _free_bytes() -> int | None:
         return None
 
 
-def open_source(source: Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource, max_bytes: int) -> ByteSource:
-    """`source` as something that can be read at any place; small files and file objects are read at once.
+def _read_up_to(file: IO[bytes], size: int) -> bytes:
+    """All that is there, but not more than `size` bytes.
 
-    Raises MissingError where there is no file, FormatError for what is no regular file or has more than `max_bytes`.
+    Python makes room for all that is asked for, whether it is there or not: hence block by block.
     """
-    opened: ByteSource
-    if isinstance(source, Path):
-        opened = _open_path(source)
-    elif isinstance(source, bytes | bytearray | memoryview):
-        opened = MemorySource(source, f"a buffer of {len(source)} bytes")
-    elif isinstance(source, ByteSource):
-        opened = source
-    else:
-        opened = MemorySource(_read_file_object(source, max_bytes), printable(getattr(source, "name", "a file object")))
-    if opened.size > max_bytes:
-        raise FormatError(f"{opened.shown} has {opened.size} bytes, at most {max_bytes} are read")
-    return opened
-
-
-def _read_file_object(file: IO[bytes], max_bytes: int) -> bytes:
-    # Python makes room for all that is asked for, whether it is there or not: hence block by block.
-    blocks, left = [], max_bytes + 1
-    while left > 0 and (block := file.read(min(left, _SMALL_BYTES))):
+    blocks: list[bytes] = []
+    while size > 0 and (block := file.read(min(size, _SMALL_BYTES))):
         blocks.append(block)
-        left -= len(block)
-    return b"".join(blocks)
-
-
-def _open_path(path: Path) -> ByteSource:
-    shown = printable(path)
-    if _stat_regular(path, shown).st_size > _SMALL_BYTES:
-        return FileSource(path)
-    try:
-        # One read of a small file costs less than one for each of its parts.
-        with path.open("rb", buffering=0) as file:
-            return MemorySource(file.readall() or b"", shown)
-    except OSError as error:
-        raise MissingError(f"{shown} can't be read: {printable(error.strerror)}") from error
-
-
-def _stat_regular(path: Path, shown: str) -> os.stat_result:
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        raise MissingError(f"{shown} can't be read: {printable(error)}", hint="check the path") from error
-    # Opening a pipe would wait for somebody to write into it.
-    if not stat.S_ISREG(status.st_mode):
-        raise FormatError(f"{shown} is no regular file")
-    return status
-
-
-def _read_fully(file: IO[bytes], size: int) -> bytes:
-    # The system reads at most 2 GB at a time.
-    first = file.read(size)
-    if len(first) == size:
-        return first
-    blocks = [first]
-    left = size - len(first)
-    while left and (block := file.read(left)):
-        blocks.append(block)
-        left -= len(block)
+        size -= len(block)
     return b"".join(blocks)
 
 

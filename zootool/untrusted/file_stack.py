@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zootool.architecture import DTYPE_BYTES, Architecture
-from zootool.errors import BadDataError, FormatError, printable
+from zootool.errors import FormatError, printable
 from zootool.untrusted.byte_source import check_memory
 from zootool.untrusted.lazy_tensor import NUMPY_DTYPES, LazyTensor
 from zootool.untrusted.safe_load import Loaded, Source, load_checkpoint
@@ -23,12 +23,7 @@ def state_dict_of(source: Source, weights: str | None = None) -> Tensors:
 
 def found_in(loaded: Loaded, weights: str | None = None) -> StateDict:
     """The state_dict in a loaded file, or in what `weights` leads to; errors name the file."""
-    try:
-        return find_state_dict(loaded.value, weights=weights, shown=loaded.shown)
-    except BadDataError as error:
-        raise type(error)(
-            error.message, hint=error.hint and error.hint.replace("'{file}'", repr(loaded.shown))
-        ) from error
+    return find_state_dict(loaded.value, weights=weights, shown=loaded.shown)
 
 
 def stack_networks(

@@ -1,8 +1,12 @@
-"""The header of a safetensors file, read with suspicion: every tensor in bounds, none over another, no hole."""
+"""The header of a safetensors file, read with suspicion: every tensor in bounds, none over another, no hole.
+
+The library of that name takes the last of two equal names, maps files by path alone (not members of archives, nor
+what is in memory, of which it makes copies) and names no tensor that it refuses.
+"""
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,9 +14,7 @@ from typing import Any
 from zootool.architecture import DTYPE_BYTES
 from zootool.errors import FormatError, printable
 from zootool.untrusted.byte_source import ByteSource
-from zootool.untrusted.lazy_tensor import LazyTensor, Storage, check_layout
-from zootool.untrusted.limits import LoadLimits
-from zootool.untrusted.names import check_tensor_name
+from zootool.untrusted.lazy_tensor import LazyTensor, LoadLimits, Storage, check_layout, check_tensor_name
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -51,7 +53,7 @@ def read_safetensors_lazily(source: ByteSource, limits: LoadLimits) -> tuple[dic
     for name in _ordered(entries, metadata):
         entry = entries[name]
         check_tensor_name(name, limits)
-        strides = _strides(entry.shape)
+        strides = tuple(prod(max(size, 1) for size in entry.shape[axis + 1 :]) for axis in range(len(entry.shape)))
         check_layout(entry.dtype, entry.shape, strides, 0, entry.stop - entry.start, limits)
         storage = Storage(name, source, data_start + entry.start, entry.stop - entry.start)
         tensors[name] = LazyTensor(name, entry.dtype, entry.shape, strides, 0, storage)
@@ -83,7 +85,13 @@ def read_header(source: ByteSource, max_header_bytes: int) -> tuple[dict[str, En
     entries = {
         name: _parse_entry(entry, printable(name, 80), source.size - data_start) for name, entry in header.items()
     }
-    _check_spans(((entry.start, entry.stop) for entry in entries.values()), source.size - data_start)
+    end = 0
+    for start, stop in sorted((entry.start, entry.stop) for entry in entries.values()):
+        if start != end:
+            raise FormatError(f"holds tensors that overlap or leave holes at byte {min(start, end)}")
+        end = stop
+    if data_start + end != source.size:
+        raise FormatError(f"has {source.size - data_start - end} bytes that belong to no tensor")
     texts = metadata.items() if isinstance(metadata, dict) else ()
     return entries, data_start, {key: text for key, text in texts if isinstance(text, str)}
 
@@ -91,11 +99,12 @@ def read_header(source: ByteSource, max_header_bytes: int) -> tuple[dict[str, En
 def _parse_header(content: bytes) -> dict[str, Any]:
     try:
         header = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        if isinstance(header, dict):
+            return header
+        problem = None
     except (ValueError, RecursionError) as error:
-        raise FormatError("has no readable safetensors header", hint="get the file again") from error
-    if not isinstance(header, dict):
-        raise FormatError("has no readable safetensors header", hint="get the file again")
-    return header
+        problem = error
+    raise FormatError("has no readable safetensors header", hint="get the file again") from problem
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,11 +115,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_entry(entry: Any, shown: str, num_bytes: int) -> Entry:
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in DTYPES:
-        kind = printable(entry.get("dtype"), 20) if isinstance(entry, dict) else "none"
-        raise FormatError(f"holds {shown} of the dtype {kind}, known are {', '.join(DTYPES)}")
-    dtype, shape = DTYPES[entry["dtype"]], _counts(entry.get("shape"), shown)
-    offsets = _counts(entry.get("data_offsets"), shown)
+    told = entry.get("dtype") if isinstance(entry, dict) else "none"
+    dtype = DTYPES.get(told) if isinstance(told, str) else None
+    if dtype is None:
+        raise FormatError(f"holds {shown} of the dtype {printable(told, 20)}, known are {', '.join(DTYPES)}")
+    shape, offsets = _counts(entry.get("shape"), shown), _counts(entry.get("data_offsets"), shown)
     if len(offsets) != 2:
         raise FormatError(f"holds {shown} with {len(offsets)} offsets, two are wanted")
     start, stop = offsets
@@ -123,21 +132,3 @@ def _counts(value: Any, shown: str) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > 64 or not all(type(n) is int and 0 <= n < 1 << 62 for n in value):
         raise FormatError(f"holds {shown} without a shape or without offsets")
     return tuple(value)
-
-
-def _check_spans(spans: Iterable[tuple[int, int]], size: int) -> None:
-    end = 0
-    for start, stop in sorted(spans):
-        if start != end:
-            raise FormatError(f"holds tensors that overlap or leave holes at byte {min(start, end)}")
-        end = stop
-    if end != size:
-        raise FormatError(f"has {size - end} bytes that belong to no tensor")
-
-
-def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, size = [], 1
-    for length in reversed(shape):
-        strides.append(size)
-        size *= max(length, 1)
-    return tuple(reversed(strides))

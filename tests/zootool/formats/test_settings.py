@@ -19,8 +19,8 @@ from tests.zootool.untrusted.hostile.assembler import call, group, integer, mapp
 from tests.zootool.untrusted.test_safe_load import assert_same, saved
 from zootool.errors import FormatError, UntrustedError
 from zootool.untrusted.file_stack import found_in
-from zootool.untrusted.pickle_names import Stub
 from zootool.untrusted.safe_load import load_checkpoint
+from zootool.untrusted.unpickler import Stub
 
 STATE = {"0.weight": torch.arange(6.0).reshape(2, 3), "0.bias": torch.zeros(2)}
 CASES = Path(__file__).parents[2] / "cases"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from zootool.errors import FormatError, IntegrityError, MissingError
-from zootool.untrusted.archives import ArchiveLimits, ZipArchive
-from zootool.untrusted.tar_stream import read_tar
+from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError
+from zootool.formats import published_zoo
+from zootool.formats.published_zoo import unpack_members
+from zootool.untrusted import zip_files
+from zootool.untrusted.zip_files import ZipArchive
 
 FILES = {
     "zoo/readme.txt": b"hello",
@@ -30,10 +32,9 @@ def test_members_of_a_zip_are_read_by_their_names(tmp_path: Path, method: int) -
     write_zip(tmp_path / "zoo.zip", method)
     archive = ZipArchive(tmp_path / "zoo.zip")
     assert list(archive) == list(FILES)
-    assert len(archive) == len(FILES)
+    assert len(list(archive)) == len(FILES)
     for name, content in FILES.items():
         assert archive.read(name) == content
-        assert archive.num_bytes(name) == len(content)
         member = archive.open(name)
         assert member.size == len(content)
         assert bytes(member.read(0, member.size)) == content
@@ -48,7 +49,7 @@ def test_a_zip_with_64_bit_sizes_and_a_comment(tmp_path: Path) -> None:
         for i in range(70_000):
             archive.writestr(zipfile.ZipInfo(f"b{i}"), b"")
     found = ZipArchive(tmp_path / "zoo.zip")
-    assert len(found) == 70_001
+    assert len(list(found)) == 70_001
     assert found.read("a") == b"hello"
 
 
@@ -77,17 +78,19 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
         archive.read("zoo/readme.txt")
 
 
-def test_limits_of_archives_can_be_set(tmp_path: Path) -> None:
+def test_limits_of_archives_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zip(tmp_path / "zoo.zip", zipfile.ZIP_DEFLATED)
-    with pytest.raises(FormatError, match="claims 5 members"):
-        ZipArchive(tmp_path / "zoo.zip", ArchiveLimits(max_members=4))
+    monkeypatch.setattr(zip_files, "_MAX_MEMBER_BYTES", 1000)
     with pytest.raises(FormatError, match="too much"):
-        ZipArchive(tmp_path / "zoo.zip", ArchiveLimits(max_member_bytes=1000)).read("zoo/net 1/ä.pth")
+        ZipArchive(tmp_path / "zoo.zip").read("zoo/net 1/ä.pth")
+    monkeypatch.setattr(zip_files, "_MAX_MEMBERS", 4)
+    with pytest.raises(FormatError, match="claims 5 members"):
+        ZipArchive(tmp_path / "zoo.zip")
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("is_gzip", [False, True], ids=["tar", "tar.gz"])
-def test_members_of_a_tar_come_in_its_order(tmp_path: Path, form: int, is_gzip: bool) -> None:
+def test_members_of_a_tar_are_written_as_they_are(tmp_path: Path, form: int, is_gzip: bool) -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
         folder = tarfile.TarInfo("zoo")
@@ -100,12 +103,25 @@ def test_members_of_a_tar_come_in_its_order(tmp_path: Path, form: int, is_gzip: 
             archive.addfile(member, io.BytesIO(content))
     path = tmp_path / "zoo.tar"
     path.write_bytes(gzip.compress(sink.getvalue()) if is_gzip else sink.getvalue())
-    assert list(read_tar(path)) == list(FILES.items())
-    assert list(read_tar(path, {"zoo/readme.txt", "zoo/none"})) == [("zoo/readme.txt", b"hello")]
-    with pytest.raises(FormatError, match="of 25600 bytes"):
-        list(read_tar(path, limits=ArchiveLimits(max_member_bytes=20_000)))
+    wanted = {name.rpartition("/")[2]: content for name, content in FILES.items()}
+    found = unpack_members(path, tmp_path / "out", list(wanted))
+    assert [(file.name, file.read_bytes()) for file in found] == list(wanted.items())
+    unpack_members(path, tmp_path / "one", ["readme.txt"])
+    assert [(file.name, file.read_bytes()) for file in (tmp_path / "one").iterdir()] == [("readme.txt", b"hello")]
+    with pytest.raises(FormatError, match="lacks none"):
+        unpack_members(path, tmp_path / "two", ["readme.txt", "none"])
 
 
-def test_a_tar_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="is not there"):
-        list(read_tar(tmp_path / "none.tar"))
+def test_limits_of_tars_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(tmp_path / "zoo.tar", "w") as archive:
+        for name in ("a", "b", "c"):
+            member = tarfile.TarInfo(name)
+            member.size = 25_600
+            archive.addfile(member, io.BytesIO(bytes(25_600)))
+    monkeypatch.setattr(published_zoo, "_MAX_MEMBER_BYTES", 20_000)
+    with pytest.raises(UntrustedError, match="a is no single plain file"):
+        unpack_members(tmp_path / "zoo.tar", tmp_path / "out", ["a"])
+    monkeypatch.setattr(published_zoo, "_MAX_MEMBERS", 1)
+    with pytest.raises(FormatError, match="more than 1 members"):
+        unpack_members(tmp_path / "zoo.tar", tmp_path / "out", ["c"])
+    assert list((tmp_path / "out").iterdir()) == []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zootool.errors import BadDataError, FormatError, UntrustedError
-from zootool.untrusted.array_pickles import load_plain_pickle
+from zootool.untrusted.numpy_arrays import load_plain_pickle
 
 
 class Runs:

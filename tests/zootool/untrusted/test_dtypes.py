@@ -1,5 +1,6 @@
 """Every dtype that a file can hold comes out of a store bit for bit, or is named where it can't go into one."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from tests.zootool.untrusted.test_safe_load import NOT_IN_SAFETENSORS
 from zootool import open_zoo
 from zootool.architecture import DTYPE_BYTES
 from zootool.conversion.convert import convert
-from zootool.errors import FormatError
+from zootool.errors import FormatError, NumericalError
 from zootool.formats.options import ReadOptions
+from zootool.store.layout import WriteOptions
 
 
 def bits(tensor: Tensor) -> bytes:
@@ -80,3 +82,27 @@ def test_a_dtype_that_no_store_knows_is_named(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.zeros(4, dtype=torch.float4_e2m1fn_x2)}, tmp_path / "a.pth")
     with pytest.raises(FormatError, match=r"dtype torch\.float4_e2m1fn_x2: known are float64"):
         convert(tmp_path, tmp_path / "x.zoo")
+
+
+IEEE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", IEEE)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused_or_noted(dtype: torch.dtype, bad: float, tmp_path: Path) -> None:
+    state = {"0.weight": torch.tensor([[1e4, -1e-4]], dtype=dtype), "0.bias": torch.tensor([bad], dtype=dtype)}
+    torch.save(state, tmp_path / "bad.pth")
+    with pytest.raises(NumericalError, match="NaN or infinite parameters, the first is bad"):
+        convert(tmp_path / "bad.pth", tmp_path / "x.zoo")
+    convert(tmp_path / "bad.pth", tmp_path / "x.zoo", options=WriteOptions(nonfinite="keep"))
+    assert open_zoo(tmp_path / "x.zoo").nets["is_finite"].tolist() == [False]
+
+
+@pytest.mark.parametrize("dtype", IEEE)
+def test_the_largest_finite_values_are_fine(dtype: torch.dtype, tmp_path: Path) -> None:
+    # A store holds float32, beyond which float64 counts as infinite.
+    most = torch.finfo(torch.float32 if dtype == torch.float64 else dtype).max
+    extremes = (most, -most)
+    torch.save({"0.weight": torch.tensor([extremes], dtype=dtype)}, tmp_path / "a.pth")
+    convert(tmp_path / "a.pth", tmp_path / "x.zoo")
+    assert tuple(open_zoo(tmp_path / "x.zoo").state_dict(0)["0.weight"].tolist()[0]) == extremes

@@ -28,7 +28,6 @@ from zootool.nets.infer import infer_architecture
 from zootool.untrusted import byte_source
 from zootool.untrusted.file_stack import stack_networks
 from zootool.untrusted.safe_load import load_checkpoint
-from zootool.untrusted.state_dicts import read_tensors
 
 HEADERS = Path(__file__).parents[2] / "cases" / "safetensors_header_0x80"
 FOUR = {"0": bytes(16)}
@@ -118,7 +117,7 @@ def test_what_is_larger_than_the_free_memory_is_not_read(tmp_path: Path, monkeyp
     monkeypatch.setattr(byte_source, "_free_bytes", lambda: 8 << 30)
     loaded = load_checkpoint(path)
     with pytest.raises(MissingError, match=r"a.safetensors needs 64.4 GB of memory at once, 8.6 GB are free"):
-        read_tensors(loaded.tensors)
+        [tensor.read() for tensor in loaded.tensors.values()]
     architecture = infer_architecture({"0.weight": ((1024, side), "float32")}, "a").architecture
     with pytest.raises(MissingError, match=r"needs 128.8 GB of memory"):
         stack_networks(architecture, [path])

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from zootool.errors import FormatError, MissingError
-from zootool.untrusted.bounded_text import parse_json, read_json, read_json_lines, read_untrusted_yaml
-from zootool.untrusted.literal import parse_literal
-from zootool.untrusted.safe_npy import open_npy
+from zootool.untrusted.bounded_text import parse_json, parse_literal, read_json, read_json_lines, read_untrusted_yaml
+from zootool.untrusted.numpy_arrays import open_npy
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "uint8", "int8", "bool"])

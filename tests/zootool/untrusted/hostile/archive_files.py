@@ -10,6 +10,8 @@ from tests.zootool.untrusted.hostile.assembler import Entry, bomb_member, zip_fi
 from tests.zootool.untrusted.hostile.case import Case
 from zootool.errors import IntegrityError, UntrustedError
 
+UNREADABLE = "isn't a readable archive"
+
 
 def tar_of(*files: tuple[str, bytes], **fields: Any) -> bytes:
     """A tar archive; `fields` are set on each member."""
@@ -42,23 +44,28 @@ def tar_cases() -> Iterator[Case]:
         "a sparse file": tar_of(("a", b"x"), type=tarfile.GNUTYPE_SPARSE),
     }
     for name, content in refused.items():
-        yield Case(f"tar: {name}", content, "holds", UntrustedError, "tar", "zoo.tar")
-        yield Case(f"tar.gz: {name}", gzip.compress(content), "holds", UntrustedError, "tar", "zoo.tar.gz")
+        match = "is no single plain file|leads out of its folder|an absolute path|control characters"
+        yield Case(f"tar: {name}", content, match, UntrustedError, "tar", "zoo.tar")
+        yield Case(f"tar.gz: {name}", gzip.compress(content), match, UntrustedError, "tar", "zoo.tar.gz")
     fine = tar_of(("a", b"x" * 2000))
     lying = bytearray(fine)
     lying[124:136] = b"77777777777\0"
     lying[148:156] = b"%06o\0 " % (sum(lying[:148]) + sum(lying[156:512]) + 8 * 32)
+    endless = bytearray(fine)
+    endless[124:136] = b"\x80" + (1 << 80).to_bytes(11, "big")
+    endless[148:156] = b"%06o\0 " % (sum(endless[:148]) + sum(endless[156:512]) + 8 * 32)
     wide = tar_of(("a", b""), pax_headers={"comment": "x" * 200_000}, format=tarfile.PAX_FORMAT)
     broken = {
-        "a checksum that is wrong": (fine[:10] + b"?" + fine[11:], "no tar archive"),
+        "a checksum that is wrong": (fine[:10] + b"?" + fine[11:], UNREADABLE),
         "a size that lies": (bytes(lying), "of 8589934591 bytes"),
-        "cut off": (fine[:1500], "cut off|far more"),
+        "a size of 2^80": (bytes(endless), "of 1208925819614629174706176 bytes: too much"),
+        "cut off": (fine[:1500], UNREADABLE),
         "200 kB of notes": (wide, "bytes about one member"),
         "a gzip bomb": (gzip.compress(tar_of(("a", bytes(100_000_000)))), "too much"),
-        "damaged gzip": (gzip.compress(fine)[:-30] + bytes(30), "no readable tar|no tar|cut off"),
-        "cut-off gzip": (gzip.compress(fine)[:40], "no readable tar|cut off|too much"),
-        "a zip": (zip_file([Entry("a", b"x" * 1000)]), "no readable tar|no tar"),
-        "nothing": (b"", "cut off|far more"),
+        "damaged gzip": (gzip.compress(fine)[:-30] + bytes(30), UNREADABLE),
+        "cut-off gzip": (gzip.compress(fine)[:40], UNREADABLE),
+        "a zip": (zip_file([Entry("a", b"x" * 1000)]), UNREADABLE),
+        "nothing": (b"", UNREADABLE),
     }
     for name, (content, match) in broken.items():
         yield Case(f"tar: {name}", content, match, reader="tar", file_name="zoo.tar")

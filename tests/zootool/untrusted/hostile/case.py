@@ -5,7 +5,7 @@ from typing import Literal
 
 from zootool.errors import FormatError, ZooError
 
-Reader = Literal["checkpoint", "archive", "tar", "npy", "literal", "json", "json lines", "yaml"]
+Reader = Literal["checkpoint", "archive", "tar", "convert", "npy", "literal", "json", "json lines", "yaml"]
 
 
 @dataclass(frozen=True)

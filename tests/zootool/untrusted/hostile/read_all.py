@@ -11,17 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zootool.untrusted.archives import ZipArchive
-from zootool.untrusted.bounded_text import read_json, read_json_lines, read_untrusted_yaml
-from zootool.untrusted.literal import parse_literal
+from zootool.conversion.convert import convert
+from zootool.formats.published_zoo import unpack_members
+from zootool.untrusted.bounded_text import parse_literal, read_json, read_json_lines, read_untrusted_yaml
+from zootool.untrusted.numpy_arrays import open_npy
 from zootool.untrusted.safe_load import load_checkpoint
-from zootool.untrusted.safe_npy import open_npy
-from zootool.untrusted.state_dicts import read_tensors
-from zootool.untrusted.tar_stream import read_tar
+from zootool.untrusted.zip_files import ZipArchive
+
+# What is looked for in tar archives: the last parts of the names in all cases.
+WANTED = ("a", "x", "ä", "\x1b[2J")
 
 
 def read_checkpoint(path: Path) -> Any:
-    return read_tensors(load_checkpoint(path).tensors)
+    return [tensor.read() for tensor in load_checkpoint(path).tensors.values()]
 
 
 def read_archive(path: Path) -> Any:
@@ -32,7 +34,8 @@ def read_archive(path: Path) -> Any:
 READERS: dict[str, Callable[[Path], Any]] = {
     "checkpoint": read_checkpoint,
     "archive": read_archive,
-    "tar": lambda path: [len(content) for _, content in read_tar(path)],
+    "tar": lambda path: unpack_members(path, path.parent / "out", WANTED),
+    "convert": lambda path: convert(path, path.parent / "out.zoo"),
     "npy": lambda path: open_npy(path).sum(),
     "literal": lambda path: parse_literal(path.read_bytes().decode("latin1"), "layout.csv row 1"),
     "json": read_json,

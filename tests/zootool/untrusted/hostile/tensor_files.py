@@ -41,8 +41,10 @@ def tensor_cases() -> Iterator[Case]:
     yield from kinds()
     yield from storages()
     yield from names()
-    yield Case("NaN", of(FINE, {"0": np.full(4, math.nan, "<f4").tobytes()}), "NaN", NumericalError)
-    yield Case("infinity", of(FINE, {"0": np.full(4, -math.inf, "<f4").tobytes()}), "infinities", NumericalError)
+    weights = pickled(entries(("0.weight", FINE)))
+    for name, value in (("NaN", math.nan), ("infinity", -math.inf)):
+        content = torch_zip(weights, {"0": np.full(4, value, "<f4").tobytes()})
+        yield Case(name, content, "NaN or infinite", NumericalError, "convert")
     amplified = entries(*((f"x{i}", tensor((1 << 16,), (1,), 0, storage(1 << 16))) for i in range(300)))
     yield Case(
         "aliases of one large storage", torch_zip(pickled(amplified), {"0": bytes(1 << 18)}), "describes tensors of"

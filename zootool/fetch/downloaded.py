@@ -1,27 +1,59 @@
-"""The unfinished file of a download: `NAME.part`, its running checksum, and where it came from in `NAME.part.json`."""
+"""Downloads on the disk: whole files, which are compared with what was published, and the unfinished `NAME.part`.
+
+Where the bytes of a part came from stands in `NAME.part.json`.
+"""
 
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from zootool.catalog import PublishedFile
+from zootool.errors import IntegrityError
 from zootool.files import fsync_folder, write_json_atomic
 
 _BLOCK_BYTES = 1 << 20
 
 
+def check_digest(chunks: Iterable[bytes], shown: str, *, md5: str | None = None, sha256: str | None = None) -> None:
+    """Compare with the SHA-256, or where none is known with the MD5. Raises IntegrityError."""
+    wanted = sha256 or md5
+    if wanted is None:
+        return
+    kind = "sha256" if sha256 else "md5"
+    digest = hashlib.new(kind, usedforsecurity=False)
+    for chunk in chunks:
+        digest.update(chunk)
+    if digest.hexdigest() != wanted:
+        raise IntegrityError(
+            f"{shown} has {kind} {digest.hexdigest()}, the published file has {wanted}",
+            hint="the copy is damaged or another file: delete it and get it again",
+        )
+
+
+def check_file(path: Path, published: PublishedFile) -> None:
+    """Compare a file on disk with what its publisher states. Raises IntegrityError."""
+    size = path.stat().st_size
+    if published.size is not None and size != published.size:
+        raise IntegrityError(
+            f"{path} has {size} bytes, the published file has {published.size}", hint="delete it and get it again"
+        )
+    with path.open("rb") as source:
+        check_digest(_blocks(source), str(path), md5=published.md5, sha256=published.sha256)
+
+
 @dataclass(frozen=True)
 class Origin:
-    """Where the bytes of a part came from: the URL, what the server calls this version of the file, its full size."""
+    """Where the bytes of a file come from: the URL, what the server calls this version of the file, its full size."""
 
     url: str
-    validator: str | None
-    total: int | None
+    validator: str | None = None
+    total: int | None = None
 
 
 class PartFile:
@@ -29,15 +61,18 @@ class PartFile:
 
     def __init__(self, target: Path, sink: BinaryIO, algorithm: str) -> None:
         self.target = target
+        self.origin = _read_origin(_origin_path(target))
         self._sink = sink
         self._algorithm = algorithm
-        self.size = 0
-        self._digest = hashlib.new(algorithm, usedforsecurity=False)
-        self.origin = _read_origin(_origin_path(target))
+        self._forget()
         sink.seek(0)
-        while block := sink.read(_BLOCK_BYTES):
+        for block in _blocks(sink):
             self._digest.update(block)
             self.size += len(block)
+
+    def _forget(self) -> None:
+        self.size = 0
+        self._digest = hashlib.new(self._algorithm, usedforsecurity=False)
 
     @property
     def hexdigest(self) -> str:
@@ -54,8 +89,7 @@ class PartFile:
         """Forget what is there."""
         self._sink.seek(0)
         self._sink.truncate()
-        self._digest = hashlib.new(self._algorithm, usedforsecurity=False)
-        self.size = 0
+        self._forget()
 
     def note_origin(self, origin: Origin) -> None:
         """Remember durably where the bytes come from, so that another run can go on."""
@@ -96,6 +130,10 @@ def _is_still(path: Path, sink: BinaryIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(sink.fileno()))
     except FileNotFoundError:
         return False
+
+
+def _blocks(source: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: source.read(_BLOCK_BYTES), b"")
 
 
 def _part_path(target: Path) -> Path:
