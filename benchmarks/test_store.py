@@ -27,11 +27,10 @@ from zootool.architecture import Architecture, ParameterSlot, Timestamp
 from zootool.conversion.convert import convert
 from zootool.nets.siren import siren_architecture
 from zootool.store import WriteOptions
-from zootool.store.builder import StoreBuilder
-from zootool.store.pack import Packed
-from zootool.store.prepare import Prepared
+from zootool.store.blocks import PackedBlock
 from zootool.store.reader import open_store
 from zootool.store.schema import Segment, ZooInfo
+from zootool.store.store_builder import StoreBuilder
 from zootool.zoo import Zoo, open_zoo
 
 NUM_NETWORKS = 65_536
@@ -235,15 +234,16 @@ def write_simulated(path: Path, count: int) -> None:
         ParameterSlot("bias", "nodes", 0, (1,), role="bias", timestamp=1),
     )
     architecture = Architecture(1, (Timestamp("linear", 1, 1),), slots)
-    info = ZooInfo("simulated", count, (Segment(architecture.signature, count),))
+    info = ZooInfo(name="simulated", num_networks=count, segments=(Segment(architecture.signature, count),))
     path.mkdir()
     with StoreBuilder(path, info, {architecture.signature: architecture}, WriteOptions()) as builder:
         for start in range(0, count, 1_000_000):
-            builder.append(simulated_block(architecture, start, min(1_000_000, count - start)))
+            block = simulated_block(architecture, start, min(1_000_000, count - start))
+            builder.append(block, np.zeros((len(block.table), 32), np.uint8))
         builder.finish()
 
 
-def simulated_block(architecture: Architecture, start: int, count: int) -> Prepared:
+def simulated_block(architecture: Architecture, start: int, count: int) -> PackedBlock:
     index = np.arange(start, start + count)
     table = pa.table(
         {
@@ -257,5 +257,4 @@ def simulated_block(architecture: Architecture, start: int, count: int) -> Prepa
     empty = np.empty((count, 0), np.float32)
     values = np.zeros((count, 1), np.float32)
     rows = {"edges": values, "nodes": values, "extras": empty, "exact": empty.astype(np.uint8)}
-    digests = np.zeros((count, 32), np.uint8)
-    return Prepared(architecture, Packed(rows), digests, table)  # type: ignore[arg-type]
+    return PackedBlock(architecture, rows, table)  # type: ignore[arg-type]

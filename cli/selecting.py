@@ -59,7 +59,7 @@ def subset(
     Example: zoo subset digits.zoo threes.zoo --where split=test,label=3
     """
     from zootool.zoo import open_zoo
-    from zootool.zoo.subset import subset as write_subset
+    from zootool.zoo.export import subset as write_subset
 
     zoo = open_zoo(store)
     selected = zoo.select(where=where)

@@ -11,9 +11,9 @@ from zootool.formats.options import ReadOptions
 from zootool.progress import Reporter, silent
 from zootool.store.append import Appended, append_store
 from zootool.store.blocks import BlockSource
-from zootool.store.builder import ImagesByKey
-from zootool.store.options import WriteOptions
+from zootool.store.layout import WriteOptions
 from zootool.store.schema import MANIFEST_JSON, ImageSource
+from zootool.store.stored_images import ImagesByKey
 from zootool.store.writer import write_store
 
 
@@ -66,8 +66,7 @@ def append(
 def open_source(source: Path, name: str, format: str | None = None, reading: ReadOptions | None = None) -> BlockSource:
     """The networks at `source`. Raises UsageError for an unknown format, MissingError, and BadDataError's children."""
     from zootool.build.units import is_unit_folder
-    from zootool.conversion.collection_source import CollectionSource
-    from zootool.conversion.unit_source import UnitSource
+    from zootool.conversion.block_sources import CollectionSource, UnitSource
 
     reading = reading or ReadOptions()
     if (source / MANIFEST_JSON).is_file() and format is None:
@@ -100,17 +99,16 @@ def collect(source: Path, format: str | None = None, reading: ReadOptions | None
 
 def _compared(found: Collection, check: str) -> Collection:
     """The collection, once outputs of a network of each architecture have been compared with those of its own code."""
+    from zootool.conversion.image_check import state_of
     from zootool.nets.agreement import check_agreement, load_object
-    from zootool.store.tensors import as_torch
 
     factory, named = load_object(check), check.rpartition("/")[2]
     numbers = dict.fromkeys(found.architecture_index.tolist())
     for number in numbers:
         row = int(np.flatnonzero(found.architecture_index == number)[0])
-        architecture = found.architectures[number]
-        tensors = {key: stacked[0] for key, stacked in found.load(np.array([row])).items()}
+        architecture, state = state_of(found, row)
         try:
-            check_agreement(architecture, as_torch(architecture, tensors), factory, named)
+            check_agreement(architecture, state, factory, named)
         except FormatError as error:
             assumed = "; ".join(found.assumptions[number]) if found.assumptions else ""
             raise FormatError(

@@ -12,9 +12,11 @@ from zootool.errors import ZooError
 from zootool.formats.collection import CollectedImages, Collection
 from zootool.images import Images, load_images
 from zootool.nets.rendering import GRIDS, indexing_of, render
-from zootool.store.image_keys import SOURCE_INDEX
+from zootool.store.pack import as_torch
+from zootool.store.stored_images import SOURCE_INDEX
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 _SAMPLE = 16
@@ -42,6 +44,13 @@ def check_images(found: Collection) -> Collection:
         found = _with_grid(found, images)
     notes = [_assumption(found.image_sets[0], name) for name in found.image_sets[0].assumed]
     return replace(found, notes=(*found.notes, *notes))
+
+
+def state_of(found: Collection, row: int) -> "tuple[Architecture, dict[str, torch.Tensor]]":
+    """The network at a row of the table: its architecture and its state_dict."""
+    architecture: Architecture = found.architectures[int(found.architecture_index[row])]
+    tensors = found.load(np.array([row]))
+    return architecture, as_torch(architecture, {key: tensor[0] for key, tensor in tensors.items()})
 
 
 def _assumption(images: CollectedImages, name: str) -> str:
@@ -125,12 +134,10 @@ def _is_inr(found: Collection) -> bool:
 
 def _module(found: Collection, row: int) -> "nn.Module":
     from zootool.nets.network import Network
-    from zootool.store.tensors import as_torch
 
-    architecture: Architecture = found.architectures[int(found.architecture_index[row])]
-    tensors = found.load(np.array([row]))
+    architecture, state = state_of(found, row)
     module = Network(architecture)
-    module.load_state_dict(as_torch(architecture, {key: tensor[0] for key, tensor in tensors.items()}))
+    module.load_state_dict(state)
     return module.eval()
 
 

@@ -6,11 +6,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from zootool.errors import FormatError, IntegrityError, MissingError
-from zootool.store.image_keys import MAX_IMAGES, SOURCE, SOURCE_INDEX
-from zootool.store.image_keys import image_keys as keys_of
 from zootool.store.reader import Store
 from zootool.store.schema import ImageSource
-from zootool.store.stored_images import stored_images
+from zootool.store.stored_images import MAX_IMAGES, SOURCE, SOURCE_INDEX, stored_images
+from zootool.store.stored_images import image_keys as keys_of
 
 
 class ImageJoin:

@@ -22,7 +22,7 @@ from zootool.share.terms import GivenTerms, check_images, with_terms
 from zootool.store.reader import Store, open_store
 from zootool.store.schema import MANIFEST_JSON
 from zootool.store.storage import LocalStorage, check_url
-from zootool.store.verify import Verification, check_contents, check_names
+from zootool.store.verification import Verification, check_contents, check_names
 
 MAX_FILES_PER_FOLDER = 9_999
 """Hubs refuse folders of 10,000 files and more."""

@@ -22,14 +22,12 @@ from zootool.progress import Reporter, silent
 from zootool.share.address import Address, open_manifest
 from zootool.share.download import Download, check_room, refuse_existing, unfinished
 from zootool.share.failures import refusals
-from zootool.store.blocks import SourceInfo
-from zootool.store.cached_storage import CachedStorage
+from zootool.store.layout import WriteOptions
 from zootool.store.manifest import Manifest
-from zootool.store.options import WriteOptions
 from zootool.store.reader import Store, open_store
 from zootool.store.rows import StoreRows, info_of, nonfinite_of
-from zootool.store.schema import IMAGES, MANIFEST_JSON
-from zootool.store.storage import Bytes, LocalStorage, Storage
+from zootool.store.schema import IMAGES, MANIFEST_JSON, SourceInfo
+from zootool.store.storage import Bytes, CachedStorage, LocalStorage, Storage
 from zootool.store.stored_images import stored_images
 from zootool.store.writer import write_store
 from zootool.zoo.zoo import Zoo

@@ -1,16 +1,20 @@
-"""The store: a zoo on disk. `docs/format.md` describes the format, `write_store` writes it, `open_store` reads it."""
+"""The store: a zoo on disk. `docs/format.md` describes the format, `write_store` writes it, `open_store` reads it.
+
+Format (schema, manifest, layout), bytes (storage, arrays, shards), writing (blocks, builder, writer, append, merge).
+It may import architectures, columns, fetch's requests and the dtypes of `untrusted`, and nothing of what is stored.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zootool.store.options import WriteOptions
+    from zootool.store.layout import WriteOptions
     from zootool.store.reader import Store, open_store
     from zootool.store.writer import write_store
 
 _HOMES = {
     "Store": "zootool.store.reader",
-    "WriteOptions": "zootool.store.options",
+    "WriteOptions": "zootool.store.layout",
     "open_store": "zootool.store.reader",
     "write_store": "zootool.store.writer",
 }

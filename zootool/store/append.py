@@ -1,28 +1,26 @@
 """A new version of a store with more networks: full shards are shared with the old one, which then makes way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from zootool.architecture import Architecture
 from zootool.columns.known import KNOWN
-from zootool.errors import FormatError, IntegrityError, MissingError, UsageError, printable
+from zootool.errors import FormatError, IntegrityError, UsageError, printable
 from zootool.files import folder_replacement
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
-from zootool.store.blocks import BlockSource, PackedBlock, PlannedBlock, SourceInfo
-from zootool.store.builder import ImagesByKey, StoreBuilder
-from zootool.store.options import WriteOptions
-from zootool.store.pack import Packed
+from zootool.store.blocks import BlockSource, PackedBlock, Plan
+from zootool.store.layout import WriteOptions
+from zootool.store.nets import union_schema
+from zootool.store.pack import digests_of
 from zootool.store.reader import Store, open_store
 from zootool.store.rows import checked_columns, joined_assumptions
 from zootool.store.schema import Segment, ZooInfo
-from zootool.store.stored_images import stored_images
-from zootool.store.table import union_schema
-from zootool.store.writer import counts_of, order_of, segments_of, write_blocks
+from zootool.store.stored_images import ImagesByKey, JoinedImages, stored_images
+from zootool.store.writer import check_has_networks, counts_of, fill, order_of, segments_of
 
 
 @dataclass(frozen=True)
@@ -51,39 +49,69 @@ def append_store(
     blocks raise.
     """
     store = open_store(path)
-    if not source.plan:
-        raise MissingError(f"{source.info.name} has no finished networks", hint="build or collect some first")
-    _check_source(store, source.info)
+    check_has_networks(source)
+    if source.info.sources != store.info.sources:
+        raise UsageError(
+            f"{source.info.name} was made from other images than {store.info.name}",
+            hint="merge the two with `zoo merge`",
+        )
     _check_own_columns(store)
-    fresh = _FreshNetworks(source, _known_digests(store), report)
-    num_added = sum(block.count for block in fresh.plan)
-    if num_added == 0:
+    fresh = _FreshNetworks(source, store, report)
+    if not fresh.plan:
         return Appended(store.zoo_id, 0, fresh.num_known)
     joined = _joined_images(store, images)
     with folder_replacement(path, lambda: _check_unchanged(path, store)) as folder:
-        zoo_id = _build(folder, store, fresh, options or WriteOptions(), report, joined)
-    return Appended(zoo_id, num_added, fresh.num_known)
+        info = _joined_info(store, fresh)
+        schema = union_schema([store.nets.schema, fresh.read(order_of(fresh.plan)[0]).table.schema])
+        options = options or WriteOptions()
+        zoo_id = fill(folder, fresh, info, options, report, base=store, images=joined, schema=schema)
+    return Appended(zoo_id, info.num_networks - len(store), fresh.num_known)
 
 
-def _build(
-    folder: Path,
-    store: Store,
-    fresh: "_FreshNetworks",
-    options: WriteOptions,
-    report: Reporter,
-    images: ImagesByKey | None,
-) -> str:
-    order = order_of(fresh.plan)
-    plan = [fresh.plan[index] for index in order]
-    info = _joined_info(store, fresh.info, plan)
-    architectures: dict[str, Architecture] = dict(store.architectures)
-    architectures |= {block.architecture.signature: block.architecture for block in plan}
-    schema = union_schema([store.nets.schema, fresh.read(order[0]).table.schema])
-    with StoreBuilder(folder, info, architectures, options, store, schema) as builder:
-        write_blocks(builder, fresh, order, options, report, info.num_networks)
-        if images is not None:
-            builder.write_images(images)
-        return builder.finish()
+class _FreshNetworks:
+    """The networks of a source that a store doesn't have yet, as a source."""
+
+    def __init__(self, source: BlockSource, store: Store, report: Reporter) -> None:
+        self.info = source.info
+        self.num_known = 0
+        self.fingerprint = None
+        self.plan: Plan = []
+        self._source = source
+        self._places: list[tuple[int, np.ndarray]] = []
+        # Every block is read here and again when it is written: what is new decides zoo.json, which comes first.
+        table = store.nets.read(["net_id", "digest"])
+        self._known = dict(zip(table["net_id"].to_pylist(), table["digest"].to_pylist(), strict=True))
+        plan = []
+        for index, (architecture, _) in enumerate(source.plan):
+            report("comparing networks", index, len(source.plan))
+            places = self._fresh_places(index)
+            if len(places):
+                self._places.append((index, places))
+                plan.append((architecture, len(places)))
+        report("comparing networks", len(source.plan), len(source.plan))
+        self.plan = plan
+
+    def read(self, index: int) -> PackedBlock:
+        """The fresh networks of a block."""
+        number, places = self._places[index]
+        block = self._source.read(number)
+        rows = {name: rows[places] for name, rows in block.rows.items()}
+        return PackedBlock(block.architecture, rows, block.table.take(pa.array(places)))
+
+    def _fresh_places(self, index: int) -> np.ndarray:
+        block = self._source.read(index)
+        net_ids = block.table["net_id"].to_pylist()
+        is_known = np.array([net_id in self._known for net_id in net_ids], dtype=bool)
+        if is_known.any():
+            digests = digests_of(block.rows)
+            for place in np.flatnonzero(is_known).tolist():
+                if digests[place].tobytes() != self._known[net_ids[place]]:
+                    raise IntegrityError(
+                        f"network {printable(net_ids[place])} is in the store already, with other weights",
+                        hint="merge the two with `zoo merge`, which tells them apart",
+                    )
+        self.num_known += int(is_known.sum())
+        return np.flatnonzero(~is_known)
 
 
 def _joined_images(store: Store, images: Callable[[], ImagesByKey] | None) -> ImagesByKey | None:
@@ -96,72 +124,7 @@ def _joined_images(store: Store, images: Callable[[], ImagesByKey] | None) -> Im
             f"{store.info.name} carries its images, and there are none for the networks to add",
             hint="put the image set in place, or convert all networks anew",
         )
-    added = images()
-
-    def take(keys: np.ndarray) -> np.ndarray:
-        is_own = np.isin(keys, own.keys)
-        out = np.empty((len(keys), *own.shape), np.uint8)
-        out[is_own] = own(keys[is_own])
-        if not is_own.all():
-            out[~is_own] = added(keys[~is_own])
-        return out
-
-    return take
-
-
-class _FreshNetworks:
-    """The networks of a source that a store doesn't have yet, as a source."""
-
-    def __init__(self, source: BlockSource, known: Mapping[object, bytes], report: Reporter) -> None:
-        self.info = source.info
-        self.num_known = 0
-        self.fingerprint = None
-        self._source = source
-        self._places: list[tuple[int, np.ndarray]] = []
-        self.plan: Sequence[PlannedBlock] = []
-        plan = []
-        for index, planned in enumerate(source.plan):
-            report("comparing networks", index, len(source.plan))
-            places = self._fresh_places(index, known)
-            if len(places):
-                self._places.append((index, places))
-                plan.append(PlannedBlock(planned.architecture, len(places)))
-        report("comparing networks", len(source.plan), len(source.plan))
-        self.plan = plan
-
-    def read(self, index: int) -> PackedBlock:
-        """The fresh networks of a block."""
-        number, places = self._places[index]
-        block = self._source.read(number)
-        rows = {name: rows[places] for name, rows in block.packed().rows.items()}
-        return PackedBlock(block.architecture, Packed(rows), block.table.take(pa.array(places)))
-
-    def _fresh_places(self, index: int, known: Mapping[object, bytes]) -> np.ndarray:
-        block = self._source.read(index)
-        net_ids = block.table["net_id"].to_pylist()
-        is_known = np.array([net_id in known for net_id in net_ids], dtype=bool)
-        if is_known.any():
-            digests = block.packed().digests()
-            for place in np.flatnonzero(is_known).tolist():
-                if digests[place].tobytes() != known[net_ids[place]]:
-                    raise IntegrityError(
-                        f"network {printable(net_ids[place])} is in the store already, with other weights",
-                        hint="merge the two with `zoo merge`, which tells them apart",
-                    )
-        self.num_known += int(is_known.sum())
-        return np.flatnonzero(~is_known)
-
-
-def _known_digests(store: Store) -> dict[object, bytes]:
-    table = store.nets.read(["net_id", "digest"])
-    return dict(zip(table["net_id"].to_pylist(), table["digest"].to_pylist(), strict=True))
-
-
-def _check_source(store: Store, info: SourceInfo) -> None:
-    if info.sources != store.info.sources:
-        raise UsageError(
-            f"{info.name} was made from other images than {store.info.name}", hint="merge the two with `zoo merge`"
-        )
+    return JoinedImages([(own, own.keys)], images())
 
 
 def _check_own_columns(store: Store) -> None:
@@ -180,23 +143,23 @@ def _check_unchanged(path: Path, store: Store) -> None:
         raise UsageError(f"{path} has been replaced by another version meanwhile", hint="run the same command again")
 
 
-def _joined_info(store: Store, info: SourceInfo, plan: Sequence[PlannedBlock]) -> ZooInfo:
-    old = store.info
+def _joined_info(store: Store, fresh: _FreshNetworks) -> ZooInfo:
+    old, info = store.info, fresh.info
     segments: list[Segment] = list(old.segments)
-    for segment in segments_of(plan):
+    added = segments_of(fresh.plan)
+    for segment in added:
         if segments[-1].architecture == segment.architecture:
             segments[-1] = replace(segment, count=segments[-1].count + segment.count)
         else:
             segments.append(segment)
-    added = sum(block.count for block in plan)
-    record = {"name": info.name, "num_networks": added, "recipe": info.recipe, "provenance": info.provenance}
-    counts = {name: old.counts.get(name, 0) + count for name, count in counts_of(plan).items()}
+    num_added = sum(segment.count for segment in added)
+    record = {"name": info.name, "num_networks": num_added, "recipe": info.recipe, "provenance": info.provenance}
     return replace(
         old,
-        num_networks=old.num_networks + added,
+        num_networks=old.num_networks + num_added,
         segments=tuple(segments),
-        counts=counts,
-        assumptions=joined_assumptions(old, info, only={block.architecture.signature for block in plan}),
+        counts={name: old.counts.get(name, 0) + count for name, count in counts_of(fresh.plan).items()},
+        assumptions=joined_assumptions(old, info, only={segment.architecture for segment in added}),
         provenance=old.provenance | {"appended": [*old.provenance.get("appended", []), to_plain(record)]},
         parent=store.zoo_id,
     )

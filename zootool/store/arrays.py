@@ -12,10 +12,11 @@ from threading import Lock
 
 import numpy as np
 from jaxtyping import Int64
+from numcodecs import get_codec
 
-from zootool.store.layout import ArrayLayout
-from zootool.store.shard_reader import ShardReader
-from zootool.store.storage import Storage
+from zootool.errors import IntegrityError
+from zootool.store.layout import CRC_BYTES, INDEX_ENTRY_BYTES, MISSING, ArrayLayout, crc32c
+from zootool.store.storage import Bytes, LocalStorage, Storage
 
 CACHE_BYTES = 128 << 20
 """How much of an array that isn't mapped is kept decoded."""
@@ -77,11 +78,7 @@ class FlatArray:
             shard.load([inner])
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_shards": {}, "_cache": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._cache = _ChunkCache(max(1, CACHE_BYTES // self.layout.chunk_bytes))
+        return self.__dict__ | {"_shards": {}}
 
     def _rows(self, number: int, chunks: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
         """Row `rows[i]` of chunk `chunks[i]` of a shard, where chunks hold whole rows of `length` items."""
@@ -105,11 +102,99 @@ class FlatArray:
             self._cache.put((number, i), chunk)
         return [chunk for chunk in found.values() if chunk is not None]
 
-    def _shard(self, number: int) -> ShardReader:
+    def _shard(self, number: int) -> "ShardReader":
         shard = self._shards.get(number)
         if shard is None:
             shard = self._shards[number] = ShardReader(self._storage, self.name, self.layout, number)
         return shard
+
+
+class ShardReader:
+    """One shard of an array.
+
+    `is_mapped`: the chunks lie in local memory as they are and where they are expected, so that `rows` can pick from
+    all of them at once. Raises IntegrityError for an index that is damaged, or lacks a chunk that the array has.
+    """
+
+    def __init__(self, storage: Storage, array: str, layout: ArrayLayout, number: int) -> None:
+        self._layout = layout
+        self._storage = storage
+        self._path = f"{array}/{layout.shard_path(number)}"
+        self._name = f"{storage.name}/{self._path}"
+        self._num_chunks = layout.chunks_in_shard(number)
+        self._index = self._read_index()
+        self._verified = np.zeros(self._num_chunks, dtype=bool)
+        plain = layout.is_plain and np.array_equal(self._index, layout.plain_index(self._num_chunks))
+        self.is_mapped = plain and isinstance(storage, LocalStorage)
+
+    def load(self, inner: Sequence[int]) -> list[np.ndarray]:
+        """Some chunks as (chunk, *item_shape), read-only. Raises IntegrityError for one that is damaged."""
+        offsets, sizes = self._index[list(inner)].astype(np.int64).T
+        ranges = [(start, start + size) for start, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+        chunks = []
+        for number, stored in zip(inner, self._storage.fetch(self._path, ranges), strict=True):
+            self._verify(number, stored)
+            chunks.append(self._decode(number, stored[:-CRC_BYTES]))
+        return chunks
+
+    def rows(self, chunks: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
+        """Row `rows[i]` of chunk `chunks[i]`, where chunks hold whole rows of `length` items. For mapped shards."""
+        layout = self._layout
+        unverified = np.unique(chunks[~self._verified[chunks]]).tolist()
+        if unverified:
+            self.load(unverified)
+        stride = layout.chunk_bytes + CRC_BYTES
+        mapped = self._storage.fetch(self._path, [(0, self._num_chunks * stride)])[0]
+        chunked = mapped.reshape(self._num_chunks, stride)[:, :-CRC_BYTES]
+        shape = (self._num_chunks, layout.chunk // length, length, *layout.item_shape)
+        return chunked.view(layout.dtype).reshape(shape)[chunks, rows]
+
+    def _verify(self, inner: int, stored: Bytes) -> None:
+        # What isn't mapped is fetched anew, and may have been damaged on the way this time.
+        if self.is_mapped and self._verified[inner]:
+            return
+        if crc32c(stored[:-CRC_BYTES]) != stored[-CRC_BYTES:].tobytes():
+            raise self._damage(f"chunk {inner} of {self._name} doesn't match its checksum")
+        self._verified[inner] = True
+
+    def _decode(self, inner: int, stored: Bytes) -> np.ndarray:
+        chunk = stored
+        if not self._layout.is_plain:
+            chunk = np.empty(self._layout.chunk_bytes, dtype=np.uint8)
+            try:
+                get_codec({"id": "zstd"}).decode(np.ascontiguousarray(stored), chunk)
+            except (RuntimeError, ValueError) as error:
+                raise self._damage(f"chunk {inner} of {self._name} doesn't decompress") from error
+        return chunk.view(self._layout.dtype).reshape(self._layout.chunk, *self._layout.item_shape)
+
+    def _read_index(self) -> np.ndarray:
+        layout = self._layout
+        size = self._storage.size(self._path)
+        if size is None:
+            raise self._damage(f"{self._name} is missing")
+        if size < layout.index_bytes:
+            raise self._damage(f"{self._name} is cut off: {size} bytes")
+        tail = self._storage.fetch(self._path, [(size - layout.index_bytes, size)])[0]
+        if crc32c(tail[:-CRC_BYTES]) != tail[-CRC_BYTES:].tobytes():
+            raise self._damage(f"the index of {self._name} doesn't match its checksum")
+        index = tail[:-CRC_BYTES].copy().view("<u8").reshape(-1, INDEX_ENTRY_BYTES // 8)
+        self._check_index(index, size - layout.index_bytes)
+        return index
+
+    def _check_index(self, index: np.ndarray, end: int) -> None:
+        present = index[: self._num_chunks]
+        if np.any(present == MISSING):
+            lost = int(np.flatnonzero(np.any(present == MISSING, axis=1))[0])
+            raise self._damage(f"chunk {lost} of {self._name} is missing")
+        offsets, sizes = present[:, 0], present[:, 1]
+        too_long = (sizes > end) | (offsets > np.uint64(end) - np.minimum(sizes, np.uint64(end)))
+        wrong_size = sizes != self._layout.chunk_bytes + CRC_BYTES if self._layout.is_plain else sizes <= CRC_BYTES
+        if np.any(too_long | wrong_size):
+            raise self._damage(f"the index of {self._name} points outside its chunks")
+
+    def _damage(self, what: str) -> IntegrityError:
+        hint = f"run `zoo verify --deep {self._storage.name}` for the whole damage, then fetch or convert it again"
+        return IntegrityError(what, hint=hint)
 
 
 class _ChunkCache:
@@ -131,3 +216,7 @@ class _ChunkCache:
             self._chunks[key] = chunk
             if len(self._chunks) > self._size:
                 self._chunks.popitem(last=False)
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        # Locks don't travel to other processes, and chunks are read again there.
+        return _ChunkCache, (self._size,)

@@ -1,24 +1,31 @@
 """What a store is written from: blocks of networks of one architecture, planned before they are read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from zootool.architecture import Architecture
+from zootool.architecture import ARRAYS, Architecture
 from zootool.columns.known import require_checked
-from zootool.store.pack import Packed, pack
-from zootool.store.schema import ImageSource
+from zootool.store.pack import Rows, pack
+from zootool.store.schema import SourceInfo
+
+Plan = Sequence[tuple[Architecture, int]]
+"""The architecture of each block, and how many networks it has."""
 
 
 @dataclass(frozen=True)
-class PlannedBlock:
-    """`count` networks of one architecture that will be read together."""
+class PackedBlock:
+    """Networks of one architecture as a store has them: rows of its arrays, and a table with a row for each.
+
+    The table has at least the column net_id.
+    """
 
     architecture: Architecture
-    count: int
+    rows: Rows
+    table: pa.Table
 
 
 @dataclass(frozen=True)
@@ -36,37 +43,31 @@ class Block:
     def __post_init__(self) -> None:
         require_checked(self.table)
 
-    def packed(self) -> Packed:
+    def packed(self) -> PackedBlock:
         """The networks as rows of the store's arrays. Raises FormatError for tensors that don't fit."""
-        return pack(self.architecture, self.tensors)
+        return PackedBlock(self.architecture, pack(self.architecture, self.tensors), self.table)
 
 
-@dataclass(frozen=True)
-class PackedBlock:
-    """Networks of one architecture that come from a store, and so are rows of its arrays already."""
+class BlockSource(Protocol):
+    """Anything that a store can be written from: `info` says where the networks come from.
 
-    architecture: Architecture
-    rows: Packed
-    table: pa.Table
+    The plan fixes order and offsets, so blocks may be read in any order and by several threads at once; a block that
+    doesn't keep to its plan is refused. The fingerprint is equal for equal content only, and lets an interrupted write
+    go on; None where nothing cheap says that.
+    """
 
-    def packed(self) -> Packed:
-        """The rows."""
-        return self.rows
+    @property
+    def info(self) -> SourceInfo: ...
 
+    @property
+    def fingerprint(self) -> str | None: ...
 
-@dataclass(frozen=True)
-class SourceInfo:
-    """What zoo.json says about where networks come from; the fields are those of `ZooInfo`."""
+    @property
+    def plan(self) -> Plan: ...
 
-    name: str
-    kind: str = "mlp"
-    sources: tuple[ImageSource, ...] = ()
-    recipe: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    licence: str | None = None
-    citation: str | None = None
-    parent: str | None = None
-    assumptions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    def read(self, index: int) -> PackedBlock:
+        """Block `index` of the plan."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,37 +79,15 @@ class MemorySource:
     fingerprint: str | None = None
 
     @property
-    def plan(self) -> Sequence[PlannedBlock]:
-        """As many networks as the blocks' tables have rows."""
-        return [PlannedBlock(block.architecture, len(block.table)) for block in self.blocks]
+    def plan(self) -> Plan:
+        return [(block.architecture, len(block.table)) for block in self.blocks]
 
-    def read(self, index: int) -> Block:
-        """Block `index`."""
-        return self.blocks[index]
+    def read(self, index: int) -> PackedBlock:
+        return self.blocks[index].packed()
 
 
-class BlockSource(Protocol):
-    """Anything that a store can be written from.
-
-    The plan fixes order and offsets, so blocks may be read in any order and by several threads at once; a block that
-    doesn't keep to its plan is refused.
-    """
-
-    @property
-    def info(self) -> SourceInfo:
-        """Where the networks come from."""
-        ...
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Equal for equal content only: lets an interrupted write go on. None where nothing cheap says that."""
-        ...
-
-    @property
-    def plan(self) -> Sequence[PlannedBlock]:
-        """The blocks in the order of the store."""
-        ...
-
-    def read(self, index: int) -> Block | PackedBlock:
-        """Block `index` of the plan."""
-        ...
+def cut(architecture: Architecture, count: int, most_bytes: int, most: int | None = None) -> list[slice]:
+    """`count` networks in pieces of about `most_bytes`, and of at most `most` networks."""
+    size = 4 * sum(architecture.array_length(name) for name in ARRAYS)
+    size = max(1, min(most or count, most_bytes // max(size, 1)))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -86,6 +86,7 @@ class Journal:
     def remove(self) -> None:
         """Forget everything: the store is about to be finished."""
         if (self._folder / JOURNAL).exists():
+            # The mark goes first: without it nobody takes up what a crash leaves from here on.
             (self._folder / MARK).unlink(missing_ok=True)
             fsync_folder(self._folder / JOURNAL)
             shutil.rmtree(self._folder / JOURNAL)

@@ -31,6 +31,24 @@ _FILL_VALUES: dict[str, Any] = {"float32": "NaN", "uint8": 0}
 
 
 @dataclass(frozen=True)
+class WriteOptions:
+    """How a store is written. `workers` and `mark_bytes` don't change a byte of it; the others not what is read back.
+
+    Each time that about `mark_bytes` more are written, an interrupted write has a place to go on from.
+
+    `zstd_level` None stores chunks as they are. `nonfinite="keep"` stores networks with NaN or infinite parameters
+    and marks them in the column `is_finite`; "refuse" raises NumericalError.
+    """
+
+    workers: int = 2
+    zstd_level: int | None = None
+    nonfinite: Literal["refuse", "keep"] = "refuse"
+    chunk_bytes: int = CHUNK_BYTES
+    shard_bytes: int = SHARD_BYTES
+    mark_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
 class ArrayLayout:
     """An array of `length` items along the first axis, `chunk` items per inner chunk, in shards of several chunks.
 
@@ -138,19 +156,18 @@ class ArrayLayout:
 
 
 @dataclass(frozen=True)
-class _Grid:
-    chunk_shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class _Step:
     name: str
     configuration: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class _Sharding:
+class _Grid:
     chunk_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Sharding(_Grid):
     codecs: tuple[_Step, ...]
     index_codecs: tuple[_Step, ...]
     index_location: str = "end"
@@ -170,27 +187,21 @@ class _ZarrArray:
 def parse_layout(value: Any, where: str) -> ArrayLayout:
     """The layout that an array's parsed zarr.json describes. Raises FormatError for all that a store doesn't use."""
     meta = from_plain(_ZarrArray, value, where)
+    codecs = [codec.name for codec in meta.codecs]
     if (meta.zarr_format, meta.node_type) != (3, "array") or not meta.shape:
         raise FormatError(f"{where} isn't a Zarr v3 array")
-    if (
-        meta.storage_transformers
-        or [codec.name for codec in meta.codecs] != ["sharding_indexed"]
-        or meta.chunk_grid.name != "regular"
-    ):
+    if meta.storage_transformers or codecs != ["sharding_indexed"] or meta.chunk_grid.name != "regular":
         raise FormatError(f"{where} isn't a regular sharded array")
     shard = from_plain(_Grid, meta.chunk_grid.configuration, f"{where}.chunk_grid").chunk_shape
     sharding = from_plain(_Sharding, meta.codecs[0].configuration, f"{where}.codecs[0]")
-    item_shape = meta.shape[1:]
-    if shard[1:] != item_shape or sharding.chunk_shape[1:] != item_shape or sharding.chunk_shape[:1] < (1,):
+    chunk, item_shape = sharding.chunk_shape, meta.shape[1:]
+    if shard[1:] != item_shape or chunk[1:] != item_shape or chunk[:1] < (1,):
         raise FormatError(f"{where} isn't cut along its first axis alone")
-    if shard[0] % sharding.chunk_shape[0] or sharding.index_location != "end":
-        raise FormatError(f"{where}: shards of {shard[0]} don't hold whole chunks of {sharding.chunk_shape[0]}")
+    if shard[0] % chunk[0] or sharding.index_location != "end":
+        raise FormatError(f"{where}: shards of {shard[0]} don't hold whole chunks of {chunk[0]}")
     zstd_level = _parse_codecs(sharding, where)
-    chunks_per_shard = shard[0] // sharding.chunk_shape[0]
     try:
-        return ArrayLayout(
-            meta.shape[0], sharding.chunk_shape[0], chunks_per_shard, meta.data_type, item_shape, zstd_level
-        )
+        return ArrayLayout(meta.shape[0], chunk[0], shard[0] // chunk[0], meta.data_type, item_shape, zstd_level)
     except ValueError as error:
         raise FormatError(f"{where}: {error}") from error
 
@@ -199,23 +210,21 @@ def plan_layout(
     length: int,
     item: int,
     dtype: Literal["float32", "uint8"],
-    zstd_level: int | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
-    shard_bytes: int = SHARD_BYTES,
+    options: WriteOptions,
+    item_shape: tuple[int, ...] = (),
 ) -> ArrayLayout:
     """Chunks of about `chunk_bytes` that hold whole networks of `item` elements, in shards of about `shard_bytes`.
 
     `item` is 1 where networks differ in length, and for one so long that chunks of whole networks would be clumsy.
     A small array is one chunk of its own length, since chunks are padded.
     """
-    itemsize = np.dtype(dtype).itemsize
+    itemsize = np.dtype(dtype).itemsize * prod(item_shape)
     item = max(item, 1)
-    if item * itemsize > 4 * chunk_bytes:
+    if item * itemsize > 4 * options.chunk_bytes:
         item = 1
-    chunk = max(1, min(chunk_bytes // (item * itemsize), -(-length // item))) * item
-    return ArrayLayout(
-        length, chunk, max(1, min(shard_bytes // (chunk * itemsize), -(-length // chunk))), dtype, (), zstd_level
-    )
+    chunk = max(1, min(options.chunk_bytes // (item * itemsize), -(-length // item))) * item
+    per_shard = max(1, min(options.shard_bytes // (chunk * itemsize), -(-length // chunk)))
+    return ArrayLayout(length, chunk, per_shard, dtype, item_shape, options.zstd_level)
 
 
 def crc32c(content: memoryview | bytes | np.ndarray) -> bytes:

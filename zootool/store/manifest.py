@@ -8,16 +8,8 @@ from typing import Any
 
 from zootool.errors import FormatError, printable
 from zootool.files import canonical_json
-from zootool.records import from_plain
-from zootool.store.schema import (
-    DERIVED_FILES,
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    MANIFEST_JSON,
-    FileEntry,
-    check_version,
-    parse_json,
-)
+from zootool.records import from_plain, parse_json
+from zootool.store.schema import DERIVED_FILES, FORMAT_NAME, FORMAT_VERSION, MANIFEST_JSON, FileEntry, check_version
 
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}){0,7}")
 _HEX = re.compile(r"[0-9a-f]{64}")

@@ -1,8 +1,7 @@
 """Several stores as one: columns united, the origin of every network recorded."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,13 @@ import pyarrow as pa
 from zootool.errors import UsageError, printable
 from zootool.progress import Reporter, silent
 from zootool.records import to_plain
-from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
-from zootool.store.image_keys import MAX_IMAGES, SOURCE
-from zootool.store.options import WriteOptions
+from zootool.store.blocks import PackedBlock, Plan
+from zootool.store.layout import WriteOptions
+from zootool.store.nets import store_schema, union_schema
 from zootool.store.reader import Store
 from zootool.store.rows import StoreRows, info_of, joined_assumptions, nonfinite_of
-from zootool.store.schema import ImageSource
-from zootool.store.stored_images import JoinedImages, joined_images, stored_images
-from zootool.store.table import store_schema, union_schema
+from zootool.store.schema import SourceInfo
+from zootool.store.stored_images import MAX_IMAGES, SOURCE, JoinedImages, stored_images
 from zootool.store.writer import write_store
 
 ORIGIN = "origin"
@@ -62,7 +60,8 @@ def merge_stores(
     options = options or WriteOptions(nonfinite=nonfinite_of(*stores))
     zoo_id = write_store(destination, source, options, report, schema=source.schema, images=images)
     lost = images is None and any(store.images is not None for store in stores)
-    return Merged(zoo_id, sum(map(len, stores)), _count_duplicates(stores), lost)
+    digests = [digest for store in stores for digest in store.nets.read(["digest"])["digest"].to_pylist()]
+    return Merged(zoo_id, len(digests), len(digests) - len(set(digests)), lost)
 
 
 class _MergedSource:
@@ -73,61 +72,50 @@ class _MergedSource:
         self._parts = [StoreRows(s, np.arange(len(s), dtype=np.int64), info_of(s, s.info.name, {}), checked=True)
                        for s in stores]  # fmt: skip
         self._places = [(part, i) for part, rows in enumerate(self._parts) for i in range(len(rows.plan))]
-        self._image_sources = tuple(dict.fromkeys(source for s in stores for source in s.info.sources))
-        self._own_sources = [s.info.sources for s in stores]
-        self._renames = _has_shared_ids(stores)
+        sources = tuple(dict.fromkeys(source for s in stores for source in s.info.sources))
+        # The place of each of a store's sources among all.
+        self._numbers = [np.array([sources.index(source) for source in s.info.sources], np.int64) for s in stores]
+        ids = [chunk for store in stores for chunk in store.nets.read(["net_id"])["net_id"].cast(pa.string()).chunks]
+        self._renames = len(pa.chunked_array(ids).unique()) < sum(map(len, stores))
         notes = [f"{part.info.name}: {note}" for part in self._parts for note in part.notes]
-        self.info = _joined_info(stores, name, self._image_sources, notes)
+        self.info = replace(_joined_info(stores, name, notes), sources=sources)
+        self.fingerprint = " ".join(part.fingerprint for part in self._parts)
+        self.plan: Plan = [self._parts[part].plan[i] for part, i in self._places]
         added = pa.schema([(ORIGIN, pa.string()), (SOURCE, pa.int64())])
         joined = union_schema([part.schema for part in self._parts])
         self.schema = store_schema(union_schema([joined, added]))
 
-    @property
-    def fingerprint(self) -> str:
-        return " ".join(part.fingerprint for part in self._parts)
-
     def images(self) -> JoinedImages | None:
         """The images of all stores by the joined sources, where all carry some of one shape."""
-        carried = [stored_images(store) for store in self._stores]
-        parts = [
-            (images, self._joined_numbers(part)[images.keys // MAX_IMAGES] * MAX_IMAGES + images.keys % MAX_IMAGES)
-            for part, images in enumerate(carried)
-            if images is not None and self._own_sources[part]
-        ]
-        return joined_images(parts) if len(parts) == len(carried) else None
-
-    @property
-    def plan(self) -> Sequence[PlannedBlock]:
-        return [self._parts[part].plan[i] for part, i in self._places]
+        parts = []
+        for store, numbers in zip(self._stores, self._numbers, strict=True):
+            images = stored_images(store)
+            if images is None or not len(numbers):
+                return None
+            parts.append((images, numbers[images.keys // MAX_IMAGES] * MAX_IMAGES + images.keys % MAX_IMAGES))
+        return JoinedImages(parts) if len({images.shape for images, _ in parts}) == 1 else None
 
     def read(self, index: int) -> PackedBlock:
         part, i = self._places[index]
         block = self._parts[part].read(i)
-        return PackedBlock(block.architecture, block.rows, self._table(part, block.table))
-
-    def _table(self, part: int, table: pa.Table) -> pa.Table:
-        name = self._parts[part].info.name
+        table, name = block.table, self._parts[part].info.name
         if self._renames:
-            ids = pa.array([f"{name}/{net_id}" for net_id in table["net_id"].to_pylist()])
-            table = table.set_column(table.column_names.index("net_id"), "net_id", ids)
+            ids = [f"{name}/{net_id}" for net_id in table["net_id"].to_pylist()]
+            table = _with_column(table, "net_id", pa.array(ids))
         if ORIGIN not in table.column_names:
             table = table.append_column(ORIGIN, pa.array([name] * len(table)))
-        return _with_column(table, SOURCE, self._joined_source(part, table))
+        return replace(block, table=_with_column(table, SOURCE, self._joined_source(part, table)))
 
     def _joined_source(self, part: int, table: pa.Table) -> pa.Array:
-        if not self._own_sources[part]:
+        numbers = self._numbers[part]
+        if not len(numbers):
             return pa.nulls(len(table), pa.int64())
-        joined = self._joined_numbers(part)
         if SOURCE not in table.column_names:
-            return pa.array(np.full(len(table), joined[0]))
-        return pa.array(joined[table[SOURCE].fill_null(0).to_numpy()], mask=table[SOURCE].is_null().to_numpy())
-
-    def _joined_numbers(self, part: int) -> np.ndarray:
-        """The place of each of a store's sources among all."""
-        return np.array([self._image_sources.index(source) for source in self._own_sources[part]], dtype=np.int64)
+            return pa.array(np.full(len(table), numbers[0]))
+        return pa.array(numbers[table[SOURCE].fill_null(0).to_numpy()], mask=table[SOURCE].is_null().to_numpy())
 
 
-def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource, ...], notes: list[str]) -> SourceInfo:
+def _joined_info(stores: Sequence[Store], name: str, notes: list[str]) -> SourceInfo:
     def common(field: str) -> str | None:
         values = {getattr(store.info, field) for store in stores}
         return values.pop() if len(values) == 1 else None
@@ -142,7 +130,6 @@ def _joined_info(stores: Sequence[Store], name: str, sources: tuple[ImageSource,
     return SourceInfo(
         name=name,
         kind=common("kind") or "mixed",
-        sources=sources,
         recipe=first.recipe if same_recipe else {},
         provenance={"merged": merged} | ({"notes": notes} if notes else {}),
         assumptions=joined_assumptions(*(store.info for store in stores)),
@@ -155,16 +142,3 @@ def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
-
-
-def _has_shared_ids(stores: Sequence[Store]) -> bool:
-    columns = [store.nets.read(["net_id"])["net_id"].cast(pa.string()) for store in stores]
-    ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    return len(ids.unique()) < len(ids)
-
-
-def _count_duplicates(stores: Sequence[Store]) -> int:
-    counts: Counter[bytes] = Counter()
-    for store in stores:
-        counts.update(store.nets.read(["digest"])["digest"].to_pylist())
-    return sum(counts.values()) - len(counts)

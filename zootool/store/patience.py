@@ -10,40 +10,25 @@ from zootool.errors import MissingError, ZooError, printable
 
 Result = TypeVar("Result")
 
-_NEVER_PASSES = (
-    LookupError,
-    FileNotFoundError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-    NotImplementedError,
-)
-
+_OURS = (ZooError, TypeError, AttributeError, LookupError, NotImplementedError)
+_NEVER_PASSES = (*_OURS, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 _CREDENTIALS = "give credentials that may use it: AWS_PROFILE or `aws configure` for S3, `hf auth login` for the hub"
 _ADDRESS = "check the address"
 _LASTING = {
     # What clients of object stores call it when they have no credentials, or none that can be used.
-    "NoCredentialsError": _CREDENTIALS,
-    "PartialCredentialsError": _CREDENTIALS,
-    "CredentialRetrievalError": _CREDENTIALS,
-    "TokenRetrievalError": _CREDENTIALS,
-    "ProfileNotFound": _CREDENTIALS,
-    "DefaultCredentialsError": _CREDENTIALS,
-    "RefreshError": _CREDENTIALS,
-    "ClientAuthenticationError": _CREDENTIALS,
-    "LocalTokenNotFoundError": _CREDENTIALS,
-    "GatedRepoError": _CREDENTIALS,
-    "RepositoryNotFoundError": f"{_ADDRESS}; for a private one, log in with `hf auth login`",
-    "HFValidationError": _ADDRESS,
-    "InvalidRegionError": _ADDRESS,
-    "ParamValidationError": _ADDRESS,
-    "InvalidURL": _ADDRESS,
-    "OfflineModeIsEnabled": "unset HF_HUB_OFFLINE",
-    "SSLCertVerificationError": "check the address and this computer's certificates",
-    "ImportError": "install the package that the message names",
-}
-"""Errors, by the name of their class, that trying again doesn't mend, and the way out."""
+    _CREDENTIALS: (
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError",
+        "ProfileNotFound", "DefaultCredentialsError", "RefreshError", "ClientAuthenticationError",
+        "LocalTokenNotFoundError", "GatedRepoError",
+    ),
+    f"{_ADDRESS}; for a private one, log in with `hf auth login`": ("RepositoryNotFoundError",),
+    _ADDRESS: ("HFValidationError", "InvalidRegionError", "ParamValidationError", "InvalidURL"),
+    "unset HF_HUB_OFFLINE": ("OfflineModeIsEnabled",),
+    "check the address and this computer's certificates": ("SSLCertVerificationError",),
+    "install the package that the message names": ("ImportError",),
+}  # fmt: skip
+"""The way out of errors, by the names of their classes, that trying again doesn't mend."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +54,29 @@ def patiently(call: Callable[[], Result], what: str, patience: Patience | None =
     for attempt in range(1, patience.attempts + 1):
         try:
             return call()
-        except (ZooError, TypeError, AttributeError, *_NEVER_PASSES):
+        except _NEVER_PASSES:
             raise
         # Clients of object stores raise classes of their own, which have no other base in common.
         except Exception as error:
-            way_out = _way_out(error)
+            way_out, shown = _way_out(error), f"{type(error).__name__}: {printable(error, 160)}"
             if way_out is not None:
-                raise MissingError(f"{what} failed ({_named(error)})", hint=way_out) from error
+                raise MissingError(f"{what} failed ({shown})", hint=way_out) from error
             if attempt == patience.attempts or time.monotonic() - started > patience.max_seconds:
                 times = "once" if attempt == 1 else f"{attempt} times"
                 raise MissingError(
-                    f"{what} failed {times} ({_named(error)})", hint="check the connection and run the command again"
+                    f"{what} failed {times} ({shown})", hint="check the connection and run the command again"
                 ) from error
             time.sleep(patience.backoff_seconds * 2 ** (attempt - 1))
     raise ValueError("patience without an attempt")
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {printable(error, 160)}"
 
 
 def _way_out(error: BaseException | None) -> str | None:
     """What to do about an error that trying again doesn't mend; None for one that may pass."""
     while error is not None:
         for kind in type(error).__mro__:
-            if kind.__name__ in _LASTING:
-                return _LASTING[kind.__name__]
+            for way_out, names in _LASTING.items():
+                if kind.__name__ in names:
+                    return way_out
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
             return "check the address and the connection: no host has this name"
         response = getattr(error, "response", None)

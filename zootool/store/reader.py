@@ -22,24 +22,14 @@ from jaxtyping import Int64, UInt8
 
 from zootool.architecture import ARRAYS, Architecture, ArrayName
 from zootool.errors import FormatError, IntegrityError, MissingError, printable
+from zootool.records import parse_json
+from zootool.store import schema
 from zootool.store.arrays import FlatArray
 from zootool.store.layout import parse_layout
 from zootool.store.manifest import Manifest, entry_of, parse_manifest
 from zootool.store.nets import NetsFile
-from zootool.store.pack import DIGEST_BYTES, Packed
-from zootool.store.schema import (
-    ARCHITECTURES_JSON,
-    IMAGES,
-    MANIFEST_JSON,
-    NETS_PARQUET,
-    ZARR_JSON,
-    ZOO_JSON,
-    FileEntry,
-    array_lengths,
-    parse_architectures,
-    parse_info,
-    parse_json,
-)
+from zootool.store.pack import DIGEST_BYTES, Rows, digests_of
+from zootool.store.schema import FileEntry
 from zootool.store.storage import LocalStorage, Storage, cached, open_storage
 
 _MAX_PINNED = 8192
@@ -73,24 +63,32 @@ class Store:
         self.storage = storage
         self.manifest = manifest
         self._is_local = isinstance(storage, LocalStorage)
-        self.info = parse_info(self._covered(ZOO_JSON), self._place(ZOO_JSON))
+        self.info = schema.parse_info(self._covered(schema.ZOO_JSON), self._place(schema.ZOO_JSON))
         if self.info.format_version != manifest.format_version:
             raise FormatError(
-                f"{self._place(ZOO_JSON)} is of format {self.info.format_version}, "
-                f"{MANIFEST_JSON} of {manifest.format_version}"
+                f"{self._place(schema.ZOO_JSON)} is of format {self.info.format_version}, "
+                f"{schema.MANIFEST_JSON} of {manifest.format_version}"
             )
-        self.architectures = parse_architectures(self._covered(ARCHITECTURES_JSON), self._place(ARCHITECTURES_JSON))
-        self._lengths = array_lengths(self.info, self.architectures, self._place(ZOO_JSON))
+        place = self._place(schema.ARCHITECTURES_JSON)
+        self.architectures = schema.parse_architectures(self._covered(schema.ARCHITECTURES_JSON), place)
+        self._lengths = schema.array_lengths(self.info, self.architectures, self._place(schema.ZOO_JSON))
         self.arrays: dict[ArrayName, FlatArray] = {}
         for name, length in self._lengths.items():
             if length or name != "exact":
                 self.arrays[name] = self._open_array(name, length)
         self._resident: dict[tuple[str, int], np.ndarray] = {}
-        self._last_checked: tuple[tuple[int, bytes], Packed] | None = None
-        self._covered(ZARR_JSON)
-        self._check_files()
-        self._pin()
-        if self._is_local and manifest.files[NETS_PARQUET].size <= _WHOLE_TABLE_BYTES:
+        self._last_checked: tuple[tuple[int, bytes], Rows] | None = None
+        self._covered(schema.ZARR_JSON)
+        for path, entry in manifest.files.items():
+            if storage.size(path) != entry.size:
+                raise self._unlike(path, entry)
+        if schema.NETS_PARQUET not in manifest.files:
+            raise FormatError(f"{self._place(schema.MANIFEST_JSON)} doesn't list {schema.NETS_PARQUET}")
+        shards = [path for path in manifest.files if "/c/" in path]
+        if len(shards) <= _MAX_PINNED:
+            # So that an append which takes the store's name doesn't pull this version's files away.
+            storage.pin([schema.NETS_PARQUET, *shards])
+        if self._is_local and manifest.files[schema.NETS_PARQUET].size <= _WHOLE_TABLE_BYTES:
             self._compare_table()
 
     def __len__(self) -> int:
@@ -111,8 +109,8 @@ class Store:
         content = None
         if self._is_local:
             self._compare_table()
-        elif self.manifest.files[NETS_PARQUET].size <= _WHOLE_TABLE_BYTES:
-            content = self._covered(NETS_PARQUET)
+        elif self.manifest.files[schema.NETS_PARQUET].size <= _WHOLE_TABLE_BYTES:
+            content = self._covered(schema.NETS_PARQUET)
         nets = NetsFile(self.storage, content)
         if nets.num_rows != len(self):
             raise FormatError(f"{nets.name} has {nets.num_rows} rows for {len(self)} networks")
@@ -121,9 +119,9 @@ class Store:
     @cached_property
     def images(self) -> FlatArray | None:
         """The source images, where the store carries them: row i belongs to the i-th value of its `source_index`."""
-        if f"{IMAGES}/{ZARR_JSON}" not in self.manifest.files:
+        if f"{schema.IMAGES}/{schema.ZARR_JSON}" not in self.manifest.files:
             return None
-        return self._open_array(IMAGES, None)
+        return self._open_array(schema.IMAGES, None)
 
     @cached_property
     def spans(self) -> tuple[SegmentSpan, ...]:
@@ -146,13 +144,17 @@ class Store:
         """The number of the segment that holds each row."""
         return np.searchsorted(self._first_rows, rows, side="right") - 1
 
-    def gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
-        """The part of an array that belongs to each of `rows`, all of one segment: (networks, array_length).
+    def rows_of(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Rows:
+        """What the networks at `rows`, all of one segment, take of each array: (networks, array_length).
 
         Networks from elsewhere are compared with their digests, and an IntegrityError names one that differs: while a
         remote store is read, another version of it may take its place.
         """
-        return self._gather(name, span, rows) if self._is_local else self._checked(span, rows).rows[name]
+        return {name: self.gather(name, span, rows) for name in ARRAYS}
+
+    def gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
+        """One array of `rows_of`."""
+        return self._gather(name, span, rows) if self._is_local else self._checked(span, rows)[name]
 
     def _gather(self, name: ArrayName, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> np.ndarray:
         length = span.architecture.array_length(name)
@@ -165,7 +167,7 @@ class Store:
         key = name, span.first_row
         if key not in self._resident and not self._is_local:
             whole = self._checked(span, np.arange(span.first_row, span.first_row + span.count))
-            self._resident |= {(array, span.first_row): rows for array, rows in whole.rows.items()}
+            self._resident |= {(array, span.first_row): rows for array, rows in whole.items()}
             self._last_checked = None
         if key not in self._resident:
             length = span.architecture.array_length(name)
@@ -174,26 +176,26 @@ class Store:
             self._resident[key] = flat.reshape(span.count, length)
         return self._resident[key]
 
-    def _checked(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Packed:
+    def _checked(self, span: SegmentSpan, rows: Int64[np.ndarray, " networks"]) -> Rows:
         key = span.first_row, rows.tobytes()
         # Arrays are asked for one after another, and a digest needs all of them: the last networks stay at hand.
         kept = self._last_checked
         if kept is not None and kept[0] == key:
             return kept[1]
-        packed = Packed({name: self._gather(name, span, rows) for name in ARRAYS})
-        wrong = rows[(packed.digests() != self._digests[rows]).any(axis=1)]
+        gathered = {name: self._gather(name, span, rows) for name in ARRAYS}
+        wrong = rows[(digests_of(gathered) != self._digests[rows]).any(axis=1)]
         if len(wrong):
             raise IntegrityError(
                 f"network {wrong[0]} of {printable(self.storage.name)} differs from its digest",
                 hint="its zoo may have been replaced by another version: open it again",
             )
-        self._last_checked = key, packed
-        return packed
+        self._last_checked = key, gathered
+        return gathered
 
     @cached_property
     def _digests(self) -> UInt8[np.ndarray, "networks 32"]:
         # The file as a whole is what the manifest vouches for: a part of it may be another version's already.
-        content = self.nets.content or self._covered(NETS_PARQUET)
+        content = self.nets.content or self._covered(schema.NETS_PARQUET)
         table = pq.read_table(pa.BufferReader(content), columns=["digest"], page_checksum_verification=True)
         column = table["digest"].combine_chunks()
         return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(self), DIGEST_BYTES)
@@ -202,9 +204,9 @@ class Store:
         return self.__dict__ | {"_resident": {}, "_last_checked": None}
 
     def _open_array(self, name: str, length: int | None) -> FlatArray:
-        path = f"{name}/{ZARR_JSON}"
+        path = f"{name}/{schema.ZARR_JSON}"
         layout = parse_layout(parse_json(self._covered(path), self._place(path)), self._place(path))
-        wanted_dtype = "uint8" if name in ("exact", IMAGES) else "float32"
+        wanted_dtype = "uint8" if name in ("exact", schema.IMAGES) else "float32"
         if layout.dtype != wanted_dtype or (length is not None and (layout.length, layout.item_shape) != (length, ())):
             raise FormatError(
                 f"{self._place(path)} says {layout.dtype} {(layout.length, *layout.item_shape)}, "
@@ -212,22 +214,22 @@ class Store:
             )
         for shard in range(layout.num_shards):
             if f"{name}/{layout.shard_path(shard)}" not in self.manifest.files:
-                raise FormatError(f"{self._place(MANIFEST_JSON)} lacks {name}/{layout.shard_path(shard)}")
+                raise FormatError(f"{self._place(schema.MANIFEST_JSON)} lacks {name}/{layout.shard_path(shard)}")
         return FlatArray(self.storage, name, layout)
 
     def _compare_table(self) -> None:
         """Compare a local nets.parquet with its digest, once while it doesn't change."""
-        entry = self.manifest.files[NETS_PARQUET]
-        status = os.stat(f"{self.storage.name}/{NETS_PARQUET}")
+        entry = self.manifest.files[schema.NETS_PARQUET]
+        status = os.stat(f"{self.storage.name}/{schema.NETS_PARQUET}")
         key = os.path.realpath(self.storage.name), status.st_size, status.st_ino, status.st_mtime_ns, entry.sha256
         if key in _compared:
             return
         digest, now = sha256(), time.time_ns()
-        with self.storage.open(NETS_PARQUET) as source:
+        with self.storage.open(schema.NETS_PARQUET) as source:
             while block := source.read(_BLOCK_BYTES):
                 digest.update(block)
         if digest.hexdigest() != entry.sha256:
-            raise self._differs(NETS_PARQUET)
+            raise self._differs(schema.NETS_PARQUET)
         if now - status.st_mtime_ns > _SETTLED_NS:
             _compared.add(key)
 
@@ -242,7 +244,7 @@ class Store:
         entry = self.manifest.files.get(path)
         if entry is None:
             raise FormatError(
-                f"{self._place(MANIFEST_JSON)} doesn't list {path}", hint="convert or fetch the zoo again"
+                f"{self._place(schema.MANIFEST_JSON)} doesn't list {path}", hint="convert or fetch the zoo again"
             )
         try:
             if self._is_local and self.storage.size(path) != entry.size:
@@ -255,23 +257,10 @@ class Store:
             raise self._differs(path)
         return content
 
-    def _check_files(self) -> None:
-        for path, entry in self.manifest.files.items():
-            if self.storage.size(path) != entry.size:
-                raise self._unlike(path, entry)
-        if NETS_PARQUET not in self.manifest.files:
-            raise FormatError(f"{self._place(MANIFEST_JSON)} doesn't list {NETS_PARQUET}")
-
     def _unlike(self, path: str, entry: FileEntry) -> IntegrityError:
         size = self.storage.size(path)
         state = "is missing" if size is None else f"has {size} bytes, the manifest says {entry.size}"
         return IntegrityError(f"{self._place(path)} {state}", hint="convert or fetch the zoo again")
-
-    def _pin(self) -> None:
-        """Keep this version's files, so that an append which takes the store's name doesn't pull them away."""
-        shards = [path for path in self.manifest.files if "/c/" in path]
-        if len(shards) <= _MAX_PINNED:
-            self.storage.pin([NETS_PARQUET, *shards])
 
     def _place(self, path: str) -> str:
         return f"{self.storage.name}/{path}"
@@ -285,17 +274,17 @@ def open_store(path_or_url: str | Path) -> Store:
     """
     storage = open_storage(path_or_url)
     try:
-        content: Any = storage.read(MANIFEST_JSON)
+        content: Any = storage.read(schema.MANIFEST_JSON)
     except OSError as error:
         raise _no_manifest(storage) from error
-    manifest = parse_manifest(content, f"{storage.name}/{MANIFEST_JSON}")
+    manifest = parse_manifest(content, f"{storage.name}/{schema.MANIFEST_JSON}")
     return Store(cached(storage, manifest.zoo_id), manifest)
 
 
 def _no_manifest(storage: Storage) -> Exception:
-    if storage.size(ZOO_JSON) is not None or storage.size(NETS_PARQUET) is not None:
+    if storage.size(schema.ZOO_JSON) is not None or storage.size(schema.NETS_PARQUET) is not None:
         return IntegrityError(
-            f"{storage.name} has no {MANIFEST_JSON}: it was never finished, or lost it",
+            f"{storage.name} has no {schema.MANIFEST_JSON}: it was never finished, or lost it",
             hint="convert or fetch the zoo again",
         )
     if storage.size("recipe.yaml") is not None:

@@ -1,6 +1,6 @@
 """Networks of a store as the source of another: for subsets and merges."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import cached_property
 from hashlib import sha256
 from typing import Literal
@@ -9,14 +9,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from zootool.architecture import ARRAYS
 from zootool.columns.known import ColumnRules, check_columns
 from zootool.errors import FormatError, printable
-from zootool.store.blocks import PackedBlock, PlannedBlock, SourceInfo
-from zootool.store.pack import Packed
-from zootool.store.prepare import IS_FINITE
+from zootool.store.blocks import PackedBlock, Plan, cut
 from zootool.store.reader import SegmentSpan, Store
-from zootool.store.schema import STORE_COLUMNS, ZooInfo
+from zootool.store.schema import STORE_COLUMNS, SourceInfo
+from zootool.store.writer import IS_FINITE
 
 _BLOCK_BYTES = 16 << 20
 
@@ -51,24 +49,23 @@ class StoreRows:
 
     @cached_property
     def _blocks(self) -> list[tuple[SegmentSpan, np.ndarray]]:
-        blocks = []
-        bounds = np.searchsorted(self._rows, [span.first_row for span in self._store.spans])
-        for span, rows in zip(self._store.spans, np.split(self._rows, bounds[1:]), strict=True):
-            size = 4 * sum(span.architecture.array_length(name) for name in ARRAYS)
-            per_block = max(1, _BLOCK_BYTES // max(size, 1))
-            blocks += [(span, rows[i : i + per_block]) for i in range(0, len(rows), per_block)]
-        return blocks
-
-    @property
-    def plan(self) -> Sequence[PlannedBlock]:
         """Blocks of at most 16 MB."""
-        return [PlannedBlock(span.architecture, len(rows)) for span, rows in self._blocks]
+        spans = self._store.spans
+        bounds = np.searchsorted(self._rows, [span.first_row for span in spans])
+        return [
+            (span, rows[piece])
+            for span, rows in zip(spans, np.split(self._rows, bounds[1:]), strict=True)
+            for piece in cut(span.architecture, len(rows), _BLOCK_BYTES)
+        ]
+
+    @cached_property
+    def plan(self) -> Plan:
+        return [(span.architecture, len(rows)) for span, rows in self._blocks]
 
     def read(self, index: int) -> PackedBlock:
         """Block `index`, its chunks' checksums verified."""
         span, rows = self._blocks[index]
-        packed = Packed({name: self._store.gather(name, span, rows) for name in ARRAYS})
-        return PackedBlock(span.architecture, packed, self._table.take(pa.array(rows)))
+        return PackedBlock(span.architecture, self._store.rows_of(span, rows), self._table.take(pa.array(rows)))
 
 
 def checked_columns(store: Store, table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
@@ -88,7 +85,7 @@ def nonfinite_of(*stores: Store) -> Literal["refuse", "keep"]:
 
 
 def joined_assumptions(
-    first: ZooInfo | SourceInfo, *others: ZooInfo | SourceInfo, only: Collection[str] | None = None
+    first: SourceInfo, *others: SourceInfo, only: Collection[str] | None = None
 ) -> dict[str, tuple[str, ...]]:
     """What any of them assumes about an architecture; of the others, `only` about these."""
     joined = dict(first.assumptions)
@@ -106,11 +103,7 @@ def info_of(store: Store, name: str, provenance: dict[str, object], rows: np.nda
     kept = {store.spans[int(number)].architecture.signature for number in numbers}
     return SourceInfo(
         name=name,
-        kind=old.kind,
-        sources=old.sources,
-        recipe=old.recipe,
+        **{field: getattr(old, field) for field in ("kind", "sources", "recipe", "licence", "citation")},
         provenance=old.provenance | provenance,
         assumptions={signature: texts for signature, texts in old.assumptions.items() if signature in kept},
-        licence=old.licence,
-        citation=old.citation,
     )

@@ -87,8 +87,8 @@ class ImageSource:
 
     def __post_init__(self) -> None:
         check_text("the name of a source", self.name)
-        if self.digest is not None:
-            _check_digest("the digest of a source", self.digest)
+        if self.digest is not None and not (isinstance(self.digest, str) and _HEX.fullmatch(self.digest)):
+            raise ValueError(f"the digest of a source must be 64 hex digits, got {printable(self.digest, 80)}")
         if not isinstance(self.shape, tuple) or len(self.shape) not in (0, 3):
             raise ValueError("the shape of a source is its height, width and channels, or left out")
         for size in self.shape:
@@ -118,23 +118,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class ZooInfo:
-    """zoo.json: what the zoo is and where it comes from.
+class SourceInfo:
+    """What zoo.json says about where networks come from.
 
-    `segments` lie one behind the other in the arrays and in nets.parquet, without gaps, so every offset follows from
-    them; `counts`, where they are given, agree with them. `sources` are the image sets; the column `source` of
-    nets.parquet counts through them (all zero where the column is missing). `recipe` and `provenance` are the building
-    tool's own records, plain JSON of bounded size. `assumptions` are what was taken for granted about an
-    architecture, in words, by its signature.
+    `sources` are the image sets; the column `source` of nets.parquet counts through them (all zero where the column is
+    missing). `recipe` and `provenance` are the building tool's own records, plain JSON of bounded size. `assumptions`
+    are what was taken for granted about an architecture, in words, by its signature.
     """
 
     name: str
-    num_networks: int
-    segments: tuple[Segment, ...]
-    format: str = FORMAT_NAME
-    format_version: str = FORMAT_VERSION
     kind: str = "mlp"
-    counts: dict[str, int] = field(default_factory=dict)
     sources: tuple[ImageSource, ...] = ()
     recipe: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +135,21 @@ class ZooInfo:
     citation: str | None = None
     parent: str | None = None
     assumptions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooInfo(SourceInfo):
+    """zoo.json: what the zoo is and where it comes from.
+
+    `segments` lie one behind the other in the arrays and in nets.parquet, without gaps, so every offset follows from
+    them; `counts`, where they are given, agree with them.
+    """
+
+    num_networks: int
+    segments: tuple[Segment, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+    format: str = FORMAT_NAME
+    format_version: str = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         for name in ("name", "kind"):
@@ -223,7 +231,7 @@ def parse_architectures(content: bytes, where: str) -> dict[str, Architecture]:
     return architectures
 
 
-def array_lengths(info: ZooInfo, architectures: dict[str, Architecture], where: str) -> dict[ArrayName, int]:
+def array_lengths(info: ZooInfo, architectures: Mapping[str, Architecture], where: str) -> dict[ArrayName, int]:
     """How many elements each array holds, from the segments. Raises FormatError for a segment without architecture."""
     totals: dict[ArrayName, int] = dict.fromkeys(ARRAYS, 0)
     for segment in info.segments:
@@ -241,8 +249,3 @@ def array_lengths(info: ZooInfo, architectures: dict[str, Architecture], where: 
     if max(totals.values()) > MAX_ELEMENTS:
         raise FormatError(f"{where}: the arrays would hold {max(totals.values())} elements")
     return totals
-
-
-def _check_digest(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError(f"{name} must be 64 hex digits, got {printable(value, 80)}")

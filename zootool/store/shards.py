@@ -14,6 +14,7 @@ from zootool.files import fsync_folder
 from zootool.store.arrays import FlatArray
 from zootool.store.journal import ArrayMark
 from zootool.store.layout import CRC_BYTES, MISSING, ArrayLayout, crc32c
+from zootool.store.manifest import entry_of
 from zootool.store.schema import FileEntry
 
 _READ_BYTES = 1 << 20
@@ -37,7 +38,9 @@ class ArrayWriter:
         self.entries: dict[str, FileEntry] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._unsynced: list[Path] = [folder, folder / "zarr.json"]
-        self._write_metadata()
+        content = layout.to_zarr_json()
+        (folder / "zarr.json").write_bytes(content)
+        self.entries["zarr.json"] = entry_of(content)
         if mark is not None:
             self._go_on_from(mark)
 
@@ -131,11 +134,6 @@ class ArrayWriter:
         per_shard, chunk = self._layout.chunks_per_shard, self._layout.chunk
         begun = len(self._chunk) // self._layout.item_bytes
         self.length = (mark.num_shards * per_shard + len(mark.chunks)) * chunk + begun
-
-    def _write_metadata(self) -> None:
-        content = self._layout.to_zarr_json()
-        (self._folder / "zarr.json").write_bytes(content)
-        self.entries["zarr.json"] = FileEntry(len(content), hashlib.sha256(content).hexdigest())
 
 
 class _OpenShard:

@@ -1,23 +1,33 @@
-"""Writing a store: from planned blocks to a folder that takes its name when everything in it is in place."""
+"""Writing a store: from planned blocks to a folder that takes its name when everything in it is in place.
 
-from collections.abc import Sequence
-from dataclasses import asdict
+Blocks are read, checked and packed ahead by threads, which leave order and bytes as planned.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import ARRAYS
-from zootool.errors import MissingError, UsageError
+from zootool.errors import FormatError, MissingError, NumericalError, UsageError
 from zootool.files import canonical_json, folder_atomic
 from zootool.progress import Reporter, silent
-from zootool.store.blocks import BlockSource, PlannedBlock
-from zootool.store.builder import ImagesByKey, StoreBuilder
-from zootool.store.journal import MARK, Journal
-from zootool.store.options import WriteOptions
-from zootool.store.prepare import prepare_in_order
+from zootool.store.blocks import BlockSource, PackedBlock, Plan
+from zootool.store.journal import MARK
+from zootool.store.layout import WriteOptions
+from zootool.store.pack import are_finite, digests_of
+from zootool.store.reader import Store
 from zootool.store.schema import Segment, ZooInfo
+from zootool.store.store_builder import StoreBuilder
+from zootool.store.stored_images import ImagesByKey
+
+IS_FINITE = "is_finite"
 
 
 def write_store(
@@ -41,75 +51,122 @@ def write_store(
     """
     if destination.exists():
         raise UsageError(f"{destination} exists", hint="choose another name or remove it: stores are never changed")
-    if not source.plan:
-        raise MissingError(f"{source.info.name} has no finished networks", hint="build or collect some first")
+    check_has_networks(source)
     options = options or WriteOptions()
-    order = order_of(source.plan)
-    plan = [source.plan[index] for index in order]
-    info = _zoo_info(source, plan)
-    architectures = {block.architecture.signature: block.architecture for block in plan}
-    fingerprint = fingerprint_of(source, info, options)
+    segments = segments_of(source.plan)
+    total = sum(segment.count for segment in segments)
+    info = ZooInfo(**vars(source.info), num_networks=total, segments=segments, counts=counts_of(source.plan))
+    fingerprint = _fingerprint_of(source, info, options)
     with folder_atomic(destination, fingerprint and MARK) as folder:
-        journal = Journal(folder, fingerprint)
-        with StoreBuilder(folder, info, architectures, options, schema=schema, journal=journal) as builder:
-            write_blocks(builder, source, order, options, report, info.num_networks)
-            if images is not None:
-                builder.write_images(images)
-            return builder.finish()
+        return fill(folder, source, info, options, report, images=images, schema=schema, fingerprint=fingerprint)
 
 
-def write_blocks(
-    builder: StoreBuilder,
+def fill(
+    folder: Path,
     source: BlockSource,
-    order: Sequence[int],
+    info: ZooInfo,
     options: WriteOptions,
     report: Reporter,
-    total: int,
-) -> None:
-    """Append the blocks that the builder doesn't have yet, in this order; `total` counts all that it will hold."""
-    left = order[builder.num_blocks :]
-    done = total - sum(source.plan[index].count for index in left)
-    report("writing networks", done, total)
-    for prepared in prepare_in_order(source, left, options):
-        builder.append(prepared)
-        done += len(prepared.packed)
-        report("writing networks", done, total)
+    *,
+    base: Store | None = None,
+    images: ImagesByKey | None = None,
+    schema: pa.Schema | None = None,
+    fingerprint: str | None = None,
+) -> str:
+    """Fill a folder with the networks of `base`, if any, and of the source behind them; returns the store's id.
+
+    `info` is what zoo.json will say. What an interrupted attempt of the same fingerprint left is gone on from.
+    """
+    order = order_of(source.plan)
+    architectures = {} if base is None else dict(base.architectures)
+    architectures |= {source.plan[index][0].signature: source.plan[index][0] for index in order}
+    with StoreBuilder(folder, info, architectures, options, base, schema, fingerprint) as builder:
+        left = order[builder.num_blocks :]
+        done = info.num_networks - sum(source.plan[index][1] for index in left)
+        report("writing networks", done, info.num_networks)
+        for block, digests in _prepared_in_order(source, left, options):
+            builder.append(block, digests)
+            done += len(block.table)
+            report("writing networks", done, info.num_networks)
+        if images is not None:
+            builder.write_images(images)
+        return builder.finish()
 
 
-def fingerprint_of(source: BlockSource, info: ZooInfo, options: WriteOptions) -> str | None:
+def check_has_networks(source: BlockSource) -> None:
+    """Raise MissingError for a source without networks."""
+    if not source.plan:
+        raise MissingError(f"{source.info.name} has no finished networks", hint="build or collect some first")
+
+
+def order_of(plan: Plan) -> list[int]:
+    """The blocks' numbers with those of one architecture behind one another, in the order of first appearance."""
+    signatures = [architecture.signature for architecture, _ in plan]
+    first = {signature: place for place, signature in enumerate(dict.fromkeys(signatures))}
+    return sorted(range(len(plan)), key=lambda index: first[signatures[index]])
+
+
+def segments_of(plan: Plan) -> tuple[Segment, ...]:
+    """The segments of the networks in the order of `order_of`."""
+    runs = groupby((plan[index] for index in order_of(plan)), key=lambda block: block[0].signature)
+    return tuple(Segment(signature, sum(count for _, count in blocks)) for signature, blocks in runs)
+
+
+def counts_of(plan: Plan) -> dict[str, int]:
+    """How many elements (bytes in `exact`) the networks take in each array."""
+    return {str(name): sum(count * architecture.array_length(name) for architecture, count in plan) for name in ARRAYS}
+
+
+def _fingerprint_of(source: BlockSource, info: ZooInfo, options: WriteOptions) -> str | None:
     """A digest of all that decides a store's bytes, or None where the source can't vouch for being the same again."""
     if source.fingerprint is None:
         return None
     ways = {key: value for key, value in asdict(options).items() if key not in ("workers", "mark_bytes")}
-    plan = [(block.architecture.signature, block.count) for block in source.plan]
+    plan = [(architecture.signature, count) for architecture, count in source.plan]
     content = {"source": source.fingerprint, "info": info.to_dict(), "options": ways, "plan": plan}
     return sha256(canonical_json(content)).hexdigest()
 
 
-def order_of(plan: Sequence[PlannedBlock]) -> list[int]:
-    """The blocks' numbers with those of one architecture behind one another, in the order of first appearance."""
-    first: dict[str, int] = {}
-    for block in plan:
-        first.setdefault(block.architecture.signature, len(first))
-    return sorted(range(len(plan)), key=lambda index: first[plan[index].architecture.signature])
+def _prepared_in_order(
+    source: BlockSource, order: Sequence[int], options: WriteOptions
+) -> Iterator[tuple[PackedBlock, np.ndarray]]:
+    """The source's blocks in this order and their networks' digests, prepared by threads a few blocks ahead."""
+    waiting: deque[Future[tuple[PackedBlock, np.ndarray]]] = deque()
+    with ThreadPoolExecutor(options.workers, thread_name_prefix="zoo-convert") as pool:
+        try:
+            for index in order:
+                waiting.append(pool.submit(_prepared, source, index, options))
+                if len(waiting) > options.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def segments_of(plan: Sequence[PlannedBlock]) -> tuple[Segment, ...]:
-    """The segments of networks in this order."""
-    runs = groupby(plan, key=lambda block: block.architecture.signature)
-    return tuple(Segment(signature, sum(block.count for block in blocks)) for signature, blocks in runs)
+def _prepared(source: BlockSource, index: int, options: WriteOptions) -> tuple[PackedBlock, np.ndarray]:
+    """A block and its networks' digests.
 
-
-def counts_of(plan: Sequence[PlannedBlock]) -> dict[str, int]:
-    """How many elements (bytes in `exact`) the networks take in each array."""
-    return {str(name): sum(block.count * block.architecture.array_length(name) for block in plan) for name in ARRAYS}
-
-
-def _zoo_info(source: BlockSource, plan: Sequence[PlannedBlock]) -> ZooInfo:
-    info = source.info
-    return ZooInfo(
-        num_networks=sum(block.count for block in plan),
-        segments=segments_of(plan),
-        counts=counts_of(plan),
-        **{name: getattr(info, name) for name in info.__dataclass_fields__},
-    )
+    Raises what the source raises, FormatError for a block that doesn't keep to its plan, and NumericalError for NaN
+    and infinities where the options refuse them.
+    """
+    (architecture, count), block = source.plan[index], source.read(index)
+    table, num_networks = block.table, len(block.rows["edges"])
+    if block.architecture != architecture or {num_networks, len(table)} != {count}:
+        raise FormatError(
+            f"block {index} of {source.info.name} has {num_networks} networks and {len(table)} rows "
+            f"of {block.architecture.signature}, {count} of {architecture.signature} were planned"
+        )
+    finite = are_finite(block.rows)
+    if IS_FINITE in table.column_names:
+        table = table.drop_columns([IS_FINITE])  # The weights themselves say it.
+    if options.nonfinite == "keep":
+        table = table.append_column(IS_FINITE, pa.array(finite))
+    elif not finite.all():
+        bad = np.flatnonzero(~finite)
+        raise NumericalError(
+            f"{len(bad)} networks of {source.info.name} have NaN or infinite parameters, "
+            f"the first is {table['net_id'][int(bad[0])].as_py()}",
+            hint="pass --keep-nonfinite to store them with is_finite = false",
+        )
+    return replace(block, table=table), digests_of(block.rows)

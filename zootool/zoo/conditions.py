@@ -4,7 +4,8 @@ As in SQL, a network without a value (null, or NaN) meets no comparison and not 
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,33 +33,22 @@ class Conditions:
     """
 
     def __init__(self, zoo: "Zoo", is_strict: bool = False) -> None:
-        self._zoo = zoo
+        self.zoo = zoo
+        self.names: list[str] = list(zoo.nets.columns)
         self._is_strict = is_strict
         self.remarks: list[str] = []
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._zoo.nets
-
-    @property
-    def names(self) -> list[str]:
-        """The columns' names."""
-        return list(self._zoo.nets.columns)
-
-    def kind(self, name: str) -> pa.DataType:
-        """The type of a column's values. Raises UsageError for a column that isn't there."""
-        return self._column(name).type
-
-    def classes(self, name: str) -> tuple[str, ...]:
-        """What a column's numbers stand for."""
-        return self._zoo.classes(name)
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column's values. Raises UsageError for a column that isn't there."""
+        return decoded(self.zoo.nets.to_arrow([name])[name])
 
     def missing(self, name: str) -> pa.Array:
         """Where a column has no value."""
-        return pa.array(is_missing(self._column(name)))
+        return pa.array(is_missing(self.column(name)))
 
     def true(self, name: str) -> pa.Array:
         """A column of true and false as a condition."""
-        column = self._column(name)
+        column = self.column(name)
         if not pa.types.is_boolean(column.type):
             raise UsageError(
                 f"the column {name!r} holds {column.type}, not true and false", hint=f"compare it: {name} == ..."
@@ -67,7 +57,7 @@ class Conditions:
 
     def compare(self, name: str, sign: str, value: Any) -> pa.Array:
         """A column against a value."""
-        column = self._column(name)
+        column = self.column(name)
         if sign in _FLIPPED and not any(check(column.type) for check in _ORDERED):
             raise UsageError(
                 f"the column {name!r} holds {column.type}, which has no order", hint="compare it with ==, != or in"
@@ -83,7 +73,7 @@ class Conditions:
 
     def compare_columns(self, name: str, sign: str, other: str) -> pa.Array:
         """A column against another one of its kind."""
-        first, second = _comparable(self._column(name)), _comparable(self._column(other))
+        first, second = _comparable(self.column(name)), _comparable(self.column(other))
         kinds = (first.type, second.type)
         if not all(map(_is_number, kinds)) and (
             first.type != second.type or (sign in _FLIPPED and is_text(first.type))
@@ -100,7 +90,7 @@ class Conditions:
     def member(self, name: str, values: Iterable[Any]) -> pa.Array:
         """Whether a column's value is one of these, among which None stands for none."""
         values = list(values)
-        column = self._column(name)
+        column = self.column(name)
         given = [self._fitting(name, column.type, value) for value in values if value is not None]
         if not given:
             return self.missing(name) if values else pa.array([False] * len(column), pa.bool_())
@@ -109,7 +99,7 @@ class Conditions:
         members = pa.array([value.as_py() for value in given], given[0].type)
         found = pc.call_function("is_in", [comparable], pc.SetLookupOptions(members))
         found = pc.call_function("if_else", [comparable.is_null(), pa.scalar(None, pa.bool_()), found]).combine_chunks()
-        return either(found, self.missing(name)) if len(given) < len(values) else found
+        return joined("or", [found, self.missing(name)]) if len(given) < len(values) else found
 
     def wanted(self, name: str, wanted: Any) -> pa.Array:
         """What a keyword of `Zoo.select` asks for: a value, any of several, or None. Raises UsageError."""
@@ -128,20 +118,18 @@ class Conditions:
         several = isinstance(wanted, Collection) and not isinstance(wanted, str | bytes)
         return self.member(name, wanted if several else [wanted])
 
-    def _column(self, name: str) -> pa.ChunkedArray:
-        return decoded(self._zoo.nets.to_arrow([name])[name])
-
     def _fitting(self, name: str, kind: pa.DataType, value: Any) -> pa.Scalar:
         """The value as the column would hold it. Raises UsageError."""
         value = _unwrapped(value)
-        classes = self.classes(name) if isinstance(value, str) and pa.types.is_integer(kind) else ()
+        classes = self.zoo.classes(name) if isinstance(value, str) and pa.types.is_integer(kind) else ()
         if value in classes:
             value = classes.index(value)
         try:
-            if not is_nothing(value) and _fits(kind, value):
-                return _scalar(kind, value)
+            found = None if is_nothing(value) else _scalar(kind, value)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            pass
+            found = None
+        if found is not None:
+            return found
         hint = _hint(name, kind, value)
         if classes:
             hint = f"a class by its name or number: {did_you_mean(printable(value, 60), classes)}"
@@ -150,7 +138,7 @@ class Conditions:
 
     def _remark(self, name: str, values: list[pa.Scalar]) -> None:
         """Look for values that no network of the whole zoo has."""
-        there = _comparable(decoded(self._zoo.store.nets.read([name])[name])).unique()
+        there = _comparable(decoded(self.zoo.store.nets.read([name])[name])).unique()
         found = pa.array([value.as_py() for value in values], values[0].type)
         absent = found.filter(negated(pc.call_function("is_in", [found], pc.SetLookupOptions(there))))
         for value in absent.to_pylist():
@@ -182,14 +170,9 @@ def _unwrapped(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def both(first: pa.Array, second: pa.Array) -> pa.Array:
-    """Where both conditions are met."""
-    return pc.call_function("and_kleene", [first, second])
-
-
-def either(first: pa.Array, second: pa.Array) -> pa.Array:
-    """Where one of the conditions is met."""
-    return pc.call_function("or_kleene", [first, second])
+def joined(word: Literal["and", "or"], tests: Iterable[pa.Array]) -> pa.Array:
+    """Where all of the conditions are met, or one of them."""
+    return reduce(lambda first, second: pc.call_function(f"{word}_kleene", [first, second]), tests)
 
 
 def negated(condition: pa.Array) -> pa.Array:
@@ -212,35 +195,28 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _fits(kind: pa.DataType, value: Any) -> bool:
-    if isinstance(value, bool):
-        return pa.types.is_boolean(kind)
-    if isinstance(value, int | float):
-        whole = isinstance(value, int) or (value == value and value == np.rint(value) and abs(value) < 1 << 53)
-        return (pa.types.is_integer(kind) and bool(whole)) or (
-            value == value and (pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-        )
-    if isinstance(value, str):
-        return is_text(kind) or is_bytes(kind) or pa.types.is_temporal(kind)
-    if isinstance(value, bytes):
-        return is_bytes(kind)
-    return pa.types.is_temporal(kind) or pa.types.is_decimal(kind)
-
-
-def _scalar(kind: pa.DataType, value: Any) -> pa.Scalar:
-    if pa.types.is_integer(kind):
-        return pa.scalar(int(value), kind)
-    if pa.types.is_float16(kind):
-        return pa.scalar(float(np.float16(value)), pa.float32())
-    if pa.types.is_floating(kind):
-        return pa.scalar(float(value), kind)
-    if pa.types.is_decimal(kind):
-        return pa.scalar(str(value)).cast(kind)
-    if is_bytes(kind):
-        return pa.scalar(bytes.fromhex(value) if isinstance(value, str) else value, pa.large_binary())
-    if is_text(kind):
-        return pa.scalar(value, pa.large_string())
-    return pa.scalar(value).cast(kind) if isinstance(value, str) else pa.scalar(value, kind)
+def _scalar(kind: pa.DataType, value: Any) -> pa.Scalar | None:
+    """The value as a column of this kind compares it; None, or an error of Python or Arrow, where it can't hold it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    found = None
+    if pa.types.is_boolean(kind) and isinstance(value, bool):
+        found = pa.scalar(value, kind)
+    elif pa.types.is_integer(kind) and is_number:
+        is_whole = isinstance(value, int) or (value == np.rint(value) and abs(value) < 1 << 53)
+        found = pa.scalar(int(value), kind) if is_whole else None
+    elif pa.types.is_float16(kind) and is_number:
+        found = pa.scalar(float(np.float16(value)), pa.float32())
+    elif pa.types.is_floating(kind) and is_number:
+        found = pa.scalar(float(value), kind)
+    elif pa.types.is_decimal(kind) and not isinstance(value, bool | str | bytes):
+        found = pa.scalar(str(value)).cast(kind)
+    elif is_bytes(kind) and isinstance(value, str | bytes):
+        found = pa.scalar(bytes.fromhex(value) if isinstance(value, str) else value, pa.large_binary())
+    elif is_text(kind) and isinstance(value, str):
+        found = pa.scalar(value, pa.large_string())
+    elif pa.types.is_temporal(kind) and not isinstance(value, int | float | bytes):
+        found = pa.scalar(value).cast(kind) if isinstance(value, str) else pa.scalar(value, kind)
+    return found
 
 
 def _hint(name: str, kind: pa.DataType, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A zoo's networks as the files that other tools read: one per network, bit for bit what was converted."""
+"""A selection of a zoo by itself: as a store, or as files that other tools read, one per network, bit for bit."""
 
 import json
 import re
@@ -22,7 +22,11 @@ from zootool.formats.exported import (
     index_path,
 )
 from zootool.progress import Reporter, silent
+from zootool.store.layout import WriteOptions
+from zootool.store.rows import StoreRows, info_of, nonfinite_of
 from zootool.store.schema import STORE_COLUMNS
+from zootool.store.stored_images import stored_images
+from zootool.store.writer import write_store
 from zootool.untrusted.safetensors import ORDER_KEY
 from zootool.zoo.zoo import Zoo
 
@@ -47,10 +51,7 @@ def export(zoo: Zoo, destination: str | Path, layout: Layout = "safetensors", *,
     for path in (destination, index):
         if path.exists():
             raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
-    if len(zoo) == 0:
-        raise MissingError(
-            f"no network of {zoo.info.name} is selected", hint=zoo.why_empty or "see the columns with `zoo info`"
-        )
+    _check_selected(zoo)
     names = _NAMES[layout](zoo)
     if len(set(names)) < len(names):
         raise UsageError(f"two networks of {zoo.info.name} would become the same file in the layout {layout}")
@@ -64,6 +65,33 @@ def export(zoo: Zoo, destination: str | Path, layout: Layout = "safetensors", *,
         table = _index_of(zoo, names)
         write_atomic(index, lambda sink: pq.write_table(table, sink))
     return len(names)
+
+
+def subset(
+    zoo: Zoo,
+    destination: str | Path,
+    *,
+    name: str | None = None,
+    options: WriteOptions | None = None,
+    report: Reporter = silent,
+) -> str:
+    """Write the selected networks as a new store, with their images where the zoo carries them; returns its id.
+
+    Raises MissingError for an empty selection, and what writing a store raises.
+    """
+    destination = Path(destination)
+    _check_selected(zoo)
+    provenance: dict[str, object] = {"subset_of": {"name": zoo.info.name, "id": zoo.id, "num_networks": len(zoo.store)}}
+    options = options or WriteOptions(nonfinite=nonfinite_of(zoo.store))
+    source = StoreRows(zoo.store, zoo.rows, info_of(zoo.store, name or destination.stem, provenance, zoo.rows))
+    return write_store(destination, source, options, report, images=stored_images(zoo.store))
+
+
+def _check_selected(zoo: Zoo) -> None:
+    if len(zoo) == 0:
+        raise MissingError(
+            f"no network of {zoo.info.name} is selected", hint=zoo.why_empty or "see the columns with `zoo info`"
+        )
 
 
 def _index_of(zoo: Zoo, names: list[str]) -> pa.Table:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from zootool.progress import Reporter, silent
 from zootool.store.reader import open_store
-from zootool.store.verify import Verification, check_contents, check_names
+from zootool.store.verification import Verification, check_contents, check_names
 
 Level = Literal["quick", "deep", "functional"]
 
@@ -17,7 +17,7 @@ def verify(
 
     quick: manifest, names and sizes of the files, digests of the small ones. deep: also the digest of every file,
     every chunk's checksum, offsets, the columns that the format knows and the networks' own digests. functional:
-    also runs every architecture once on random weights, rebuilds `sample` networks and compares what they compute with
+    also runs every architecture once on shapes alone, rebuilds `sample` networks and compares what they compute with
     the recorded metrics.
 
     Raises what `open_zoo` raises for a store that can't be opened at all.
@@ -28,8 +28,7 @@ def verify(
     if level != "quick":
         check_contents(store, result, report)
     if level == "functional" and result.passed:
-        from zootool.zoo.functional import check_metrics
-        from zootool.zoo.trial_runs import run_architectures
+        from zootool.zoo.functional import check_metrics, run_architectures
 
         run_architectures(store, result, seed, report)
         check_metrics(store, result, sample, seed, report)

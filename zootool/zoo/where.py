@@ -8,14 +8,13 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from zootool.columns.values import is_bytes
 from zootool.errors import UsageError, did_you_mean, printable
-from zootool.zoo.conditions import Conditions, both, either, negated
+from zootool.zoo.conditions import Conditions, joined, negated
 
 if TYPE_CHECKING:
     from zootool.zoo.zoo import Zoo
@@ -57,7 +56,7 @@ def where(zoo: "Zoo", text: str) -> tuple[pa.Array, bool, list[str]]:
         raise UsageError(f"where has {len(text):,} characters, wanted is a condition", hint=_EXAMPLE)
     conditions = Conditions(zoo, is_strict=True)
     found, last = (_read_short if _SHORT.match(text) else _read_long)(conditions, text)
-    keep = reduce(both, found) if found else pa.array([True] * len(zoo), pa.bool_())
+    keep = joined("and", found) if found else pa.array([True] * len(zoo), pa.bool_())
     return keep, last, conditions.remarks
 
 
@@ -68,12 +67,13 @@ def _read_short(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool
         name, equals, values = (part.strip() for part in word.partition("="))
         if not equals or not name or name in found:
             raise UsageError(f"can't read the condition {printable(word.strip(), 60)!r}", hint=_EXAMPLE)
-        if name == _LAST and _LAST not in conditions:
+        if name == _LAST and _LAST not in conditions.names:
             if values.lower() not in _BOOLEANS:
                 raise UsageError(f"last={printable(values, 60)} is neither true nor false", hint="write last=true")
             last = _BOOLEANS[values.lower()]
             continue
-        _known(conditions, name)
+        if name not in conditions.names:
+            raise _no_column(conditions, name)
         try:
             if values == "":
                 found[name] = conditions.missing(name)
@@ -93,7 +93,7 @@ def _read_short(conditions: Conditions, text: str) -> tuple[list[pa.Array], bool
 
 def _short_value(conditions: Conditions, name: str, text: str) -> Any:
     """A value as the column's type has it; what isn't of that type stays text, which the column may know as a class."""
-    kind = conditions.kind(name)
+    kind = conditions.column(name).type
     try:
         if pa.types.is_integer(kind):
             return int(text)
@@ -104,7 +104,7 @@ def _short_value(conditions: Conditions, name: str, text: str) -> Any:
         if is_bytes(kind):
             return bytes.fromhex(text)
     except (ValueError, KeyError) as error:
-        if not (pa.types.is_integer(kind) and conditions.classes(name)):
+        if not (pa.types.is_integer(kind) and conditions.zoo.classes(name)):
             raise UsageError(
                 f"{printable(text, 60)!r} is no value of the column {name!r}, which holds {kind}",
                 hint=f"give one of its type, or {name}= for those without a value",
@@ -179,21 +179,21 @@ class _Walk:
 
     def is_last(self, node: ast.expr) -> bool:
         """Whether it is the word `last`, where no column has that name."""
-        return isinstance(node, ast.Name) and node.id == _LAST and _LAST not in self._conditions
+        return isinstance(node, ast.Name) and node.id == _LAST and _LAST not in self._conditions.names
 
     def truth(self, node: ast.expr, depth: int = 0) -> pa.Array:
         """True, false or null for every network."""
         if depth > _MAX_DEPTH:
             raise UsageError(f"the condition is nested more than {_MAX_DEPTH} deep", hint="say it in several steps")
         if isinstance(node, ast.BoolOp):
-            join = both if isinstance(node.op, ast.And) else either
-            return reduce(join, (self.truth(value, depth + 1) for value in node.values))
+            word = "and" if isinstance(node.op, ast.And) else "or"
+            return joined(word, (self.truth(value, depth + 1) for value in node.values))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             return negated(self.truth(node.operand, depth + 1))
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
             pairs = zip(operands, node.ops, operands[1:], strict=False)
-            return reduce(both, (self._compare(*pair) for pair in pairs))
+            return joined("and", (self._compare(*pair) for pair in pairs))
         if isinstance(node, ast.Name):
             if self.is_last(node):
                 raise UsageError("`last` can't be denied or be one of two", hint="join it: split == 'test' and last")
@@ -226,7 +226,7 @@ class _Walk:
         return self._conditions.compare(name, operator, self._value(right, name))
 
     def _is_column(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Name) and self._names.get(node.id, node.id) in self._conditions
+        return isinstance(node, ast.Name) and self._names.get(node.id, node.id) in self._conditions.names
 
     def _is_null(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Name):
@@ -234,9 +234,9 @@ class _Walk:
         return isinstance(node, ast.Constant) and node.value is None
 
     def _column(self, node: ast.expr) -> str:
-        if not isinstance(node, ast.Name):
+        if not (isinstance(node, ast.Name) and self._is_column(node)):
             raise self._refusal(node)
-        return _known(self._conditions, self._names.get(node.id, node.id))
+        return self._names.get(node.id, node.id)
 
     def _value(self, node: ast.expr, name: str) -> Any:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
@@ -288,12 +288,6 @@ class _Walk:
 def _dates(text: str) -> str | None:
     found = re.search(r"\b\d{4}-\d\d?(-\d\d?)?\b", text)
     return None if found is None else f"write dates in quotes: '{found[0]}'"
-
-
-def _known(conditions: Conditions, name: str) -> str:
-    if name not in conditions:
-        raise _no_column(conditions, name)
-    return name
 
 
 def _no_column(conditions: Conditions, name: str) -> UsageError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from zootool.architecture import ARRAYS, Architecture
+from zootool.architecture import Architecture
 from zootool.errors import UsageError, checked_flag, printable, quoted
 from zootool.store.nets import NetsTable
 from zootool.store.pack import unpack
@@ -129,7 +129,7 @@ class Zoo:
 
     def state_dict(self, index: int) -> "dict[str, torch.Tensor]":
         """Network `index` as the state_dict that it came from, bit for bit. Tied entries share their storage."""
-        from zootool.store.tensors import as_torch
+        from zootool.store.pack import as_torch
 
         architecture, tensors = self.tensors(index)
         return as_torch(architecture, {key: tensor[0] for key, tensor in tensors.items()})
@@ -211,8 +211,7 @@ class Zoo:
         """Network `index` as its architecture and numpy arrays (1, *shape); bfloat16 as the uint16 of its bytes."""
         row = self._row(index)
         span = self.store.spans[int(self.store.segment_of(row)[0])]
-        rows = {name: self.store.gather(name, span, row) for name in ARRAYS}
-        return span.architecture, unpack(span.architecture, rows)
+        return span.architecture, unpack(span.architecture, self.store.rows_of(span, row))
 
 
 def open_zoo(path_or_url: str | Path) -> Zoo:

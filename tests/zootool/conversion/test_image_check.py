@@ -14,7 +14,7 @@ from tests.zootool.formats.converting import converted, notes_of, save
 from tests.zootool.formats.sirens_here import write_mnist_inrs
 from zootool.build.recipe import SirenRecipe
 from zootool.build.sirens import build_sirens
-from zootool.conversion.collection_source import CollectionSource
+from zootool.conversion.block_sources import CollectionSource
 from zootool.conversion.convert import convert
 from zootool.conversion.image_check import check_images
 from zootool.formats.collection import CollectedImages, Collection

@@ -20,8 +20,8 @@ from zootool.share.card import derived_files
 from zootool.store import open_store
 from zootool.store.merge import merge_stores
 from zootool.zoo import Zoo, open_zoo, verify
+from zootool.zoo.export import subset
 from zootool.zoo.functional import render
-from zootool.zoo.subset import subset
 
 CASES = Path(__file__).parents[2] / "cases"
 

@@ -43,7 +43,7 @@ def main(what: str, source: str, destination: str, count: int) -> None:
     """Do `what` until it is time to die."""
     from zootool.share import publish, pull, targets
     from zootool.share.address import Address
-    from zootool.store import http_storage, storage
+    from zootool.store import remote_storage, storage_base
 
     if what == "publish":
         publish._RENEWED_SECONDS = 0
@@ -51,7 +51,7 @@ def main(what: str, source: str, destination: str, count: int) -> None:
         dying(targets.ObjectStoreTarget, "put", count, lambda *_: True)
         publish.publish(source, destination, workers=1)
         return
-    for kind in (http_storage.HttpStorage, storage.RemoteStorage, storage.LocalStorage):
+    for kind in (remote_storage.HttpStorage, remote_storage.RemoteStorage, storage_base.LocalStorage):
         dying(kind, "fetch", count, lambda _, path, ranges: "/c/" in path)
     if what == "pull":
         pull.pull(Address(source), Path(destination), workers=1)

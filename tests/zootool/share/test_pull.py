@@ -14,7 +14,7 @@ from zootool.share.address import Address, parse_address
 from zootool.share.download import unfinished
 from zootool.share.publish import publish
 from zootool.share.pull import pull
-from zootool.store.http_storage import HttpStorage
+from zootool.store.remote_storage import HttpStorage
 from zootool.store.schema import DERIVED_FILES
 from zootool.zoo import open_zoo, verify
 

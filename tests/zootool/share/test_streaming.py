@@ -8,9 +8,8 @@ import pytest
 from tests.zootool.servers import ServedFolder as Served
 from tests.zootool.share.small_zoos import flipped
 from zootool.errors import IntegrityError
-from zootool.store.cached_storage import CachedStorage, prune
-from zootool.store.http_storage import HttpStorage
-from zootool.store.storage import LocalStorage
+from zootool.store.remote_storage import HttpStorage
+from zootool.store.storage import CachedStorage, LocalStorage, prune
 from zootool.zoo import open_zoo
 
 

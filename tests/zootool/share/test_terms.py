@@ -58,7 +58,7 @@ def test_images_that_may_not_be_passed_on_are_refused(tmp_path: Path) -> None:
 
 
 def info_with(provenance: dict[str, Any], *sources: ImageSource) -> ZooInfo:
-    return ZooInfo("x", 1, (Segment("0" * 16, 1),), sources=sources, provenance=provenance)
+    return ZooInfo(name="x", num_networks=1, segments=(Segment("0" * 16, 1),), sources=sources, provenance=provenance)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.zootool.store.crashing import check_no_half_store, crash_everywhere
 from tests.zootool.store.small_stores import SMALL_CHUNKS
-from zootool.conversion.unit_source import UnitSource
+from zootool.conversion.block_sources import UnitSource
 from zootool.store.writer import write_store
 
 if __name__ == "__main__":

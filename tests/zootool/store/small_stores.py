@@ -10,8 +10,8 @@ from zootool.architecture import Architecture
 from zootool.nets.siren import siren_architecture
 from zootool.store import WriteOptions, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
-from zootool.store.dtypes import raw_dtype
 from zootool.store.manifest import entry_of, manifest_bytes, parse_manifest
+from zootool.store.pack import raw_dtype
 
 SMALL_CHUNKS = WriteOptions(chunk_bytes=800, shard_bytes=2400)
 """Two or three tiny networks to a chunk, three chunks to a shard."""

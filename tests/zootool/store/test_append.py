@@ -11,7 +11,7 @@ from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 from zootool.store import open_store, write_store
 from zootool.store.append import append_store
-from zootool.store.blocks import Block, MemorySource, SourceInfo
+from zootool.store.blocks import Block, MemorySource, PackedBlock, SourceInfo
 from zootool.store.schema import ImageSource
 from zootool.zoo import open_zoo, verify
 
@@ -145,7 +145,7 @@ def test_of_two_appends_at_a_time_one_is_told(tmp_path: Path) -> None:
     class Meddling(MemorySource):
         """Appends something else while it is being read."""
 
-        def read(self, index: int) -> Block:
+        def read(self, index: int) -> PackedBlock:
             if len(open_zoo(path)) == 30:
                 append_store(path, source_of(random_block(SIREN, 1, 7)), SMALL_CHUNKS)
             return super().read(index)

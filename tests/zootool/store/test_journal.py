@@ -12,8 +12,8 @@ import pytest
 
 from tests.zootool.store.small_stores import SMALL_CHUNKS
 from tests.zootool.store.unit_folders import write_unit_folder
+from zootool.conversion.block_sources import UnitSource
 from zootool.conversion.convert import convert
-from zootool.conversion.unit_source import UnitSource
 from zootool.files import canonical_json
 from zootool.store import WriteOptions
 from zootool.store.journal import MARK

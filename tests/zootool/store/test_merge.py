@@ -10,10 +10,10 @@ from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.nets.siren import siren_architecture
 from zootool.store import Store, open_store, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
-from zootool.store.builder import ImagesByKey
+from zootool.store.layout import WriteOptions
 from zootool.store.merge import merge_stores
-from zootool.store.options import WriteOptions
 from zootool.store.schema import ImageSource
+from zootool.store.stored_images import ImagesByKey
 from zootool.zoo import open_zoo, verify
 
 SIREN = siren_architecture(2, (8, 4), 1)

@@ -8,8 +8,7 @@ from tests.zootool.store.small_stores import random_tensors
 from zootool.architecture import Architecture, ParameterSlot, Timestamp, check_slots
 from zootool.errors import FormatError
 from zootool.nets.siren import siren_architecture
-from zootool.store.dtypes import narrow, raw_dtype, widen
-from zootool.store.pack import pack, unpack
+from zootool.store.pack import are_finite, digests_of, narrow, pack, raw_dtype, unpack, widen
 
 MIXED = Architecture(
     3,
@@ -43,7 +42,7 @@ def test_the_mixed_architecture_is_one() -> None:
 
 def test_every_bit_comes_back() -> None:
     tensors = mixed_tensors(5)
-    back = unpack(MIXED, pack(MIXED, tensors).rows)
+    back = unpack(MIXED, pack(MIXED, tensors))
     assert list(back) == [slot.key for slot in MIXED.slots if not slot.rounded]
     for key, tensor in tensors.items():
         assert back[key].dtype == tensor.dtype, key
@@ -53,13 +52,13 @@ def test_every_bit_comes_back() -> None:
 
 def test_the_graph_sees_rounded_numbers_of_doubles() -> None:
     tensors = mixed_tensors(2)
-    edges = pack(MIXED, tensors).rows["edges"]
+    edges = pack(MIXED, tensors)["edges"]
     np.testing.assert_array_equal(edges[:, 12:24], tensors["b.weight"].astype(np.float32).reshape(2, 12))
 
 
 def test_edges_lie_by_target_then_source() -> None:
     tensors = mixed_tensors(2)
-    edges = pack(MIXED, tensors).rows["edges"]
+    edges = pack(MIXED, tensors)["edges"]
     wide = (tensors["a.weight"].astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_array_equal(edges[:, :12].reshape(2, 4, 3), wide.transpose(0, 2, 1))
 
@@ -87,8 +86,8 @@ def test_eighth_floats_widen_as_torch_has_them(kind: str) -> None:
 
 def test_digests_are_of_the_stored_bytes_in_the_documented_order() -> None:
     packed = pack(MIXED, mixed_tensors(3))
-    for i, digest in enumerate(packed.digests()):
-        joined = b"".join(packed.rows[name][i].tobytes() for name in ("edges", "nodes", "extras", "exact"))
+    for i, digest in enumerate(digests_of(packed)):
+        joined = b"".join(packed[name][i].tobytes() for name in ("edges", "nodes", "extras", "exact"))
         assert digest.tobytes() == hashlib.sha256(joined).digest()
 
 
@@ -120,4 +119,4 @@ def test_finite_looks_behind_sums_that_overflow() -> None:
     tensors["net.0.linear.weight"][1] = np.finfo(np.float32).max
     tensors["net.1.bias"][2] = np.inf
     tensors["net.0.linear.bias"][3, 1] = np.nan
-    assert pack(architecture, tensors).finite().tolist() == [True, True, False, False]
+    assert are_finite(pack(architecture, tensors)).tolist() == [True, True, False, False]

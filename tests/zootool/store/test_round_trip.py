@@ -16,7 +16,7 @@ from zootool.nets.lay_out import entries_of, lay_out
 from zootool.nets.network import Network
 from zootool.store import WriteOptions, write_store
 from zootool.store.blocks import Block, MemorySource, SourceInfo
-from zootool.store.dtypes import raw_dtype
+from zootool.store.pack import raw_dtype
 from zootool.zoo import Zoo, open_zoo, verify
 
 

@@ -8,9 +8,10 @@ import torch
 from tests.zootool.store.small_stores import SMALL_CHUNKS, write_small_store
 from zootool.errors import IntegrityError, MissingError
 from zootool.store import WriteOptions
-from zootool.store.storage import LocalStorage, RemoteStorage
+from zootool.store.remote_storage import RemoteStorage
+from zootool.store.storage import LocalStorage
 from zootool.zoo import open_zoo, verify
-from zootool.zoo.subset import subset
+from zootool.zoo.export import subset
 
 
 @pytest.fixture(params=[None, 3])

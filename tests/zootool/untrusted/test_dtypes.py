@@ -14,7 +14,7 @@ from zootool.architecture import DTYPE_BYTES
 from zootool.conversion.convert import convert
 from zootool.errors import FormatError, NumericalError
 from zootool.formats.options import ReadOptions
-from zootool.store.options import WriteOptions
+from zootool.store.layout import WriteOptions
 
 
 def bits(tensor: Tensor) -> bytes:

@@ -14,7 +14,7 @@ from zootool.store import WriteOptions, write_store
 from zootool.store.blocks import MemorySource, SourceInfo
 from zootool.store.schema import ImageSource
 from zootool.zoo import open_zoo, verify
-from zootool.zoo.subset import subset
+from zootool.zoo.export import subset
 
 
 def test_a_subset_holds_the_selected_networks_bit_for_bit(tmp_path: Path) -> None:

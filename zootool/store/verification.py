@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +13,13 @@ from zootool.columns.known import KNOWN
 from zootool.errors import BadDataError, IntegrityError, printable
 from zootool.files import sha256_file
 from zootool.progress import Reporter, silent
-from zootool.store.dtypes import narrow, widen
-from zootool.store.image_keys import image_keys
-from zootool.store.pack import Packed
-from zootool.store.prepare import IS_FINITE
+from zootool.store.pack import Rows, are_finite, digests_of, narrow, widen
 from zootool.store.reader import SegmentSpan, Store
 from zootool.store.rows import checked_columns
 from zootool.store.schema import DERIVED_FILES, MANIFEST_JSON, OFFSET_COLUMNS
 from zootool.store.storage import LocalStorage, Storage
-from zootool.store.stored_images import stored_images
+from zootool.store.stored_images import image_keys, stored_images
+from zootool.store.writer import IS_FINITE
 
 _ROWS = 1 << 14
 _READ_BYTES = 1 << 20
@@ -52,23 +50,23 @@ class Verification:
 
 def check_names(store: Store, result: Verification) -> None:
     """Quick: opening has compared the listed files' sizes, this looks for files that aren't listed."""
-    _run(result, "file names", lambda: _unexpected_files(store))
+    _run(result, "file names", _unexpected_files(store))
 
 
 def check_contents(store: Store, result: Verification, report: Reporter = silent) -> None:
     """Deep: every file's digest, every chunk's checksum, the offsets, the known columns, the images' number, and
     every network's digest."""
-    _run(result, "file digests", lambda: _wrong_digests(store, report))
-    _run(result, "chunk checksums", lambda: _damaged_shards(store, report))
-    _run(result, "offsets", lambda: _wrong_offsets(store))
-    _run(result, "columns", lambda: _wrong_columns(store))
+    _run(result, "file digests", _wrong_digests(store, report))
+    _run(result, "chunk checksums", _damaged_shards(store, report))
+    _run(result, "offsets", _wrong_offsets(store))
+    _run(result, "columns", _wrong_columns(store))
     if result.passed:
-        _run(result, "network digests", lambda: _wrong_networks(store, report))
+        _run(result, "network digests", _wrong_networks(store, report))
 
 
-def _run(result: Verification, what: str, check: Callable[[], Iterator[str]]) -> None:
+def _run(result: Verification, what: str, problems: Iterator[str]) -> None:
     try:
-        result.problems += list(check())
+        result.problems += list(problems)
     except BadDataError as error:
         result.problems.append(error.message)
     result.checked.append(what)
@@ -156,33 +154,27 @@ def _wrong_networks(store: Store, report: Reporter) -> Iterator[str]:
         for start in range(0, span.count, _ROWS):
             rows = span.first_row + np.arange(start, min(start + _ROWS, span.count))
             report("checking networks", int(rows[0]), len(store))
-            packed = packed_rows(store, span, rows)
-            found = packed.digests()
+            stored = store.rows_of(span, rows)
             recorded = digests.slice(int(rows[0]), len(rows)).to_pylist()
-            for row, digest, wanted in zip(rows.tolist(), found, recorded, strict=True):
+            for row, digest, wanted in zip(rows.tolist(), digests_of(stored), recorded, strict=True):
                 if digest.tobytes() != wanted:
                     yield f"network {row} differs from its digest in nets.parquet"
             if is_finite is not None:
                 said = is_finite.slice(int(rows[0]), len(rows)).to_pylist()
-                for row, was_said, finite in zip(rows.tolist(), said, packed.finite().tolist(), strict=True):
+                for row, was_said, finite in zip(rows.tolist(), said, are_finite(stored).tolist(), strict=True):
                     if was_said is not None and was_said != finite:
                         yield f"network {row} has is_finite = {was_said} in nets.parquet, its weights say {finite}"
-            yield from _unlike_their_dtype(span, packed, int(rows[0]))
+            yield from _unlike_their_dtype(span, stored, int(rows[0]))
     report("checking networks", len(store), len(store))
 
 
-def _unlike_their_dtype(span: SegmentSpan, packed: Packed, first_row: int) -> Iterator[str]:
+def _unlike_their_dtype(span: SegmentSpan, rows: Rows, first_row: int) -> Iterator[str]:
     """float16 and bfloat16 lie in float32 without loss; what they can't hold was never in a checkpoint."""
     for slot in span.architecture.slots:
         if slot.array != "exact" and slot.dtype in ("float16", "bfloat16"):
-            stored = np.ascontiguousarray(packed.rows[slot.array][:, slot.start : slot.start + slot.length])
+            stored = np.ascontiguousarray(rows[slot.array][:, slot.start : slot.start + slot.length])
             again = widen(narrow(stored, slot.dtype), slot.dtype)
             lossy = (again.view(np.uint32) != stored.view(np.uint32)).any(axis=1)
             if lossy.any():
                 row, key = first_row + int(np.flatnonzero(lossy)[0]), printable(slot.key)
                 yield f"network {row}: {key!r} holds numbers that {slot.dtype} can't"
-
-
-def packed_rows(store: Store, span: SegmentSpan, rows: np.ndarray) -> Packed:
-    """Some networks of one segment, as the writer packed them."""
-    return Packed({name: store.gather(name, span, rows) for name in ARRAYS})
