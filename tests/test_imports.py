@@ -29,6 +29,7 @@ ZOOTOOL_ORDER = (
     ("conversion",),
     ("zoo", "loader"),
     ("share",),
+    ("testing",),
 )
 # dng's stations, each of which imports from itself and from those before it.
 DNG_ORDER = ("data", "encoder", "models", "training", "methods", "runs", "bench")

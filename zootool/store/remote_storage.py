@@ -71,7 +71,10 @@ class RemoteStorage(Storage):
         return self._fs.cat_file(self._full(path))
 
     def _size(self, path: str) -> int:
-        return int(self._fs.size(self._full(path)))
+        found = self._fs.info(self._full(path))
+        if found["type"] == "directory":
+            raise FileNotFoundError(f"{path} is a folder")
+        return int(found["size"])
 
     def _ranges(self, path: str, *ranges: tuple[int, int]) -> list[bytes]:
         starts, stops = zip(*ranges, strict=True)

@@ -112,6 +112,8 @@ class LocalStorage(Storage):
         return self.__dict__ | {"_maps": {}}
 
     def _map(self, path: str) -> Bytes:
+        if self.size(path) is None:
+            raise FileNotFoundError(f"{self.folder / path} is no file")
         with (self.folder / path).open("rb") as source:
             mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
         self._maps[path] = np.frombuffer(mapped, dtype=np.uint8)
