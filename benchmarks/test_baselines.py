@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.contenders import amounting_to, compare
-from dng.bench.flops import count_flops
+from dng.bench.costs import count_flops
 from dng.methods.build import build_method
 from dng.methods.registry import METHODS
 from dng.models.heads import count_parameters

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.contenders import ROUNDS, amounting_to, compare, median_ratio
-from dng.bench.efficiency.cases import generate_as_written
-from dng.bench.flops import count_flops
-from dng.bench.tensor_bytes import peak_tensor_bytes
+from dng.bench.costs import count_flops, peak_tensor_bytes
+from dng.bench.efficiency import generate_as_written
 from dng.encoder.config import EncoderConfig
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.training.seed import seeded

@@ -18,7 +18,7 @@ from zootool.files import refuse_inside
 from zootool.progress import Reporter
 
 if TYPE_CHECKING:
-    from dng.bench.table import Table
+    from dng.bench.page import Table
 
 output = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

@@ -61,12 +61,13 @@ def _build_and_convert(out: Path, seed: int, report: "Reporter", tell: Callable[
 def _benchmark(zoo: "Zoo", out: Path, seed: int, report: "Reporter", tell: Callable[[str], None]) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from dng.bench.inr_classification import run_inr_classification
-    from dng.bench.report import write_classification_report
+    from dng.bench.classification_page import write_classification_report
+    from dng.bench.harness import measure
+    from dng.bench.inr_classification import INRClassification
     from dng.runs.two_stage import two_stage_preset
 
     preset = two_stage_preset("inr2jls", "demo").with_seed(seed)
-    result = run_inr_classification(zoo, "demo", preset, out / "run", report=report)
+    result = measure(INRClassification(zoo, "demo", preset), out / "run", report)
     if result.skipped:
         tell(f"[yellow]skipped[/] training: {shown(out / 'run')} holds its result")
     write_classification_report(zoo, out / "run", out / "report.html")

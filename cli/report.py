@@ -17,7 +17,7 @@ def report(
 
     Example: zoo report runs/digits-demo-0 --zoo digits.zoo
     """
-    from dng.bench.report import write_classification_report
+    from dng.bench.classification_page import write_classification_report
     from zootool import open_zoo
 
     path = page_at(out or run / "report.html")

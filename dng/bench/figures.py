@@ -1,7 +1,5 @@
-"""The report's figures, as matplotlib figures without global state."""
+"""The figures of reports, as matplotlib figures without global state."""
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,31 +9,27 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from zootool.architecture import Architecture
+from zootool.graph import GraphBatch
 
-_BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#a0aec0"
+BLUE, RED, GREY, ORANGE = "#2b6cb0", "#c53030", "#a0aec0", "#dd6b20"
 _MAX_DRAWN_NODES = 32
 
 Picture = Float[ndarray, "height width channels"]
 
 
-def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def data_uri(figure: Figure, dpi: int = 110) -> str:
-    """The figure as a PNG that an HTML page can hold in itself."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(figure, dpi)).decode("ascii")
+def panel(x: str, y: str, size: tuple[float, float] = (4.6, 2.6)) -> tuple[Figure, Axes]:
+    """A figure of one panel with these labels, without the frame's upper and right lines."""
+    figure = Figure(figsize=size)
+    axis = figure.subplots()
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    return plain(figure), axis
 
 
 def plain(figure: Figure) -> Figure:
     """The figure without the frame's upper and right lines."""
     for axis in figure.axes:
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
+        axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -58,33 +52,29 @@ def gallery(rows: dict[str, list[Picture]], captions: Sequence[str]) -> Figure:
 
 def psnr_histogram(psnr: Float[ndarray, " networks"]) -> Figure:
     """How well the networks fit their images, in dB."""
-    figure = Figure(figsize=(4.6, 2.6))
-    axis = figure.subplots()
-    axis.hist(psnr, bins=40, color=_BLUE)
-    axis.axvline(float(psnr.mean()), color=_RED, linewidth=1, label=f"mean {psnr.mean():.1f} dB")
-    axis.set_xlabel("PSNR of the SIREN against its image (dB)")
-    axis.set_ylabel("networks")
+    figure, axis = panel("PSNR of the SIREN against its image (dB)", "networks")
+    axis.hist(psnr, bins=40, color=BLUE)
+    axis.axvline(float(psnr.mean()), color=RED, linewidth=1, label=f"mean {psnr.mean():.1f} dB")
     axis.legend(frameon=False)
-    return plain(figure)
+    return figure
 
 
 def training_curve(metrics: Sequence[dict], loss_name: str, score_name: str, log: bool) -> Figure:
     """Training loss and validation score over the steps of one training."""
-    steps = [line["step"] for line in metrics]
     figure = Figure(figsize=(4.6, 2.6))
     axis = figure.subplots()
-    axis.plot(steps, [line["loss"] for line in metrics], color=_GREY, label=f"{loss_name} (training)")
+    steps, scores = ([line[name] for line in metrics] for name in ("step", "score"))
+    axis.plot(steps, [line["loss"] for line in metrics], color=GREY, label=f"{loss_name} (training)")
     axis.set_xlabel("training step")
-    scores = [line["score"] for line in metrics]
     if log:
         axis.set_yscale("log")
-        axis.plot(steps, scores, color=_BLUE, label=f"{score_name} (validation)")
+        axis.plot(steps, scores, color=BLUE, label=f"{score_name} (validation)")
         axis.legend(frameon=False, fontsize=8)
         return plain(figure)
     axis.set_ylabel(loss_name)
     right = axis.twinx()
-    right.plot(steps, scores, color=_BLUE)
-    right.set_ylabel(f"{score_name} (validation)", color=_BLUE)
+    right.plot(steps, scores, color=BLUE)
+    right.set_ylabel(f"{score_name} (validation)", color=BLUE)
     right.set_ylim(0, 1)
     return figure
 
@@ -106,23 +96,24 @@ def confusion(labels: Sequence[int], predictions: Sequence[int], names: Sequence
     return figure
 
 
-def dynamic_graph(architecture: Architecture, edges: Sequence[ndarray], biases: Sequence[ndarray]) -> Figure:
-    """One network's dynamic graph: a panel per timestamp with what its event adds and what it deletes.
+def dynamic_graph(network: GraphBatch) -> Figure:
+    """The first network of a batch: a panel per timestamp with what its event adds and what it deletes.
 
-    `edges[l-1]` is (n_l, n_{l-1}, k), of which the sum over k is drawn; `biases[l-1]` is (n_l,).
+    Of several edges between two nodes the sum is drawn.
     """
-    num_layers, counts = architecture.num_layers, architecture.node_counts
+    num_layers, counts = network.architecture.num_layers, network.architecture.node_counts
     figure = Figure(figsize=(2.6 * num_layers, 3.4))
     for layer, axis in enumerate(np.atleast_1d(figure.subplots(1, num_layers, sharey=True)), start=1):
+        edges = network.edges[layer - 1][0].numpy()
         for column, count in enumerate(counts):
-            _draw_nodes(axis, column, count, layer, biases[column - 1] if column else None)
-        _draw_edges(axis, layer, counts, edges[layer - 1])
-        axis.set_title(_event(layer, counts, edges[layer - 1].size), fontsize=8)
+            biases = network.nodes[column - 1][0, :, 0].numpy() if column else None
+            _draw_nodes(axis, column, count, layer, biases)
+        _draw_edges(axis, layer, counts, edges)
+        axis.set_title(_event(layer, counts, edges.size), fontsize=8)
         axis.set_xlim(-0.4, num_layers + 0.4)
         axis.set_xticks(range(num_layers + 1), [f"$v^{column}$" for column in range(num_layers + 1)])
         axis.set_yticks([])
-        for side in ("top", "right", "left"):
-            axis.spines[side].set_visible(False)
+        axis.spines[["top", "right", "left"]].set_visible(False)
     figure.tight_layout()
     return figure
 
@@ -144,7 +135,7 @@ def _draw_nodes(axis: Axes, column: int, count: int, layer: int, biases: ndarray
     if column > layer:
         return
     if column < layer - 1:
-        axis.scatter(np.full(len(heights), column), heights, s=9, facecolors="none", edgecolors=_GREY, linewidths=0.5)
+        axis.scatter(np.full(len(heights), column), heights, s=9, facecolors="none", edgecolors=GREY, linewidths=0.5)
     elif biases is None:
         axis.scatter(np.full(len(heights), column), heights, s=16, color="black", zorder=3)
     else:
@@ -162,7 +153,7 @@ def _draw_edges(axis: Axes, layer: int, counts: Sequence[int], edges: ndarray) -
     target, source = np.indices(weights.shape).reshape(2, -1)
     ends = np.stack([np.full(len(source), layer - 1), sources[source], np.full(len(target), layer), targets[target]], 1)
     strength = np.abs(weights).ravel() / scale
-    colours = np.where(weights.ravel() > 0, _RED, _BLUE).tolist()
+    colours = np.where(weights.ravel() > 0, RED, BLUE).tolist()
     lines = LineCollection(
         ends.reshape(-1, 2, 2).tolist(),
         colors=colours,
@@ -171,11 +162,6 @@ def _draw_edges(axis: Axes, layer: int, counts: Sequence[int], edges: ndarray) -
         zorder=1,
     )
     axis.add_collection(lines)
-
-
-def to_picture(values: Float[ndarray, "channels height width"]) -> Picture:
-    """A picture in [0, 1], channels last, from values in [-1, 1], channels first."""
-    return (values.transpose(1, 2, 0) + 1) / 2
 
 
 def from_pixels(pixels: UInt8[ndarray, "height width channels"]) -> Picture:

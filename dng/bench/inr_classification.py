@@ -6,9 +6,10 @@ paper's Tables 3, 4, 6 and 7.
 """
 
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dng.bench.certainty import largest_share
-from dng.bench.table import updates_of
+from dng.bench.comparison import SPLITS, updates_of
+from dng.bench.harness import RESULTS, Benchmark, Case
+from dng.bench.page import Table
 from dng.data import Loader, Zoo
 from dng.models.heads import count_parameters
-from dng.models.model import Representation
 from dng.runs.codes import FOLDER, CodeClassification, Latents, predict_codes, write_classifier_spec
 from dng.runs.on_zoo import (
     HERE,
@@ -32,16 +34,13 @@ from dng.runs.on_zoo import (
 )
 from dng.runs.tasks import Prediction, Target, by_row, read_target
 from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
-from dng.training.claim import read_json
+from dng.training.claim import claim, read_json
 from dng.training.seed import derived_seed, seeded
 from dng.training.train import train
 from zootool.errors import BadDataError, UsageError, printable
-from zootool.files import write_atomic, write_json_atomic
-from zootool.progress import Reporter, silent
+from zootool.files import write_atomic
+from zootool.progress import Reporter
 from zootool.records import from_plain
-
-SPLITS = ("train", "validation", "test")
-RESULTS = "results.json"
 
 Control = Literal["none", "shuffled-labels"]
 
@@ -82,67 +81,115 @@ class ClassificationResult:
         return f"the most frequent class alone gives {self.largest_class:.1%}"
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    predictions: Tensor
-    truth: Tensor
-    validation_accuracy: float
-    validation_mse: float | None
-    num_parameters: int
-    updates: str
+@dataclass(eq=False)
+class INRClassification(Benchmark[ClassificationResult]):
+    """One training of both stages; the preset says which method: see `dng.runs.two_stage.two_stage_preset`.
 
-
-def run_inr_classification(
-    zoo: Zoo,
-    preset_name: str,
-    preset: TwoStagePreset,
-    out: Path,
-    control: Control = "none",
-    place: Place = HERE,
-    report: Reporter = silent,
-) -> ClassificationResult:
-    """Run the benchmark on `zoo` and leave models, metrics and results.json in `out`; finished parts are kept.
-
-    The preset says which method: see `dng.runs.two_stage.two_stage_preset`.
     `control="shuffled-labels"` permutes the labels over the networks: accuracy must then fall to chance. Raises
     BadDataError where the zoo lacks labels or a split, RefusedError for networks that INR2ARRAY can't take, UsageError
-    where `out` holds another run.
+    for a folder that holds another run.
     """
-    identity: dict[str, Any] = {
-        "zoo_id": zoo.id,
-        "model": preset.model,
-        "preset": preset_name,
-        "ablation": preset.ablation,
-        "seed": preset.seed,
-        "control": control,
-    }
-    done = read_result(out)
-    if done is not None:
-        _check_same(done, identity, out)
-        return done
-    started = time.perf_counter()
-    labels = _labels(zoo, control, preset.seed).to(place.device)
-    if isinstance(preset, ClassificationPreset) and preset.ablation == "encoder-only":
-        outcome = _run_directly(zoo, preset, labels, out, place, report)
-    else:
-        outcome = _run_on_codes(zoo, preset, labels, out, place, report)
-    _write_predictions(out, zoo, outcome)
-    result = ClassificationResult(
-        test_accuracy=(outcome.predictions == outcome.truth).float().mean().item(),
-        validation_accuracy=outcome.validation_accuracy,
-        validation_mse=outcome.validation_mse,
-        num_networks=len(zoo),
-        num_classes=_num_classes(labels),
-        num_parameters=outcome.num_parameters,
-        seconds=time.perf_counter() - started,
-        skipped=False,
-        updates=outcome.updates,
-        num_tested=len(outcome.truth),
-        largest_class=largest_share(outcome.truth.tolist()),
-        **identity,
-    )
-    write_json_atomic(out / RESULTS, asdict(result))
-    return result
+
+    name: ClassVar[str] = "inr-classification"
+
+    zoo: Zoo
+    preset_name: str
+    preset: TwoStagePreset
+    control: Control = "none"
+    place: Place = HERE
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this run from others."""
+        return {
+            "zoo_id": self.zoo.id,
+            "model": self.preset.model,
+            "preset": self.preset_name,
+            "ablation": self.preset.ablation,
+            "seed": self.preset.seed,
+            "control": self.control,
+        }
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        # Until there is a result, the trainings in the folder tell runs apart.
+        return {}
+
+    def claim(self, out: Path) -> None:
+        if read_result(out) is not None:
+            # The first results said no model: there was but one.
+            claim(out / RESULTS, self.identity, update=lambda found: {"model": "inr2jls"} | found)
+
+    def cases(self) -> list[Case]:
+        return [Case(RESULTS, ClassificationResult, self._train)]
+
+    def result(self, answers: Mapping[str, ClassificationResult], out: Path) -> ClassificationResult:
+        return answers[RESULTS]
+
+    def tables(self, result: ClassificationResult) -> list[Table]:
+        return []
+
+    def _train(self, out: Path, report: Reporter) -> ClassificationResult:
+        started, zoo, labels = time.perf_counter(), self.zoo, _labels(self.zoo, self.control, self.preset.seed)
+        target = Target("label", labels.to(self.place.device), int(labels.max()) + 1)
+        is_direct = isinstance(self.preset, ClassificationPreset) and self.preset.ablation == "encoder-only"
+        learn = self._learn_directly if is_direct else self._learn_on_codes
+        predictions, truth, learned = learn(target, out, report)
+        write_predictions(out, zoo, predictions, truth)
+        return ClassificationResult(
+            test_accuracy=(predictions == truth).float().mean().item(),
+            num_networks=len(zoo),
+            num_classes=target.num_outputs,
+            seconds=time.perf_counter() - started,
+            skipped=False,
+            num_tested=len(truth),
+            largest_class=largest_share(truth.tolist()),
+            **learned,
+            **self.identity,
+        )
+
+    def _learn_on_codes(self, target: Target, out: Path, report: Reporter) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Both stages: predictions and labels of the test networks, and what else is known of the training."""
+        zoo, preset, place = self.zoo, self.preset, self.place
+        model, loaders = prepare_representation(zoo, preset, place)
+        first_stage = fit_representation(model, loaders, preset.reconstruction, out / model.kind, place, report)
+
+        def latents(split: str) -> Latents:
+            selected = zoo.select(split=split)
+
+            def loader(batch_size: int, shuffle: bool, seed: int) -> Loader:
+                return selected.loader(batch_size, shuffle=shuffle, seed=seed, device=place.device, targets=())
+
+            return Latents(model, loader, lambda batch: target.by_row[batch.rows], len(selected))
+
+        splits = {name: latents(name) for name in SPLITS}
+        config = preset.classifier_training(splits["train"].batches_per_epoch)
+        spec = preset.code_classifier(tuple(splits["train"].first().shape[1:]), target.num_outputs)
+        write_classifier_spec(out / FOLDER, spec)
+        with seeded(config.seed, "classifier"):
+            classifier = spec.build().to(place.device)
+        task = CodeClassification(classifier, splits["validation"], config.batch_size)
+        batches = splits["train"].endless(config.batch_size, config.seed)
+        result = train(task, batches, config, out / FOLDER, "training the classifier", report)
+        return *predict_codes(classifier, splits["test"], config.batch_size), {
+            "validation_accuracy": result.best_score,
+            "validation_mse": first_stage.best_score,
+            "num_parameters": sum(p.numel() for p in model.parameters()) + count_parameters(classifier),
+            "updates": updates_of(preset.reconstruction, config),
+        }
+
+    def _learn_directly(self, target: Target, out: Path, report: Reporter) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """The ablation without codes: encoder and classifier together."""
+        assert isinstance(self.preset, ClassificationPreset), "INR2ARRAY has no such ablation"
+        zoo, settings, place = self.zoo, self.preset.encoder_only, self.place
+        model, stage, config = build_reader(zoo, target, settings), "training the encoder", settings.training
+        result = fit_reader(model, zoo, target, config, out / model.kind, place=place, report=report, stage=stage)
+        loader = zoo.select(split="test").loader(config.batch_size, device=place.device, targets=())
+        return *Prediction(model, loader, target.by_row).predict(loader), {
+            "validation_accuracy": result.best_score,
+            "validation_mse": None,
+            "num_parameters": count_parameters(model),
+            "updates": updates_of(config),
+        }
 
 
 def read_result(out: Path) -> ClassificationResult | None:
@@ -155,15 +202,6 @@ def read_result(out: Path) -> ClassificationResult | None:
         page = f"its own page is {out / 'report.html'}" if (out / "report.html").exists() else "give another folder"
         raise UsageError(f"{printable(out)} holds the run of another benchmark", hint=page)
     return replace(from_plain(ClassificationResult, found, str(path)), skipped=True)
-
-
-def _check_same(done: ClassificationResult, identity: dict[str, Any], out: Path) -> None:
-    for key, value in identity.items():
-        if getattr(done, key) != value:
-            raise UsageError(
-                f"{out} holds a result with {key}={getattr(done, key)}, this run has {key}={value}",
-                hint="choose another --out, or remove that folder",
-            )
 
 
 def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
@@ -186,67 +224,12 @@ def _labels(zoo: Zoo, control: Control, seed: int) -> Int64[Tensor, " rows"]:
     return by_row(zoo, labels)
 
 
-def _num_classes(labels: Tensor) -> int:
-    return int(labels.max()) + 1
-
-
-def _run_on_codes(
-    zoo: Zoo, preset: TwoStagePreset, labels: Tensor, out: Path, place: Place, report: Reporter
-) -> _Outcome:
-    model, validation_mse = _train_representation(zoo, preset, out, place, report)
-    splits = {name: _latents(model, zoo, name, labels, place) for name in SPLITS}
-    config = preset.classifier_training(splits["train"].batches_per_epoch)
-    code_shape = tuple(splits["train"].first().shape[1:])
-    spec = preset.code_classifier(code_shape, _num_classes(labels))
-    write_classifier_spec(out / FOLDER, spec)
-    with seeded(config.seed, "classifier"):
-        classifier = spec.build().to(place.device)
-    task = CodeClassification(classifier, splits["validation"], config.batch_size)
-    batches = splits["train"].endless(config.batch_size, config.seed)
-    result = train(task, batches, config, out / FOLDER, "training the classifier", report)
-    predictions, truth = predict_codes(classifier, splits["test"], config.batch_size)
-    num_parameters = sum(p.numel() for p in model.parameters()) + count_parameters(classifier)
-    updates = updates_of(preset.reconstruction, config)
-    return _Outcome(predictions, truth, result.best_score, validation_mse, num_parameters, updates)
-
-
-def _run_directly(
-    zoo: Zoo, preset: ClassificationPreset, labels: Tensor, out: Path, place: Place, report: Reporter
-) -> _Outcome:
-    settings, target = preset.encoder_only, Target("label", labels, _num_classes(labels))
-    model = build_reader(zoo, target, settings)
-    result = fit_reader(
-        model, zoo, target, settings.training, out / model.kind,
-        place=place, report=report, stage="training the encoder",
-    )  # fmt: skip
-    loader = zoo.select(split="test").loader(settings.training.batch_size, device=place.device, targets=())
-    predictions, truth = Prediction(model, loader, labels).predict(loader)
-    updates = updates_of(settings.training)
-    return _Outcome(predictions, truth, result.best_score, None, count_parameters(model), updates)
-
-
-def _train_representation(
-    zoo: Zoo, preset: TwoStagePreset, out: Path, place: Place, report: Reporter
-) -> tuple[Representation, float]:
-    model, loaders = prepare_representation(zoo, preset, place)
-    result = fit_representation(model, loaders, preset.reconstruction, out / model.kind, place, report)
-    return model, result.best_score
-
-
-def _latents(model: Representation, zoo: Zoo, split: str, labels: Tensor, place: Place) -> Latents:
-    selected = zoo.select(split=split)
-
-    def loader(batch_size: int, shuffle: bool, seed: int) -> Loader:
-        return selected.loader(batch_size, shuffle=shuffle, seed=seed, device=place.device, targets=())
-
-    return Latents(model, loader, lambda batch: labels[batch.rows], len(selected))
-
-
-def _write_predictions(out: Path, zoo: Zoo, outcome: _Outcome) -> None:
+def write_predictions(out: Path, zoo: Zoo, predictions: Tensor, truth: Tensor) -> None:
+    """Write the test networks' predictions and labels, given in the loader's order, as predictions.parquet."""
     selected = zoo.select(split="test")
     # Loaders give networks of other node counts one after another, tables are in the zoo's order.
     places = np.argsort(selected.loader(1, targets=()).order(0).positions)
     table = selected.nets[["net_id"]]
-    table["label"] = outcome.truth.cpu().numpy()[places]
-    table["prediction"] = outcome.predictions.cpu().numpy()[places]
+    table["label"] = truth.cpu().numpy()[places]
+    table["prediction"] = predictions.cpu().numpy()[places]
     write_atomic(out / "predictions.parquet", lambda sink: table.to_parquet(sink, index=False))

@@ -1,22 +1,56 @@
-"""A benchmark's report as one HTML file that holds its pictures in itself."""
+"""A benchmark's tables, as Markdown and on the terminal, and its report: one HTML file with its pictures in itself."""
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from matplotlib.figure import Figure
 
-from dng.bench.figures import data_uri
-from dng.bench.table import Table
 from zootool.files import write_bytes_atomic
 
 
 @dataclass(frozen=True)
-class ReportFigure:
-    """A picture as a data URI, and what it shows in words."""
+class Table:
+    """A caption, a header, rows of as many cells, and a note below. The first column names, the others hold numbers."""
 
-    uri: str
     caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"the row {row} doesn't fit the {len(self.header)} columns {self.header}")
+
+    def markdown(self) -> str:
+        """The table in Markdown, its caption above and its note below."""
+        rule = ("---", *("---:" for _ in self.header[1:]))
+        lines = ["| " + " | ".join(cells) + " |" for cells in (self.header, rule, *self.rows)]
+        note = [self.note, ""] if self.note else []
+        return "\n".join([self.caption, "", *lines, "", *note])
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure and what it shows in words; with a `file`, it lies beside the page under that name, too."""
+
+    figure: Figure
+    caption: str
+    file: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The figure as a PNG that an HTML page can hold in itself."""
+        return "data:image/png;base64," + base64.b64encode(self.png(110)).decode("ascii")
+
+    def png(self, dpi: int) -> bytes:
+        """The figure as a PNG; equal figures give equal bytes."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -25,7 +59,7 @@ class Section:
 
     title: str
     text: str
-    figures: tuple[ReportFigure, ...] = ()
+    figures: tuple[Drawing, ...] = ()
     table: Table | None = None
 
 
@@ -35,10 +69,10 @@ class Page:
 
     title: str
     subtitle: str
-    numbers: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
     sections: tuple[Section, ...]
     facts: dict[str, str]
+    numbers: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def render(self) -> str:
         """The page as HTML."""
@@ -49,10 +83,7 @@ class Page:
         return environment.get_template("page.html.j2").render(page=self)
 
     def write(self, path: Path) -> None:
-        """Write the page to `path`."""
+        """Write the page to `path`, and into its folder the figures that have files."""
+        for drawing in (drawing for section in self.sections for drawing in section.figures if drawing.file):
+            write_bytes_atomic(path.parent / drawing.file, drawing.png(150))
         write_bytes_atomic(path, self.render().encode("utf-8"))
-
-
-def report_figure(figure: Figure, caption: str) -> ReportFigure:
-    """A matplotlib figure as a part of a page."""
-    return ReportFigure(data_uri(figure), caption)

@@ -100,6 +100,25 @@ def to_pictures(
     return pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of `shape` (pictures, height, width, channels), their uint8 pixels in hexadecimal."""
+
+    shape: tuple[int, int, int, int]
+    levels: str
+
+    @classmethod
+    def of(cls, images: Float[Tensor, "batch channels height width"]) -> "Pictures":
+        """Images in [-1, 1] as pictures; values outside are clipped."""
+        pixels = to_pictures(images)
+        count, height, width, channels = pixels.shape
+        return cls((count, height, width, channels), pixels.tobytes().hex())
+
+    def pixels(self) -> UInt8[np.ndarray, "pictures height width channels"]:
+        """The pixels."""
+        return np.frombuffer(bytes.fromhex(self.levels), np.uint8).reshape(self.shape)
+
+
 def contact_sheet(pictures: list[Picture]) -> UInt8[np.ndarray, "sheet_height sheet_width channels"]:
     """Up to 100 pictures of one size in rows of ten, small ones enlarged."""
     height, width, channels = pictures[0].shape

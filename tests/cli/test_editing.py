@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from dng.bench.editing import run as run_module
+from dng.bench import editing as run_module
 from tests.dng.bench.cnn_zoos import NARROW
 from tests.dng.bench.editing_zoos import sirens, tiny_settings, write_sirens
 

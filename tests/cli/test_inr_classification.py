@@ -41,7 +41,7 @@ def test_inr2array_is_trained_scored_and_found_again(
         assert words in again.output
     other = run("--zoo", zoo, "--seed", 1, "--out", value["folder"])
     assert other.exit_code == 2
-    assert "model=inr2array, this run has model=inr2jls" in " ".join(other.output.split())
+    assert "model=inr2array, this one has model=inr2jls" in " ".join(other.output.split())
 
 
 @pytest.mark.parametrize(

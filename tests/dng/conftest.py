@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from dng.bench.inr_classification import run_inr_classification
+from dng.bench.harness import measure
+from dng.bench.inr_classification import INRClassification
 from tests.dng.bench.zoos import TINY, build_digits_zoo
 from zootool.zoo import Zoo
 
@@ -15,5 +16,5 @@ def digits_zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture(scope="session")
 def finished_run(digits_zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    run_inr_classification(digits_zoo, "tiny", TINY, out)
+    measure(INRClassification(digits_zoo, "tiny", TINY), out)
     return out

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dng.bench.editing.material import Material
-from dng.bench.editing.settings import MethodSettings, method_settings
+from dng.bench.editing_methods import EditableZoo, MethodSettings, method_settings
 from dng.encoder.config import EncoderConfig
 from dng.methods.editors import NFNEditorConfig
 from dng.models.inr2jls import INR2JLSConfig
@@ -25,9 +24,9 @@ SIREN = siren_architecture(2, (4, 4), 1)
 DIGITS = ImageSource("digits", grid="linspace(-1, 1), ij", target=(-1.0, 1.0))
 
 
-def tiny_settings(name: str, preset: str, material: Material, steps: int = 40) -> MethodSettings:
+def tiny_settings(name: str, preset: str, data: EditableZoo, steps: int = 40) -> MethodSettings:
     """The published method, much narrower, at a high rate."""
-    published = method_settings(name, preset, material)
+    published = method_settings(name, preset, data)
     training = replace(
         published.training, steps=steps, batch_size=8, lr=1e-2, warmup_start=0.2, warmup_per_step=0.1,
         validate_every=steps // 2,

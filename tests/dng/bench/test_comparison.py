@@ -10,11 +10,17 @@ import torch
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.bench.certainty import accuracy_interval
-from dng.bench.comparison import training as module
-from dng.bench.comparison.classification import Comparison, compare_classifiers, comparison_table, percent
-from dng.bench.comparison.settings import EqualBudget, classification_budget
-from dng.bench.comparison.training import train_method
+from dng.bench import comparison as module
+from dng.bench.certainty import accuracy_interval, percent
+from dng.bench.comparison import (
+    ClassifierComparison,
+    Comparison,
+    EqualBudget,
+    classification_budget,
+    comparison_table,
+    train_method,
+)
+from dng.bench.harness import measure, run
 from dng.methods.registry import METHODS
 from dng.models.model import Reader
 from dng.runs.tasks import Target, read_target
@@ -46,7 +52,7 @@ def labelled(labelled_path: Path) -> Zoo:
 @pytest.fixture(scope="module")
 def compared(labelled: Zoo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
     out = tmp_path_factory.mktemp("comparison")
-    return out, compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, out)
+    return out, run(ClassifierComparison(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2), out)
 
 
 def test_methods_of_equal_size_learn_from_the_weights(compared: tuple[Path, Comparison]) -> None:
@@ -65,11 +71,14 @@ def test_a_finished_comparison_is_left_alone(
 ) -> None:
     out, found = compared
     monkeypatch.setattr(module, "fit_reader", None)
-    again = compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, out)
+    again = measure(ClassifierComparison(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2), out)
     assert again.skipped
     assert again.methods == found.methods
     with pytest.raises(UsageError, match=r"holds a run with budget\.training\.lr=0.01"):
-        compare_classifiers(labelled, "tiny", ["dng"], replace(BUDGET, training=replace(TRAINING, lr=1e-3)), 2, out)
+        measure(
+            ClassifierComparison(labelled, "tiny", ["dng"], replace(BUDGET, training=replace(TRAINING, lr=1e-3)), 2),
+            out,
+        )
 
 
 def test_what_a_method_gave_before_it_changed_is_refused(
@@ -84,9 +93,9 @@ def test_what_a_method_gave_before_it_changed_is_refused(
     path.write_text(json.dumps(plain))
     for part in ("answer.json", "done.json"):
         with pytest.raises(UsageError, match="seed-0/nfn-hnp holds a run with revision=None, this one has revision=1"):
-            compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, old)
+            measure(ClassifierComparison(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2), old)
         (old / "seed-0" / "nfn-hnp" / part).unlink()
-    assert compare_classifiers(labelled, "tiny", ["dng"], BUDGET, 2, old).methods == found.methods[:1]
+    assert measure(ClassifierComparison(labelled, "tiny", ["dng"], BUDGET, 2), old).methods == found.methods[:1]
 
 
 def test_the_table_says_what_the_most_frequent_class_alone_gives(compared: tuple[Path, Comparison]) -> None:
@@ -112,10 +121,10 @@ def test_an_interrupted_comparison_goes_on(
         fit = module.fit_reader
         patch.setattr(module, "fit_reader", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, tmp_path)
+            measure(ClassifierComparison(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2), tmp_path)
     assert (tmp_path / "seed-0" / "dng" / "answer.json").exists()
     assert not (tmp_path / "results.json").exists()
-    found = compare_classifiers(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2, tmp_path)
+    found = measure(ClassifierComparison(labelled, "tiny", ["dng", "nfn-hnp"], BUDGET, 2), tmp_path)
     assert [result.accuracies for result in found.methods] == [result.accuracies for result in whole.methods]
 
 
@@ -134,7 +143,7 @@ def test_learning_rates_are_tried_once_and_the_best_on_validation_serves_all_see
 @pytest.mark.parametrize("name", [name for name, known in METHODS.items() if "inr" in known.presets])
 def test_every_method_is_trained_and_gives_logits(name: str, digits_zoo: Zoo, tmp_path: Path) -> None:
     zoo = digits_zoo.take(digits_zoo.nets.groupby("split").head(16).index.to_numpy())
-    found = compare_classifiers(zoo, "tiny", [name], replace(FEW, num_parameters=110_000), 1, tmp_path)
+    found = measure(ClassifierComparison(zoo, "tiny", [name], replace(FEW, num_parameters=110_000), 1), tmp_path)
     assert 0 <= found.methods[0].accuracies[0] <= 1
 
 
@@ -149,15 +158,15 @@ def test_methods_for_zoos_of_any_shape_predict_accuracies(name: str, tmp_path: P
 def test_what_a_method_cant_take_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE, label=list(range(60)))
     with pytest.raises(UsageError, match="nfn-hnp can't take the zoo"):
-        compare_classifiers(zoo, "tiny", ["dng", "nfn-hnp"], FEW, 1, tmp_path / "run")
+        measure(ClassifierComparison(zoo, "tiny", ["dng", "nfn-hnp"], FEW, 1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="there is no method 'dgn'"):
-        compare_classifiers(zoo, "tiny", ["dgn"], FEW, 1, tmp_path / "run")
+        measure(ClassifierComparison(zoo, "tiny", ["dgn"], FEW, 1), tmp_path / "run")
 
 
 def test_networks_of_a_missing_split_are_asked_for(labelled: Zoo, tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="no networks in the split test"):
-        compare_classifiers(labelled.select(split=["train", "validation"]), "tiny", ["dng"], FEW, 1, tmp_path)
+        ClassifierComparison(labelled.select(split=["train", "validation"]), "tiny", ["dng"], FEW, 1)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

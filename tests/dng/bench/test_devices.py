@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dng.bench.comparison.classification import compare_classifiers
-from dng.bench.comparison.settings import EqualBudget
-from dng.bench.generalization import run as generalization_module
-from dng.bench.generalization.run import GeneralizationResult, run_generalization
-from dng.bench.generalization.settings import GeneralizationSettings
-from dng.bench.inr_classification import run_inr_classification
+from dng.bench import generalization as generalization_module
+from dng.bench.comparison import ClassifierComparison, EqualBudget
+from dng.bench.generalization import Generalization
+from dng.bench.generalization_data import GeneralizationSettings
+from dng.bench.generalization_page import GeneralizationResult
+from dng.bench.harness import measure
+from dng.bench.inr_classification import INRClassification
 from dng.runs.on_zoo import HERE, Place
 from dng.training.symmetries import Symmetries
 from dng.training.train import TrainConfig
@@ -33,7 +34,8 @@ SHORT = replace(
 @pytest.mark.parametrize("method", ["dng", "dng-probes", "nfn-hnp", "nfn-np", "nft", "ng-gnn-probes", "ng-t"])
 def test_a_comparison_of_methods(method: str, digits_zoo: Zoo, tmp_path: Path) -> None:
     def accuracies(out: Path, place: Place) -> list[tuple[float, float]]:
-        found = compare_classifiers(digits_zoo, "tiny", [method], EqualBudget(TRAINING, 110_000), 1, out, place)
+        bench = ClassifierComparison(digits_zoo, "tiny", [method], EqualBudget(TRAINING, 110_000), 1, place)
+        found = measure(bench, out)
         return [(answer.test_accuracy, answer.validation_accuracy) for answer in found.methods[0].answers]
 
     here = accuracies(tmp_path / "here", HERE)
@@ -49,7 +51,7 @@ def test_a_prediction_of_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW)
 
     def run(out: Path, place: Place) -> GeneralizationResult:
-        return run_generalization(zoo, "quick", ["dng", "stat-nn"], 1, out, place=place)
+        return measure(Generalization(zoo, "quick", ["dng", "stat-nn"], 1, place=place), out)
 
     here = run(tmp_path / "here", HERE)
     with Elsewhere() as mode:
@@ -62,9 +64,9 @@ def test_a_prediction_of_accuracies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("ablation", ["none", "encoder-only"])
 def test_inr2jls(ablation: str, digits_zoo: Zoo, tmp_path: Path) -> None:
     preset = SHORT.with_ablation(ablation)
-    here = run_inr_classification(digits_zoo, "tiny", preset, tmp_path / "here")
+    here = measure(INRClassification(digits_zoo, "tiny", preset), tmp_path / "here")
     with Elsewhere() as mode:
-        there = run_inr_classification(digits_zoo, "tiny", preset, tmp_path / "there", place=THERE)
+        there = measure(INRClassification(digits_zoo, "tiny", preset, place=THERE), tmp_path / "there")
     assert replace(there, seconds=here.seconds) == here
     assert_trained_there(mode)
 

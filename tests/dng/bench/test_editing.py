@@ -8,15 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from dng.bench.editing import run as run_module
-from dng.bench.editing.edits import dilate
-from dng.bench.editing.folder import RunFolder
-from dng.bench.editing.material import Material, read_material
-from dng.bench.editing.methods import LABELS, build_method
-from dng.bench.editing.report import _number, examples_figure, results_tables, write_report
-from dng.bench.editing.results import EditingResult, EditResult, MethodResult, Pictures
-from dng.bench.editing.run import run_editing
-from dng.bench.editing.settings import PRESETS, MethodSettings, method_settings
+from dng.bench import editing as run_module
+from dng.bench.editing import (
+    Editing,
+    EditingResult,
+    EditResult,
+    MethodResult,
+    _number,
+    results_tables,
+)
+from dng.bench.editing_methods import (
+    LABELS,
+    PRESETS,
+    EditableZoo,
+    MethodSettings,
+    build_method,
+    editable,
+    method_settings,
+)
+from dng.bench.edits import dilate
+from dng.bench.harness import measure, write_report
+from dng.bench.pictures import Pictures
 from dng.methods.ng_gnn import NGGNNConfig
 from dng.models.views import to_unit_range
 from dng.training.checkpoint import load_tensors
@@ -49,7 +61,11 @@ def finished(few_digits: Zoo, tmp_path_factory: pytest.TempPathFactory) -> tuple
     out = tmp_path_factory.mktemp("editing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "method_settings", tiny_settings)
-        return out, run_editing(few_digits, "quick", METHODS, ["dilate"], 1, out)
+        return out, measure(whole(few_digits), out)
+
+
+def whole(zoo: Zoo) -> Editing:
+    return Editing(zoo, "quick", METHODS, ["dilate"], 1)
 
 
 def without_seconds(result: EditingResult) -> EditingResult:
@@ -61,7 +77,7 @@ def without_seconds(result: EditingResult) -> EditingResult:
 
 
 def test_methods_have_equal_updates_or_the_table_says_how_many(few_digits: Zoo) -> None:
-    material = read_material(few_digits)
+    material = editable(few_digits)
     for preset in PRESETS:
         settings = [method_settings(name, preset, material) for name in LABELS]
         updates = {(chosen.training.steps, chosen.training.batch_size) for chosen in settings}
@@ -86,9 +102,9 @@ def test_every_method_learns(finished: tuple[Path, EditingResult], name: str) ->
 
 def test_the_test_error_is_that_of_the_picked_weights(finished: tuple[Path, EditingResult], few_digits: Zoo) -> None:
     out, result = finished
-    material = read_material(few_digits)
+    material = editable(few_digits)
     for name in ("nfn-np", "ng-gnn", "dng"):
-        model = build_method(tiny_settings(name, "quick", material).config, material)
+        model = build_method(name, tiny_settings(name, "quick", material).config, material)
         weights, note = load_tensors(out / "dilate" / "seed-0" / name / "best.safetensors")
         model.load_state_dict(weights)
         model.eval()
@@ -111,31 +127,31 @@ def test_a_finished_run_is_skipped(
     out, result = finished
     assert not result.skipped
     monkeypatch.setattr(run_module, "method_settings", tiny_settings)
-    monkeypatch.setattr(run_module, "learn", None)
-    assert run_editing(few_digits, "quick", METHODS, ["dilate"], 1, out) == replace(result, skipped=True)
+    monkeypatch.setattr(run_module, "train", None)
+    assert measure(whole(few_digits), out) == replace(result, skipped=True)
     # A part of what is there, in another order.
-    some = run_editing(few_digits, "quick", ["dng", "nfn-np"], ["dilate"], 1, out)
+    some = measure(Editing(few_digits, "quick", ["dng", "nfn-np"], ["dilate"], 1), out)
     assert [method.method for method in some.edits[0].methods] == ["dng", "nfn-np"]
 
 
 @pytest.mark.usefixtures("shortly")
 def test_a_stopped_run_goes_on_and_gives_the_same_numbers(small_zoo: Zoo, tmp_path: Path) -> None:
     wanted = ("quick", ["nfn-np", "ng-gnn"], ["erode", "gradient"], 1)
-    whole = run_editing(small_zoo, *wanted, tmp_path / "whole")
+    whole = measure(Editing(small_zoo, *wanted), tmp_path / "whole")
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "NG-GNN learns to erode, seed 0" and done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_editing(small_zoo, *wanted, tmp_path / "stopped", report=stop)
+        measure(Editing(small_zoo, *wanted), tmp_path / "stopped", stop)
     assert not (tmp_path / "stopped" / "results.json").exists()
     steps: dict[str, list[int]] = {}
 
     def note(stage: str, done: int, total: int) -> None:
         steps.setdefault(stage, []).append(done)
 
-    resumed = run_editing(small_zoo, *wanted, tmp_path / "stopped", report=note)
+    resumed = measure(Editing(small_zoo, *wanted), tmp_path / "stopped", note)
     # Of what was finished nothing is trained again, and what was begun goes on from its last save.
     assert steps.pop("NG-GNN learns to erode, seed 0") == [4, 5, 6]
     assert set(steps) == {f"{name} learns to gradient, seed 0" for name in ("NFN (NP)", "NG-GNN")}
@@ -146,46 +162,48 @@ def test_a_stopped_run_goes_on_and_gives_the_same_numbers(small_zoo: Zoo, tmp_pa
 def test_an_answer_that_was_lost_is_measured_again(
     small_zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_dropout(name: str, preset: str, material: Material) -> MethodSettings:
+    def with_dropout(name: str, preset: str, material: EditableZoo) -> MethodSettings:
         settings = tiny_settings(name, preset, material, steps=2)
         assert isinstance(settings.config, NGGNNConfig)
         return replace(settings, config=replace(settings.config, dropout=0.5))
 
     monkeypatch.setattr(run_module, "method_settings", with_dropout)
-    before = run_editing(small_zoo, "quick", ["ng-gnn"], ["dilate"], 1, tmp_path)
+    before = measure(Editing(small_zoo, "quick", ["ng-gnn"], ["dilate"], 1), tmp_path)
     (tmp_path / "dilate" / "seed-0" / "ng-gnn.json").unlink()
-    again = run_editing(small_zoo, "quick", ["ng-gnn"], ["dilate"], 1, tmp_path)
+    again = measure(Editing(small_zoo, "quick", ["ng-gnn"], ["dilate"], 1), tmp_path)
     assert not again.skipped
     assert without_seconds(again) == without_seconds(before)
 
 
 @pytest.mark.usefixtures("shortly")
 def test_other_settings_in_the_same_folder_are_refused(small_zoo: Zoo, tmp_path: Path) -> None:
-    run_editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 1, tmp_path)
+    measure(Editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 1), tmp_path)
     with pytest.raises(UsageError, match="holds a run with preset=quick, this one has preset=paper"):
-        run_editing(small_zoo, "paper", ["nfn-np"], ["dilate"], 1, tmp_path)
+        measure(Editing(small_zoo, "paper", ["nfn-np"], ["dilate"], 1), tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "method_settings", lambda *given: tiny_settings(*given, steps=8))
         with pytest.raises(UsageError, match=r"holds a run with training\.steps=6, this one has training\.steps=8"):
-            run_editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 1, tmp_path)
+            measure(Editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 1), tmp_path)
 
 
-def test_an_answer_that_is_not_ours_is_named(finished: tuple[Path, EditingResult], tmp_path: Path) -> None:
+def test_an_answer_that_is_not_ours_is_named(
+    finished: tuple[Path, EditingResult], few_digits: Zoo, tmp_path: Path
+) -> None:
     answer = json.loads((finished[0] / "dilate" / "seed-0" / "dng.json").read_text())
     answer["test"]["mse"] = "low"
     (tmp_path / "dilate" / "seed-0").mkdir(parents=True)
     (tmp_path / "dilate" / "seed-0" / "dng.json").write_text(json.dumps(answer))
     with pytest.raises(FormatError, match=r"test\.mse must be a number"):
-        RunFolder(tmp_path).answer("dilate", "dng", 0)
+        whole(few_digits).case("dilate", "dng", 0).read(tmp_path)
 
 
-def test_the_report_holds_tables_and_figure(finished: tuple[Path, EditingResult]) -> None:
+def test_the_report_holds_tables_and_figure(finished: tuple[Path, EditingResult], few_digits: Zoo) -> None:
     out, result = finished
-    page = write_report(result, out).read_text(encoding="utf-8")
+    page = write_report(whole(few_digits), result, out).read_text(encoding="utf-8")
     editors, predictors = results_tables(result)
     assert [row[0] for row in editors.rows] == ["no edit", "edit of the rendering", *(LABELS[n] for n in EDITORS)]
     assert [row[0] for row in predictors.rows] == ["DNG (INR2JLS)"]
-    drawn = [axis.get_ylabel() for axis in examples_figure(result.edits[0], RunFolder(out)).axes[::8]]
+    drawn = [axis.get_ylabel() for axis in whole(few_digits).examples("dilate", out).axes[::8]]
     assert drawn == ["original", "target", "no edit", "edit of the rendering", *LABELS.values()]
     markdown = (out / "table.md").read_text(encoding="utf-8")
     for table in (editors, predictors):
@@ -212,31 +230,31 @@ def test_the_headline_is_of_the_method_that_validation_picks(finished: tuple[Pat
 
 @pytest.mark.usefixtures("shortly")
 def test_several_seeds_have_a_mean_and_a_deviation(small_zoo: Zoo, tmp_path: Path) -> None:
-    result = run_editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 2, tmp_path)
+    bench = Editing(small_zoo, "quick", ["nfn-np"], ["dilate"], 2)
+    result = measure(bench, tmp_path)
     (table,) = results_tables(result)
     low, high = sorted(result.edits[0].methods[0].test_mse)
     assert low < high
     assert table.rows[-1][3] == f"{(low + high) / 2:.4f} ± {(high - low) / 2**0.5:.4f}"
     assert table.rows[0][4] == "1.000"
     assert "over 2 seeds" in table.caption
-    write_report(result, tmp_path)
+    write_report(bench, result, tmp_path)
 
 
 def test_the_figures_pictures_are_those_of_the_first_test_networks(
     finished: tuple[Path, EditingResult], few_digits: Zoo
 ) -> None:
-    folder = RunFolder(finished[0])
-    references = folder.references("dilate")
+    references = whole(few_digits).references_case("dilate").read(finished[0])
     first = next(iter(few_digits.select(split="test").loader(8, images=True)))
     assert first.images is not None
     np.testing.assert_array_equal(references.originals.pixels(), first.images.numpy())
     np.testing.assert_array_equal(references.targets.pixels(), dilate(first.images.numpy()))
     assert references.rows == tuple(first.rows.tolist())
-    rendered = read_material(few_digits).canvas.render(first)
+    rendered = editable(few_digits).canvas.render(first)
     unedited = references.no_edit.examples.pixels()
     np.testing.assert_array_equal(unedited, Pictures.of(rendered).pixels())
     np.testing.assert_array_equal(references.edited_rendering.examples.pixels(), dilate(unedited))
-    edited = folder.answer("dilate", "ng-t", 0).test.examples.pixels()
+    edited = whole(few_digits).case("dilate", "ng-t", 0).read(finished[0]).test.examples.pixels()
     assert edited.shape == unedited.shape
     assert (edited != unedited).any()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dng.bench.editing import run as run_module
-from dng.bench.editing.results import EditingResult, EditResult
-from dng.bench.editing.run import run_editing
+from dng.bench import editing as run_module
+from dng.bench.editing import Editing, EditingResult, EditResult
+from dng.bench.harness import measure
 from dng.runs.on_zoo import Place
 from tests.dng.bench.editing_zoos import METHODS, sirens, tiny_settings, write_sirens
 from tests.dng.bench.elsewhere import DEVICE, Elsewhere, lies_there
@@ -25,11 +25,11 @@ def test_a_run_on_another_device_stops_goes_on_and_gives_the_same_numbers(
         if stage.startswith("NG-GNN") and done == 1:
             raise KeyboardInterrupt
 
-    here = run_editing(zoo, *wanted, tmp_path / "here")
+    here = measure(Editing(zoo, *wanted), tmp_path / "here")
     with Elsewhere() as mode:
         with pytest.raises(KeyboardInterrupt):
-            run_editing(zoo, *wanted, tmp_path / "there", place=place, report=stop)
-        there = run_editing(zoo, *wanted, tmp_path / "there", place=place)
+            measure(Editing(zoo, *wanted, place), tmp_path / "there", stop)
+        there = measure(Editing(zoo, *wanted, place), tmp_path / "there")
     assert without_seconds(there) == without_seconds(here)
     assert {"backward", "linear", "sin", "einsum", "softmax"} <= mode.computed_there
     assert "backward" not in mode.computed_here

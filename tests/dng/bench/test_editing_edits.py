@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 
-from dng.bench.editing.clahe import equalise
-from dng.bench.editing.edits import EDITS, Edit, check_channels, contrast, dilate, erode, gradient, sharpen
-from dng.bench.editing.lab import from_lab, to_lab
+from dng.bench.edits import (
+    EDITS,
+    Edit,
+    check_channels,
+    contrast,
+    dilate,
+    equalise,
+    erode,
+    from_lab,
+    gradient,
+    sharpen,
+    to_lab,
+)
 from zootool.errors import UsageError
 
 IMAGE = [

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from dng.bench.editing.material import Canvas, read_material
-from dng.bench.editing.methods import build_method
-from dng.bench.editing.settings import check_names, method_settings
+from dng.bench.editing import Editing
+from dng.bench.editing_methods import Canvas, build_method, editable, method_settings
 from dng.models.inr2jls import INR2JLSConfig
 from dng.testing import random_graph
 from tests.dng.bench.cnn_zoos import NARROW
@@ -35,22 +34,22 @@ def test_images_in_another_range_are_judged_in_minus_one_to_one() -> None:
 
 def test_copies_are_for_dng_alone(digits_zoo: Zoo, tmp_path: Path) -> None:
     block = sirens(count=90, copy=[i % 2 for i in range(90)])
-    material = read_material(write_sirens(tmp_path / "x.zoo", block))
+    material = editable(write_sirens(tmp_path / "x.zoo", block))
     assert (len(material.networks(copies=True)), len(material.networks(copies=False))) == (90, 45)
     copies = {name: method_settings(name, "paper", material).copies for name in METHODS}
     assert copies == dict.fromkeys(EDITORS, False) | {"dng": True}
     assert not any(method_settings(name, "quick", material).copies for name in METHODS)
     assert sum(len(batch) for batch in material.test_loader(7)) == material.count("test") == 15
-    without = read_material(digits_zoo)
+    without = editable(digits_zoo)
     assert len(without.first_copies) == len(digits_zoo)
 
 
 def test_published_settings(digits_zoo: Zoo) -> None:
-    material = replace(read_material(digits_zoo), canvas=Canvas(28, 1))
+    material = replace(editable(digits_zoo), canvas=Canvas(28, 1))
     counts = {"nfn-hnp": 6_440_853, "nfn-np": 4_133_656, "ng-gnn": 1_186_696, "ng-t": 391_112}
     settings = {name: method_settings(name, "paper", material) for name in METHODS}
     for name, count in counts.items():
-        assert sum(p.numel() for p in build_method(settings[name].config, material).parameters()) == count
+        assert sum(p.numel() for p in build_method(name, settings[name].config, material).parameters()) == count
     assert settings["dng"].config == INR2JLSConfig(28, 1, num_views=1)
     nfn, ng, dng = (settings[name].training for name in ("nfn-hnp", "ng-t", "dng"))
     assert nfn == settings["nfn-np"].training
@@ -71,7 +70,7 @@ def test_published_settings(digits_zoo: Zoo) -> None:
         quick, paper = method_settings(name, "quick", material), settings[name]
         assert quick.training.steps <= 500
         assert quick.training.optimizer == paper.training.optimizer
-        narrow, wide = (build_method(chosen.config, material) for chosen in (quick, paper))
+        narrow, wide = (build_method(name, chosen.config, material) for chosen in (quick, paper))
         assert sum(p.numel() for p in narrow.parameters()) < 0.3 * sum(p.numel() for p in wide.parameters())
 
 
@@ -87,21 +86,21 @@ def test_published_settings(digits_zoo: Zoo) -> None:
 )
 def test_networks_that_cannot_be_edited_are_named(tmp_path: Path, architecture: Architecture, message: str) -> None:
     with pytest.raises(BadDataError, match=message) as caught:
-        read_material(write_sirens(tmp_path / "x.zoo", sirens(architecture)))
+        editable(write_sirens(tmp_path / "x.zoo", sirens(architecture)))
     assert caught.value.hint
 
 
 def test_the_canvas_is_rendered_on_the_zoos_grid(tmp_path: Path) -> None:
     for indexing in ("ij", "xy"):
         source = replace(DIGITS, grid=f"linspace(-1, 1), {indexing}")
-        material = read_material(write_sirens(tmp_path / f"{indexing}.zoo", sirens(), sources=(source,)))
+        material = editable(write_sirens(tmp_path / f"{indexing}.zoo", sirens(), sources=(source,)))
         assert material.canvas.indexing == indexing
 
 
 def test_two_architectures_are_named(tmp_path: Path) -> None:
     blocks = sirens(), sirens(siren_architecture(2, (5, 4), 1), seed=1)
     with pytest.raises(BadDataError, match="networks of 2 architectures, not one: build one with `zoo build siren`"):
-        read_material(write_sirens(tmp_path / "x.zoo", *blocks))
+        editable(write_sirens(tmp_path / "x.zoo", *blocks))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_two_architectures_are_named(tmp_path: Path) -> None:
 def test_zoos_that_lack_something_are_named(tmp_path: Path, columns: dict[str, Any], source: Any, message: str) -> None:
     zoo = write_sirens(tmp_path / "x.zoo", sirens(**columns), sources=() if source is None else (source,))
     with pytest.raises(BadDataError, match=message) as caught:
-        read_material(zoo)
+        editable(zoo)
     assert caught.value.hint
 
 
@@ -126,12 +125,12 @@ def test_an_image_set_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("ZOO_DATA", str(tmp_path / "nothing"))
     zoo = write_sirens(tmp_path / "x.zoo", sirens(), sources=(replace(DIGITS, name="mnist"),))
     with pytest.raises(MissingError, match="mnist") as caught:
-        read_material(zoo)
+        editable(zoo)
     assert caught.value.hint
 
 
 def test_dng_needs_a_side_that_can_be_halved_twice(digits_zoo: Zoo) -> None:
-    material = replace(read_material(digits_zoo), canvas=Canvas(30, 1))
+    material = replace(editable(digits_zoo), canvas=Canvas(30, 1))
     with pytest.raises(UsageError, match="a multiple of 4, those of digits have 30: leave it out of --model"):
         method_settings("dng", "quick", material)
     assert method_settings("ng-t", "quick", material)
@@ -145,7 +144,7 @@ def test_dng_needs_a_side_that_can_be_halved_twice(digits_zoo: Zoo) -> None:
         (("quick", ["dng"], ["dilate", "erod"]), "no edit 'erod': did you mean 'erode'?"),
     ],
 )
-def test_unknown_names_are_told(names: tuple[str, list[str], list[str]], message: str) -> None:
+def test_unknown_names_are_told(digits_zoo: Zoo, names: tuple[str, list[str], list[str]], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_names(*names)
+        Editing(digits_zoo, *names, 1)
     assert message in str(caught.value)

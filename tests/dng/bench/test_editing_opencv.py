@@ -20,9 +20,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from dng.bench.editing.clahe import equalise
-from dng.bench.editing.edits import EDITS, contrast
-from dng.bench.editing.lab import from_lab, to_lab
+from dng.bench.edits import EDITS, contrast, equalise, from_lab, to_lab
 
 GREY, COLOURED = (60, 28, 1), (60, 32, 3)
 

@@ -9,13 +9,20 @@ from typer.testing import CliRunner
 
 import dng.bench.efficiency
 from cli.main import app
-from dng.bench.efficiency import PUBLISHED, Case, efficiency_cases, rival_cases, run_efficiency
-from dng.bench.efficiency.cases import INREncoding
-from dng.bench.efficiency.measure import Latency, latency, peak_bytes
-from dng.bench.efficiency.published import PUBLISHED_GFLOP
-from dng.bench.efficiency.results import Cost, EfficiencyResult, Measurement
-from dng.bench.efficiency.run import flops_per_network_and_once
-from dng.bench.flops import count_flops
+from dng.bench.costs import Latency, count_flops, latency, peak_bytes
+from dng.bench.efficiency import (
+    Cost,
+    CostCase,
+    EfficiencyResult,
+    INREncoding,
+    Measurement,
+    efficiency_cases,
+    flops_per_network_and_once,
+    rival_cases,
+    run_efficiency,
+)
+from dng.bench.published import PUBLISHED_COSTS as PUBLISHED
+from dng.bench.published import PUBLISHED_GFLOP
 from dng.data import siren_architecture
 from dng.encoder.config import EncoderConfig
 from dng.methods.inr2array import LatentTransformer
@@ -29,7 +36,7 @@ ENCODE, CLASSIFY = "INR2JLS encode, 28x28x1", "INR2JLS + classifier, 28x28x1"
 VIT = "DNG-Encoder + MLP, SimpleViT"
 
 
-def build(case: Case, as_written: bool) -> nn.Module:
+def build(case: CostCase, as_written: bool) -> nn.Module:
     with seeded(0):
         return case.build(as_written).eval()
 
@@ -39,7 +46,7 @@ def flops(name: str, as_written: bool) -> tuple[int, int]:
     return flops_per_network_and_once(build(case, as_written), case.networks(1))
 
 
-def tiny_case() -> Case:
+def tiny_case() -> CostCase:
     siren = siren_architecture(2, (6, 5), 1)
 
     def build_tiny(as_written: bool) -> nn.Module:
@@ -47,7 +54,7 @@ def tiny_case() -> Case:
         model = INR2JLS(siren, INR2JLSConfig(8, 1, encoder, latent_dim=6, hidden_dim=10, decoder_dim=5))
         return INREncoding(model, None, as_written)
 
-    return Case("tiny", siren, build_tiny)
+    return CostCase("tiny", siren, build_tiny)
 
 
 def test_inr2jls_as_written_takes_the_flops_of_its_formulas() -> None:

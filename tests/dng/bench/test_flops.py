@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dng.bench.flops import count_flops
+from dng.bench.costs import count_flops
 from dng.encoder.message import ScaledSum
 from zootool.errors import UsageError
 

@@ -10,11 +10,16 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.bench.forward_fit import ForwardFitSettings, forward_fit_preset, read_result, run_forward_fit
-from dng.bench.forward_fit.model import KINDS, Kind, build_model, matching_width
-from dng.bench.forward_fit.run import layer_mse
-from dng.bench.forward_fit.samples import MLPSamples, sample_mlps
-from dng.bench.forward_fit.settings import FORWARD_FIT_PRESETS
+from dng.bench.forward_fit import (
+    FORWARD_FIT_PRESETS,
+    ForwardFit,
+    ForwardFitResult,
+    ForwardFitSettings,
+    forward_fit_preset,
+    layer_mse,
+)
+from dng.bench.forward_fit_models import KINDS, Kind, MLPSamples, matching_width, sample_mlps
+from dng.bench.harness import put_together, run
 from dng.models.heads import count_parameters
 from dng.training.checkpoint import load_tensors
 from dng.training.seed import derived_seed
@@ -27,6 +32,10 @@ TINY = ForwardFitSettings(
 )  # fmt: skip
 
 
+def result_in(folder: Path) -> ForwardFitResult:
+    return put_together(ForwardFit("tiny", TINY, 2), folder)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -34,7 +43,7 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("forward-fit")
-    run_forward_fit("tiny", TINY, 2, out)
+    run(ForwardFit("tiny", TINY, 2), out)
     return out
 
 
@@ -61,7 +70,7 @@ def test_weights_biases_and_inputs_have_the_scales_of_the_method() -> None:
 
 @pytest.mark.parametrize("preset", ["full", "quick"])
 def test_the_networks_have_equal_parameter_counts(preset: str) -> None:
-    counts = {kind: count_parameters(build_model(kind, forward_fit_preset(preset))[0]) for kind in KINDS}
+    counts = {kind: count_parameters(forward_fit_preset(preset).build(kind)[0]) for kind in KINDS}
     assert counts["dynamic"] == 25_251
     assert counts["static-each-round"] == counts["static-last-round"]
     assert abs(counts["static-each-round"] / counts["dynamic"] - 1) < 0.05
@@ -69,11 +78,10 @@ def test_the_networks_have_equal_parameter_counts(preset: str) -> None:
 
 
 def test_the_control_of_equal_width_is_as_wide_as_the_dynamic_network(finished: Path) -> None:
-    result = read_result(finished)
-    assert result is not None
+    result = result_in(finished)
     widths = {kind: result.fits_of(kind)[0].hidden_dim for kind in KINDS}
     assert widths["static-equal-width"] == widths["dynamic"] > widths["static-each-round"]
-    rows = {row[0]: row for row in result.table().rows}
+    rows = {row[0]: row for row in ForwardFit("tiny", TINY, 2).tables(result)[0].rows}
     assert rows[KINDS["static-equal-width"]][1] == str(TINY.hidden_dim)
     page = (finished / "report.html").read_text()
     assert "static / dynamic MSE at equal width, layer 2" in page
@@ -89,10 +97,9 @@ def test_a_run_without_the_control_of_equal_width_goes_on_with_it(finished: Path
     for seed in range(2):
         shutil.rmtree(out / f"static-equal-width-{seed}")
     stages: set[str] = set()
-    found = run_forward_fit("tiny", TINY, 2, out, report=lambda stage, done, total: stages.add(stage))
+    found = run(ForwardFit("tiny", TINY, 2), out, lambda stage, done, total: stages.add(stage))
     assert stages == {f"fitting {KINDS['static-equal-width']}, seed {seed}" for seed in range(2)}
-    whole = read_result(finished)
-    assert whole is not None
+    whole = result_in(finished)
     assert [replace(fit, seconds=0.0) for fit in found.fits] == [replace(fit, seconds=0.0) for fit in whole.fits]
 
 
@@ -105,7 +112,7 @@ def test_the_width_is_searched_and_the_nearest() -> None:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_parameter_is_used_and_every_neuron_predicted(kind: Kind) -> None:
-    model, _ = build_model(kind, TINY)
+    model, _ = TINY.build(kind)
     samples = sample_mlps(TINY.widths, 4, 2, generator())
     predictions = model(samples)
     assert [tuple(p.shape) for p in predictions] == [(4, 2, 3), (4, 2, 3)]
@@ -115,7 +122,7 @@ def test_every_parameter_is_used_and_every_neuron_predicted(kind: Kind) -> None:
 
 
 def test_a_prediction_depends_on_its_own_mlp_and_input_alone() -> None:
-    model, _ = build_model("static-last-round", TINY)
+    model, _ = TINY.build("static-last-round")
     samples = sample_mlps(TINY.widths, 4, 3, generator())
     alone = samples.take(torch.tensor([2]))
     single = MLPSamples(alone.weights, alone.biases, alone.inputs[:, 1:2], tuple(a[:, 1:2] for a in alone.activations))
@@ -124,12 +131,11 @@ def test_a_prediction_depends_on_its_own_mlp_and_input_alone() -> None:
 
 
 def test_the_results_are_those_of_the_saved_weights_on_the_test_split(finished: Path) -> None:
-    result = read_result(finished)
-    assert result is not None
+    result = result_in(finished)
     assert [(fit.kind, fit.seed) for fit in result.fits] == [(kind, seed) for seed in range(2) for kind in KINDS]
     test = sample_mlps(TINY.widths, 10, 2, generator(derived_seed(1, "forward-fit", "test")))
     for fit in result.fits[len(KINDS) :]:
-        model, hidden_dim = build_model(fit.kind, TINY)
+        model, hidden_dim = TINY.build(fit.kind)
         model.load_state_dict(load_tensors(finished / f"{fit.kind}-1" / "best.safetensors")[0])
         assert (fit.hidden_dim, fit.num_parameters) == (hidden_dim, count_parameters(model))
         assert fit.mse == pytest.approx(layer_mse(model, test, 3), rel=1e-5)
@@ -139,8 +145,7 @@ def test_the_results_are_those_of_the_saved_weights_on_the_test_split(finished: 
 
 
 def test_means_and_deviations_are_over_seeds(finished: Path) -> None:
-    result = read_result(finished)
-    assert result is not None
+    result = result_in(finished)
     (first, _), (second, _) = (fit.mse for fit in result.fits_of("dynamic"))
     assert result.mean_mse("dynamic")[0] == pytest.approx((first + second) / 2)
     stds = result.std_mse("dynamic")
@@ -150,7 +155,7 @@ def test_means_and_deviations_are_over_seeds(finished: Path) -> None:
 
 def test_training_lowers_the_error_below_that_of_a_constant(tmp_path: Path) -> None:
     settings = replace(TINY, num_train=120, epochs=8)
-    result = run_forward_fit("tiny", settings, 1, tmp_path)
+    result = run(ForwardFit("tiny", settings, 1), tmp_path)
     for fit in result.fits:
         assert fit.mse[0] < 0.5 * fit.target_variance[0]
         assert fit.mse[1] < 0.8 * fit.target_variance[1]
@@ -162,13 +167,12 @@ def test_a_stopped_run_goes_on_and_gives_the_same_numbers(finished: Path, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_forward_fit("tiny", TINY, 2, tmp_path, report=stop_in_the_second_epoch)
+        run(ForwardFit("tiny", TINY, 2), tmp_path, report=stop_in_the_second_epoch)
     assert not (tmp_path / "results.json").exists()
     stages: set[str] = set()
-    resumed = run_forward_fit("tiny", TINY, 2, tmp_path, report=lambda stage, done, total: stages.add(stage))
+    resumed = run(ForwardFit("tiny", TINY, 2), tmp_path, lambda stage, done, total: stages.add(stage))
     assert "fitting dynamic, seed 0" not in stages
-    whole = read_result(finished)
-    assert whole is not None
+    whole = result_in(finished)
     assert [replace(fit, seconds=0.0) for fit in resumed.fits] == [replace(fit, seconds=0.0) for fit in whole.fits]
 
 
@@ -181,10 +185,10 @@ def test_the_learning_rate_follows_a_cosine_from_one_thousandth(finished: Path) 
 
 def test_more_seeds_extend_a_finished_run(tmp_path: Path) -> None:
     settings = replace(TINY, epochs=1, lr=1e-12)
-    first = run_forward_fit("tiny", settings, 1, tmp_path)
+    first = run(ForwardFit("tiny", settings, 1), tmp_path)
     assert first.std_mse("dynamic") is None
-    assert run_forward_fit("tiny", settings, 1, tmp_path).skipped
-    more = run_forward_fit("tiny", settings, 2, tmp_path)
+    assert run(ForwardFit("tiny", settings, 1), tmp_path).skipped
+    more = run(ForwardFit("tiny", settings, 2), tmp_path)
     assert more.num_seeds == 2
     assert more.fits[: len(KINDS)] == first.fits
     assert more.fits[0].mse != more.fits[len(KINDS)].mse
@@ -195,20 +199,19 @@ def test_more_seeds_extend_a_finished_run(tmp_path: Path) -> None:
 
 def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
     with pytest.raises(UsageError, match="holds a run with epochs=2, this one has epochs=3"):
-        run_forward_fit("tiny", replace(TINY, epochs=3), 2, finished)
+        run(ForwardFit("tiny", replace(TINY, epochs=3), 2), finished)
 
 
 def test_a_result_that_is_not_ours_is_named(finished: Path, tmp_path: Path) -> None:
-    value = json.loads((finished / "results.json").read_text())
-    value["fits"][0]["mse"] = ["low"]
-    (tmp_path / "results.json").write_text(json.dumps(value))
-    with pytest.raises(FormatError, match=r"fits\[0\].mse\[0\] must be a number"):
-        read_result(tmp_path)
+    value = json.loads((finished / "dynamic-0" / "fit.json").read_text()) | {"mse": ["low"]}
+    (tmp_path / "dynamic-0").mkdir()
+    (tmp_path / "dynamic-0" / "fit.json").write_text(json.dumps(value))
+    with pytest.raises(FormatError, match=r"fit\.json\.mse\[0\] must be a number"):
+        result_in(tmp_path)
 
 
 def test_the_page_holds_plot_and_table_in_itself(finished: Path) -> None:
-    result = read_result(finished)
-    assert result is not None
+    result = result_in(finished)
     page = (finished / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == page.count("src=") == 2
     markdown = (finished / "table.md").read_text()

@@ -10,19 +10,19 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from dng.bench.certainty import MIN_TESTED
-from dng.bench.generalization import run as module
-from dng.bench.generalization.material import read_material
-from dng.bench.generalization.report import mean_tau, published_table, results_table, verdict, write_report
-from dng.bench.generalization.run import (
+from dng.bench import generalization as module
+from dng.bench.certainty import MIN_TESTED, Scores, bootstrap_tau, chance_interval, last_of_runs, score
+from dng.bench.generalization import Generalization
+from dng.bench.generalization_data import PRESETS, GeneralizationSettings, generalization_settings, read_accuracies
+from dng.bench.generalization_page import (
     GeneralizationResult,
     ModelResult,
-    predictions_of,
-    read_answers,
-    run_generalization,
+    mean_tau,
+    published_table,
+    results_table,
+    verdict,
 )
-from dng.bench.generalization.scores import Scores, bootstrap_tau, chance_interval, last_of_runs, score
-from dng.bench.generalization.settings import PRESETS, GeneralizationSettings, generalization_settings
+from dng.bench.harness import measure, write_report
 from dng.bench.published import published_column, published_taus
 from dng.data import EndlessBatches
 from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER
@@ -40,6 +40,7 @@ from zootool.zoo import Zoo
 
 TRAINING = TrainConfig(steps=60, batch_size=32, lr=5e-3, validate_every=20)
 ENCODER = replace(HETEROGENEOUS_CNN_ENCODER, dim=16, head_dim=4, num_frequencies=8, dropout=0.0)
+MODELS = ["dng", "statistics", "flat-mlp"]
 TINY = GeneralizationSettings(ReaderPreset(DNGConfig(ENCODER, 16, 0.0), TRAINING))
 
 
@@ -49,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Zoo, Path, Gener
     zoo = write_run_zoo(folder / "cnns.zoo", NARROW, WIDE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "generalization_settings", lambda *_: TINY)
-        result = run_generalization(zoo, "quick", ["dng", "statistics", "flat-mlp"], 2, folder / "run")
+        result = measure(Generalization(zoo, "quick", MODELS, 2), folder / "run")
     return zoo, folder / "run", result
 
 
@@ -71,7 +72,7 @@ def test_scores_are_those_of_the_predictions_on_last_checkpoints(
 ) -> None:
     zoo, out, result = finished
     nets = zoo.select(split="test").nets.to_pandas()
-    predicted = predictions_of(read_answers(out, "statistics", 2), read_material(zoo))[1]
+    predicted = Generalization(zoo, "quick", MODELS, 2).predictions("statistics", out)[1]
     is_last = (nets["training_step"] == 1).to_numpy()
     wanted = score(predicted[is_last], nets["test_accuracy"].to_numpy(np.float32)[is_last].astype(float))
     assert result.model("statistics").last[1].mae == pytest.approx(wanted.mae, abs=1e-6)
@@ -83,11 +84,11 @@ def test_a_finished_run_is_skipped_and_an_unfinished_one_goes_on(
 ) -> None:
     zoo, out, result = finished
     monkeypatch.setattr(module, "generalization_settings", lambda *_: TINY)
-    again = run_generalization(zoo, "quick", ["dng", "statistics", "flat-mlp"], 2, out)
+    again = measure(Generalization(zoo, "quick", MODELS, 2), out)
     assert again == replace(result, skipped=True)
     (out / "seed-1" / "flat-mlp.json").unlink()
     kept = (out / "seed-0" / "dng.json").stat().st_mtime_ns
-    once_more = run_generalization(zoo, "quick", ["dng", "statistics", "flat-mlp"], 2, out)
+    once_more = measure(Generalization(zoo, "quick", MODELS, 2), out)
     assert not once_more.skipped
     assert (out / "seed-0" / "dng.json").stat().st_mtime_ns == kept
     assert once_more.model("flat-mlp").last == result.model("flat-mlp").last
@@ -95,7 +96,8 @@ def test_a_finished_run_is_skipped_and_an_unfinished_one_goes_on(
 
 def test_the_report_shows_scores_zoo_and_verdict(finished: tuple[Zoo, Path, GeneralizationResult]) -> None:
     zoo, out, result = finished
-    page = write_report(result, zoo, out).read_text(encoding="utf-8")
+    bench = Generalization(zoo, "quick", MODELS, 2)
+    page = write_report(bench, result, out).read_text(encoding="utf-8")
     table = results_table(result).markdown()
     assert "On this zoo the best tau on last checkpoints is that of the" in table
     for name in ("DNG-Encoder", "statistics + trees", "flat MLP"):
@@ -103,21 +105,21 @@ def test_the_report_shows_scores_zoo_and_verdict(finished: tuple[Zoo, Path, Gene
         assert name in table
     assert page.count("<img") == 3
     assert "trained on networks varied by" in page
-    paper = write_report(replace(result, preset="paper"), zoo, out).read_text(encoding="utf-8")
+    paper = write_report(bench, replace(result, preset="paper"), out).read_text(encoding="utf-8")
     assert "varied by" not in paper
     assert (out / "scatter.png").stat().st_size > 5000
 
 
 def test_percents_are_converted_and_said(tmp_path: Path) -> None:
     accuracies = np.linspace(5, 95, 60).tolist()
-    material = read_material(write_run_zoo(tmp_path / "x.zoo", NARROW, score=accuracies), "score")
+    material = read_accuracies(write_run_zoo(tmp_path / "x.zoo", NARROW, score=accuracies), "score")
     assert material.accuracies.max() == pytest.approx(0.95)
     assert "holds percents" in material.notes[0]
 
 
 def test_duplicates_and_constant_networks_are_reported(tmp_path: Path) -> None:
     zoo = write_run_zoo(tmp_path / "x.zoo", NARROW)
-    assert read_material(zoo).notes == ()
+    assert read_accuracies(zoo).notes == ()
     from zootool.store import write_store
     from zootool.store.blocks import Block, MemorySource, SourceInfo
 
@@ -130,7 +132,7 @@ def test_duplicates_and_constant_networks_are_reported(tmp_path: Path) -> None:
     write_store(tmp_path / "y.zoo", MemorySource(SourceInfo("y"), [Block(NARROW, tensors, table)]))
     from zootool import open_zoo
 
-    assert read_material(open_zoo(tmp_path / "y.zoo")).notes == (
+    assert read_accuracies(open_zoo(tmp_path / "y.zoo")).notes == (
         "1 networks have the same weights as an earlier one",
         "1 networks are constant: each layer's weights are all equal",
     )
@@ -152,12 +154,12 @@ def test_duplicates_and_constant_networks_are_reported(tmp_path: Path) -> None:
 def test_zoos_that_cannot_be_judged_are_named(tmp_path: Path, columns: dict, error: type, message: str) -> None:
     zoo = write_run_zoo(tmp_path / "x.zoo", NARROW, **columns)
     with pytest.raises(error, match=message):
-        read_material(zoo, "score" if "score" in columns else "test_accuracy")
+        read_accuracies(zoo, "score" if "score" in columns else "test_accuracy")
 
 
 def test_a_zoo_of_few_networks_is_too_small(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="has 12 networks"):
-        read_material(write_run_zoo(tmp_path / "x.zoo", NARROW, count=12))
+        read_accuracies(write_run_zoo(tmp_path / "x.zoo", NARROW, count=12))
 
 
 def test_unknown_models_and_presets_are_named(tmp_path: Path) -> None:
@@ -183,13 +185,14 @@ def test_a_tau_of_few_runs_is_not_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(plain, "MAX_TREES", 20)
     split = [("train", "train", "train", "test" if i < 12 else "validation")[i // 2 % 4] for i in range(60)]
     zoo = write_run_zoo(tmp_path / "x.zoo", NARROW, split=split[:12] + ["validation"] * 8 + ["test"] * 2 + split[22:])
-    result = run_generalization(zoo, "quick", ["statistics"], 1, tmp_path / "run")
+    bench = Generalization(zoo, "quick", ["statistics"], 1)
+    result = measure(bench, tmp_path / "run")
     assert result.runs["test"] < MIN_TESTED
     table = results_table(result)
     assert table.rows[0][1] == f"{result.runs['test']} test runs: too few"
     assert (table.rows[0][3], table.rows[0][5]) == ("-", "-")
     assert "No tau is quoted. 95 % of random orders of" in table.note
-    page = write_report(result, zoo, tmp_path / "run").read_text(encoding="utf-8")
+    page = write_report(bench, result, tmp_path / "run").read_text(encoding="utf-8")
     assert f"{result.model('statistics').last[0].kendall_tau:.3f}" not in page.replace(table.rows[0][2], "")
     command = ["bench", "generalization", "--zoo", str(tmp_path / "x.zoo"), "--model", "statistics", "--seeds", "1",
                "--out", str(tmp_path / "run"), "--json"]  # fmt: skip
@@ -262,7 +265,7 @@ def test_all_that_learn_by_updates_see_the_same_batches(tmp_path: Path, monkeypa
             return super().__iter__()
 
     monkeypatch.setattr("dng.runs.on_zoo.EndlessBatches", Watched)
-    run_generalization(zoo, "quick", ["dng", "flat-mlp", "stat-nn"], 1, tmp_path / "run")
+    measure(Generalization(zoo, "quick", ["dng", "flat-mlp", "stat-nn"], 1), tmp_path / "run")
     assert len(seen) == 3
     assert len(seen[0]) == 7
     assert seen[0] == seen[1] == seen[2]
@@ -327,16 +330,17 @@ def test_a_published_tau_stands_beside_ours_over_the_same_checkpoints(
 def test_published_methods_compete_at_equal_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
     monkeypatch.setattr(module, "generalization_settings", lambda *_: replace(TINY, num_parameters=20_000))
-    result = run_generalization(zoo, "quick", ["stat-nn"], 1, tmp_path / "run")
+    bench = Generalization(zoo, "quick", ["stat-nn"], 1)
+    result = measure(bench, tmp_path / "run")
     assert abs(result.model("stat-nn").num_parameters - 20_000) <= 1_000
     assert mean_tau(result.model("stat-nn")) > 0.5
-    assert "StatNN" in write_report(result, zoo, tmp_path / "run").read_text(encoding="utf-8")
+    assert "StatNN" in write_report(bench, result, tmp_path / "run").read_text(encoding="utf-8")
 
 
 def test_a_method_that_cant_take_the_zoo_stops_before_any_training(tmp_path: Path) -> None:
     zoo = write_run_zoo(tmp_path / "cnns.zoo", NARROW, WIDE)
     with pytest.raises(UsageError, match="nft can't take the zoo"):
-        run_generalization(zoo, "quick", ["dng", "nft"], 1, tmp_path / "run")
+        measure(Generalization(zoo, "quick", ["dng", "nft"], 1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -349,8 +353,9 @@ def test_training_networks_are_varied_where_the_settings_say_so(
         short = replace(TINY.dng, training=replace(TRAINING, steps=3, validate_every=3), symmetries=symmetries)
         settings = replace(TINY, dng=short)
         monkeypatch.setattr(module, "generalization_settings", lambda *_, settings=settings: settings)
-        run_generalization(zoo, "quick", ["dng"], 1, tmp_path / name)
-        found[name] = read_answers(tmp_path / name, "dng", 1)[0]["by_row"]
+        bench = Generalization(zoo, "quick", ["dng"], 1)
+        measure(bench, tmp_path / name)
+        found[name] = bench.predictions("dng", tmp_path / name).tolist()
     assert found["plain"] != found["varied"]
 
 

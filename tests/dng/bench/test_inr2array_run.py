@@ -13,9 +13,10 @@ import zarr
 from PIL import Image
 
 import dng
-from dng.bench.inr_classification import run_inr_classification
+from dng.bench.classification_page import write_classification_report
+from dng.bench.harness import measure
+from dng.bench.inr_classification import INRClassification
 from dng.bench.pictures import reconstruct, to_pictures
-from dng.bench.report import write_classification_report
 from dng.data import Zoo
 from dng.methods.build import RefusedError
 from dng.methods.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
@@ -44,7 +45,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture(scope="module")
 def finished(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    run_inr_classification(zoo, "tiny", TINY, out)
+    measure(INRClassification(zoo, "tiny", TINY), out)
     return out
 
 
@@ -70,7 +71,7 @@ def test_weights_of_an_older_model_are_refused_with_the_reason(zoo: Zoo, finishe
     for left in (tmp_path / "last" / "results.json", tmp_path / "last" / "inr2array" / "done.json"):
         left.unlink()
     with pytest.raises(FormatError, match=r"last.safetensors: .* lacks encoder.embeddings.biases: .*train it anew"):
-        run_inr_classification(zoo, "tiny", TINY, tmp_path / "last")
+        measure(INRClassification(zoo, "tiny", TINY), tmp_path / "last")
 
 
 def test_the_error_of_renderings_falls_without_images_and_is_what_the_result_says(zoo: Zoo, finished: Path) -> None:
@@ -142,7 +143,7 @@ def test_classification_leaves_the_encoder_as_it_is(zoo: Zoo, tmp_path: Path, ca
 
 
 def test_the_run_predicts_what_it_reported(zoo: Zoo, finished: Path) -> None:
-    result = run_inr_classification(zoo, "tiny", TINY, finished)
+    result = measure(INRClassification(zoo, "tiny", TINY), finished)
     assert result.skipped
     assert (result.model, result.num_classes, result.ablation) == ("inr2array", 10, "none")
     classifier = load_code_classifier(finished)
@@ -187,7 +188,7 @@ def test_images_of_a_zoo_in_xy_are_upright(
 
 def test_another_method_in_the_same_folder_is_refused(zoo: Zoo, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="model=inr2array, this run has model=inr2jls"):
-        run_inr_classification(zoo, "tiny", two_stage_preset("inr2jls", "demo"), finished)
+        measure(INRClassification(zoo, "tiny", two_stage_preset("inr2jls", "demo")), finished)
     spec = json.loads((finished / "latent-classifier" / "classifier.json").read_text())
     (tmp_path / "latent-classifier").mkdir()
     broken = tmp_path / "latent-classifier" / "classifier.json"
@@ -203,7 +204,7 @@ def test_epochs_of_the_classifier_are_over_the_training_networks(zoo: Zoo, tmp_p
         classification=replace(TINY.classification, batch_size=8),
         epochs=2,
     )
-    run_inr_classification(zoo, "tiny", short, tmp_path)
+    measure(INRClassification(zoo, "tiny", short), tmp_path)
     # 20 networks are three batches.
     assert [line["step"] for line in read_metrics(tmp_path / "latent-classifier")] == [3, 6]
 
@@ -211,7 +212,7 @@ def test_epochs_of_the_classifier_are_over_the_training_networks(zoo: Zoo, tmp_p
 def test_the_report_names_the_method(tmp_path: Path) -> None:
     zoo = smooth_zoo(tmp_path / "x.zoo", DIGITS)
     short = replace(TINY, reconstruction=replace(TINY.reconstruction, steps=2))
-    run_inr_classification(zoo, "tiny", short, tmp_path / "run")
+    measure(INRClassification(zoo, "tiny", short), tmp_path / "run")
     write_classification_report(zoo, tmp_path / "run", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "INR2ARRAY and a classifier" in text
@@ -237,7 +238,7 @@ def test_networks_it_cannot_take_are_named(finished: Path, tmp_path: Path) -> No
     wider = smooth_sirens(siren_architecture(2, (5, 4), 1), seed=1)
     mixed = write_sirens(tmp_path / "x.zoo", smooth_sirens(), wider, sources=(NOWHERE,))
     with pytest.raises(RefusedError, match="INR2ARRAY can't take the zoo: its networks differ in width"):
-        run_inr_classification(mixed, "tiny", TINY, tmp_path / "run")
+        measure(INRClassification(mixed, "tiny", TINY), tmp_path / "run")
     with pytest.raises(UsageError, match=r"SIRENs with node counts \(2, 4, 4, 1\).*the networks have .*\(2, 5, 4, 1\)"):
         embed(mixed, finished, tmp_path / "codes")
     other = smooth_zoo(tmp_path / "y.zoo", architecture=siren_architecture(2, (4, 4), 1, omega_0=20.0))

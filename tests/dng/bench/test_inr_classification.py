@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from dng.bench import inr_classification
-from dng.bench.inr_classification import read_result, run_inr_classification
-from dng.bench.report import write_classification_report
+from dng.bench.classification_page import write_classification_report
+from dng.bench.harness import measure
+from dng.bench.inr_classification import INRClassification, read_result, write_predictions
 from dng.data import EndlessBatches
 from dng.models.heads import CodeClassifier
 from dng.models.model import Representation
@@ -71,8 +71,7 @@ def test_predictions_stand_beside_their_own_networks(tmp_path: Path) -> None:
     zoo = open_zoo(tmp_path / "x.zoo")
     given = torch.cat([batch.rows for batch in zoo.loader(2)])
     assert given.tolist() != sorted(given.tolist())
-    outcome = inr_classification._Outcome(given, given + 100, 0.0, None, 0, "")
-    inr_classification._write_predictions(tmp_path, zoo, outcome)
+    write_predictions(tmp_path, zoo, given, given + 100)
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     assert table["net_id"].tolist() == zoo.nets["net_id"].tolist()
     assert table["prediction"].tolist() == zoo.rows.tolist()
@@ -82,7 +81,7 @@ def test_predictions_stand_beside_their_own_networks(tmp_path: Path) -> None:
 def test_with_shuffled_labels_accuracy_falls_to_chance(digits_zoo: Zoo, finished_run: Path, tmp_path: Path) -> None:
     # INR2JLS never sees a label, so the trained one serves the control as well.
     shutil.copytree(finished_run / "inr2jls", tmp_path / "inr2jls")
-    result = run_inr_classification(digits_zoo, "tiny", TINY, tmp_path, control="shuffled-labels")
+    result = measure(INRClassification(digits_zoo, "tiny", TINY, control="shuffled-labels"), tmp_path)
     assert result.test_accuracy < 0.22
 
 
@@ -94,7 +93,7 @@ def test_every_ablation_runs_end_to_end(digits_zoo: Zoo, tmp_path: Path, ablatio
         classification=replace(TINY.classification, steps=6, validate_every=3),
         encoder_only=replace(TINY.encoder_only, training=replace(TINY.encoder_only.training, steps=6)),
     ).with_ablation(ablation)
-    result = run_inr_classification(digits_zoo, "tiny", short, tmp_path)
+    result = measure(INRClassification(digits_zoo, "tiny", short), tmp_path)
     assert result.ablation == ablation
     assert 0 <= result.test_accuracy <= 1
     assert (result.validation_mse is None) == (ablation == "encoder-only")
@@ -130,19 +129,19 @@ def test_an_unknown_ablation_is_named() -> None:
 
 def test_a_finished_run_is_read_not_repeated(digits_zoo: Zoo, finished_run: Path) -> None:
     before = (finished_run / "results.json").read_bytes()
-    result = run_inr_classification(digits_zoo, "tiny", TINY, finished_run)
+    result = measure(INRClassification(digits_zoo, "tiny", TINY), finished_run)
     assert result.skipped
     assert (finished_run / "results.json").read_bytes() == before
 
 
 def test_another_seed_in_the_same_folder_is_refused(digits_zoo: Zoo, finished_run: Path) -> None:
-    with pytest.raises(UsageError, match="seed=0, this run has seed=1"):
-        run_inr_classification(digits_zoo, "tiny", TINY.with_seed(1), finished_run)
+    with pytest.raises(UsageError, match="seed=0, this one has seed=1"):
+        measure(INRClassification(digits_zoo, "tiny", TINY.with_seed(1)), finished_run)
 
 
 def test_a_zoo_without_a_split_is_refused(digits_zoo: Zoo, tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="no networks in the split test"):
-        run_inr_classification(digits_zoo.select(split=["train", "validation"]), "tiny", TINY, tmp_path)
+        measure(INRClassification(digits_zoo.select(split=["train", "validation"]), "tiny", TINY), tmp_path)
 
 
 def test_latents_on_the_fly_are_those_of_the_cache(digits_zoo: Zoo, finished_run: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import dng
-from dng.bench import report
+from dng.bench import classification_page as report
+from dng.bench.classification_page import write_classification_report
 from dng.bench.inr_classification import read_result
 from dng.bench.page import Page
-from dng.bench.report import write_classification_report
 from dng.models.model import Representation
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo

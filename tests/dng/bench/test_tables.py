@@ -12,15 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from dng.bench import tables as module
 from dng.bench.certainty import accuracy_interval
-from dng.bench.comparison.settings import EqualBudget
-from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
+from dng.bench.comparison import EqualBudget
 from dng.bench.efficiency import efficiency_cases
-from dng.bench.published import CONTROLS, PUBLISHED, published, published_column
-from dng.bench.tables import measure_costs, put_together, run_tables, scale, scales, table_jobs
-from dng.bench.tables import run as module
-from dng.bench.tables.cells import Cell, CellJob
-from dng.bench.tables.page import title_of
+from dng.bench.harness import Case, jobs_of, put_together, run, write_report
+from dng.bench.published import CONTROLS, PUBLISHED, PUBLISHED_COSTS, published, published_column
+from dng.bench.tables import SCALES, TableCell, Tables, measure_costs, scale, table_cells
+from dng.bench.tables_page import Cell, TablesResult
 from dng.data import siren_architecture
 from dng.methods import plain
 from dng.methods.registry import METHODS
@@ -42,7 +41,7 @@ FEW = EqualBudget(TrainConfig(steps=2, batch_size=16, lr=1e-3, validate_every=2)
 
 @pytest.fixture
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), seeds=2, encoders=FEW, with_probes=FEW))
+    monkeypatch.setitem(SCALES, "demo", replace(scale("demo"), seeds=2, encoders=FEW, with_probes=FEW))
     monkeypatch.setattr(plain, "MAX_TREES", 20)
 
 
@@ -53,7 +52,7 @@ def cnns(tmp_path: Path) -> Zoo:
 
 @pytest.fixture
 def one_seed(small_scale: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), seeds=1))
+    monkeypatch.setitem(SCALES, "demo", replace(scale("demo"), seeds=1))
 
 
 @contextmanager
@@ -78,12 +77,12 @@ def no_work(jobs: Iterable[Job[OutcomeT]], advance: Advance) -> Iterator[Outcome
     return iter(())
 
 
-def only(jobs: list[CellJob], *methods: str) -> list[CellJob]:
+def only(jobs: list[TableCell], *methods: str) -> list[TableCell]:
     return [job for job in jobs if job.method in methods]
 
 
 def test_a_zoo_has_a_column_in_the_tables_of_its_kind(digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
-    jobs = table_jobs([digits_zoo, cnns], {1, 2, 7, 8}, "demo", tmp_path)
+    jobs = table_cells([digits_zoo, cnns], {1, 2, 7, 8})
     assert {(job.table, job.column) for job in jobs} == {(1, "digits"), (7, "digits"), (2, "cnns")}
     methods = {table: [job.method for job in jobs if job.table == table] for table in (1, 2, 7)}
     assert methods[1] == [*PUBLISHED[1], *CONTROLS[1]]
@@ -95,8 +94,8 @@ def test_a_zoo_has_a_column_in_the_tables_of_its_kind(digits_zoo: Zoo, cnns: Zoo
 def test_cells_are_measured_over_seeds_and_set_beside_the_paper(
     small_scale: None, digits_zoo: Zoo, cnns: Zoo, tmp_path: Path
 ) -> None:
-    jobs = only(table_jobs([digits_zoo, cnns], {2, 7}, "demo", tmp_path / "out"), "dng", "statistics")
-    found = run_tables(jobs, "demo", tmp_path / "out")
+    jobs = only(table_cells([digits_zoo, cnns], {2, 7}), "dng", "statistics")
+    found = run(Tables(jobs, "demo"), tmp_path / "out")
     assert [(cell.table, cell.method, len(cell.scores)) for cell in found.cells] == [
         (2, "dng", 2), (2, "statistics", 2), (7, "dng", 2)
     ]  # fmt: skip
@@ -120,20 +119,20 @@ def test_cells_are_measured_over_seeds_and_set_beside_the_paper(
 def test_finished_cells_are_kept_and_shares_meet_in_one_folder(
     small_scale: None, cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path / "out"), "dng", "statistics")
-    first = run_tables(jobs, "demo", tmp_path / "out", share=(0, 2))
+    jobs = only(table_cells([cnns], {2}), "dng", "statistics")
+    first = run(Tables(jobs, "demo"), tmp_path / "out", share=(0, 2))
     assert [cell.method for cell in first.cells] == ["dng"]
-    second = run_tables(jobs, "demo", tmp_path / "out", share=(1, 2))
+    second = run(Tables(jobs, "demo"), tmp_path / "out", share=(1, 2))
     assert [cell.method for cell in second.cells] == ["dng", "statistics"]
     assert (first.missing, second.missing) == (("table-2/cnns/statistics",), ())
-    monkeypatch.setattr(CellJob, "_measure", None)
-    assert run_tables(jobs, "demo", tmp_path / "out").cells == second.cells
+    monkeypatch.setattr(Case, "keep", None)
+    assert run(Tables(jobs, "demo"), tmp_path / "out").cells == second.cells
 
 
 def test_workers_measure_what_one_process_does(one_seed: None, digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
     def found(out: Path, engine: Engine) -> list[tuple[object, ...]]:
-        jobs = only(table_jobs([digits_zoo, cnns], {2, 7}, "demo", out), "dng", "nfn-hnp")
-        cells = run_tables(jobs, "demo", out, engine=engine).cells
+        jobs = only(table_cells([digits_zoo, cnns], {2, 7}), "dng", "nfn-hnp")
+        cells = run(Tables(jobs, "demo"), out, engine=engine).cells
         return [(cell.table, cell.method, cell.scores, cell.num_parameters) for cell in cells]
 
     shared = found(tmp_path / "shared", choose_engine(workers=2))
@@ -142,25 +141,29 @@ def test_workers_measure_what_one_process_does(one_seed: None, digits_zoo: Zoo, 
 
 
 def test_a_cell_that_another_process_measures_is_left_to_it(one_seed: None, cnns: Zoo, tmp_path: Path) -> None:
-    (job,) = only(table_jobs([cnns], {2}, "demo", tmp_path), "statistics")
-    with holding(tmp_path, job.number):
-        found = run_tables([job], "demo", tmp_path)
+    (job,) = only(table_cells([cnns], {2}), "statistics")
+    bench = Tables([job], "demo")
+    with holding(tmp_path, jobs_of(bench, bench.cases(), tmp_path)[0].number):
+        found = run(bench, tmp_path, engine=run_here)
     assert (found.cells, found.missing) == ((), ("table-2/cnns/statistics",))
     assert "not measured yet: table-2/cnns/statistics" in (tmp_path / "report.html").read_text()
-    assert run_tables([job], "demo", tmp_path).missing == ()
+    assert run(bench, tmp_path, engine=run_here).missing == ()
 
 
 def test_a_cell_has_its_number_whatever_else_is_asked_for(digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
-    everything = {job.place: job.number for job in table_jobs([digits_zoo, cnns], {1, 2, 7}, "demo", tmp_path)}
+    def numbers(cells: list[TableCell]) -> dict[str, int]:
+        bench = Tables(cells, "demo")
+        return {job.label: job.number for job in jobs_of(bench, bench.cases(), tmp_path)}
+
+    everything = numbers(table_cells([digits_zoo, cnns], {1, 2, 7}))
     assert len(set(everything.values())) == len(everything)
-    for job in table_jobs([cnns], {2}, "demo", tmp_path):
-        assert everything[job.place] == job.number
+    assert numbers(table_cells([cnns], {2})).items() <= everything.items()
 
 
 def test_progress_counts_a_hundred_for_each_training(one_seed: None, cnns: Zoo, tmp_path: Path) -> None:
-    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path), "dng", "statistics")
+    jobs = only(table_cells([cnns], {2}), "dng", "statistics")
     seen: list[tuple[int, int]] = []
-    run_tables(jobs, "demo", tmp_path, report=lambda stage, done, total: seen.append((done, total)))
+    run(Tables(jobs, "demo"), tmp_path, lambda stage, done, total: seen.append((done, total)), engine=run_here)
     # The trees are trained without steps.
     assert seen[0] == (0, 200)
     assert seen[-1] == (200, 200)
@@ -177,9 +180,9 @@ def test_cells_of_the_largest_networks_are_measured_first(
         order.extend(job.label for job in jobs)
         return iter(())
 
-    jobs = only(table_jobs([cnns, digits_zoo], {2, 7}, "demo", tmp_path), "dng")
-    run_tables(jobs, "demo", tmp_path, engine=remember)
-    assert [job.label for job in jobs] == ["table-2/cnns/dng", "table-7/digits/dng"]
+    jobs = only(table_cells([cnns, digits_zoo], {2, 7}), "dng")
+    run(Tables(jobs, "demo"), tmp_path, engine=remember)
+    assert [job.place for job in jobs] == ["table-2/cnns/dng", "table-7/digits/dng"]
     assert order == ["table-7/digits/dng", "table-2/cnns/dng"]
 
 
@@ -192,41 +195,43 @@ def test_learning_rates_and_the_classifier_of_codes_are_trainings_too() -> None:
 
 def test_a_zoo_without_a_column_in_the_wanted_tables_is_refused(digits_zoo: Zoo, cnns: Zoo, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="digits is of kind inr, which stands in Table 1 and 7 only, wanted is 2"):
-        table_jobs([cnns, digits_zoo], {2}, "demo", tmp_path)
+        table_cells([cnns, digits_zoo], {2})
 
 
 def test_costs_are_measured_once_and_set_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = efficiency_cases()[:1]
     measure_costs(cases, "cpu", 2, 5, tmp_path, silent)
-    found = put_together([], "demo", tmp_path)
+    bench = Tables([], "demo")
+    found = put_together(bench, tmp_path)
+    write_report(bench, found, tmp_path)
     assert cases[0].name in found.costs[0].rows[0][0]
     page = (tmp_path / "report.html").read_text()
     assert page.count(">Tables 5 and 8: costs<") == len(found.costs) + len(PUBLISHED_COSTS)
     monkeypatch.setattr(module, "run_efficiency", None)
     measure_costs(cases, "cpu", 2, 5, tmp_path, silent)
-    assert put_together([], "demo", tmp_path).costs == found.costs
+    assert put_together(bench, tmp_path).costs == found.costs
 
 
 def test_a_method_that_cant_take_a_zoo_leaves_its_reason(
     small_scale: None, digits_zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tight = replace(FEW, num_parameters=1_000)
-    monkeypatch.setitem(scales.SCALES, "demo", replace(scale("demo"), with_probes=tight))
-    jobs = only(table_jobs([digits_zoo], {1}, "demo", tmp_path / "out"), "dng-probes")
-    found = run_tables(jobs, "demo", tmp_path / "out")
+    monkeypatch.setitem(SCALES, "demo", replace(scale("demo"), with_probes=tight))
+    jobs = only(table_cells([digits_zoo], {1}), "dng-probes")
+    found = run(Tables(jobs, "demo"), tmp_path / "out")
     assert found.cells == ()
     assert "more than a budget of 1,000" in found.refused["table-1/digits/dng-probes"]
     assert "more than a budget of 1,000" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_another_zoo_or_scale_needs_another_folder(small_scale: None, cnns: Zoo, tmp_path: Path) -> None:
-    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path / "out"), "statistics")
-    run_tables(jobs, "demo", tmp_path / "out")
+    jobs = only(table_cells([cnns], {2}), "statistics")
+    run(Tables(jobs, "demo"), tmp_path / "out")
     with pytest.raises(UsageError, match="holds a run with scale=demo"):
-        run_tables(jobs, "cpu", tmp_path / "out")
+        run(Tables(jobs, "cpu"), tmp_path / "out")
     other = write_run_zoo(tmp_path / "other" / "cnns.zoo", NARROW)
     with pytest.raises(UsageError, match="holds a run with zoo_id"):
-        run_tables(only(table_jobs([other], {2}, "demo", tmp_path / "out"), "statistics"), "demo", tmp_path / "out")
+        run(Tables(only(table_cells([other], {2}), "statistics"), "demo"), tmp_path / "out")
 
 
 def test_every_table_has_a_zoo_of_its_own_in_a_column(
@@ -234,19 +239,19 @@ def test_every_table_has_a_zoo_of_its_own_in_a_column(
 ) -> None:
     monkeypatch.setattr(module, "column_of", lambda zoo: "same")
     cnns = write_run_zoo(tmp_path / "cnns.zoo", NARROW)
-    jobs = table_jobs([digits_zoo, cnns], {2, 7}, "demo", tmp_path / "out")
-    found = run_tables(jobs, "demo", tmp_path / "out", engine=no_work)
+    jobs = table_cells([digits_zoo, cnns], {2, 7})
+    found = run(Tables(jobs, "demo"), tmp_path / "out", engine=no_work)
     assert found.zoos == {"table-2/same": cnns.id, "table-7/same": digits_zoo.id}
     other = write_run_zoo(tmp_path / "other" / "cnns.zoo", WIDE)
     for zoo, table in ((cnns, 2), (digits_zoo, 7)):
-        run_tables(table_jobs([zoo], {table}, "demo", tmp_path / "out"), "demo", tmp_path / "out", engine=no_work)
+        run(Tables(table_cells([zoo], {table}), "demo"), tmp_path / "out", engine=no_work)
     with pytest.raises(UsageError, match="holds a run with zoo_id"):
-        run_tables(table_jobs([other], {2}, "demo", tmp_path / "out"), "demo", tmp_path / "out", engine=no_work)
+        run(Tables(table_cells([other], {2}), "demo"), tmp_path / "out", engine=no_work)
 
 
 def test_cells_at_another_scale_say_so_beside_the_published_number() -> None:
     cell = Cell(7, "dng", "mnist", (41.0, 43.0), 400_000, 1.0)
-    found = module.TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {}, published={"table-7/mnist": "mnist"})
+    found = TablesResult("cpu", {"table-7/mnist": "x"}, (cell,), {}, published={"table-7/mnist": "mnist"})
     (table,) = found.tables()
     assert table.rows[0][3] == "42.0 ± 1.4 [cpu; published 96.60 ± 0.09]"
     assert table.header[3] == "mnist (cpu)"
@@ -262,7 +267,7 @@ def test_a_published_tau_stands_in_the_column_over_the_same_checkpoints(column: 
     table = 8 if column == "simple-vit-zoo" else 2
     cell = Cell(table, "dng", "here", (0.4, 0.6), 400_000, 1.0, all_checkpoints=(0.7, 0.9), updates="5 of 8")
     key = f"table-{table}/here"
-    (found,) = module.TablesResult("cpu", {key: "x"}, (cell,), {}, published={key: column}).tables()
+    (found,) = TablesResult("cpu", {key: "x"}, (cell,), {}, published={key: column}).tables()
     assert found.header[3:5] == ("here, last checkpoints (cpu)", "here, all checkpoints (cpu)")
     texts = {3: "0.500 ± 0.141", 4: "0.800 ± 0.141"}
     assert found.rows[0][place] == f"{texts[place]} [cpu; published {published(table, 'dng', column)}]"
@@ -273,8 +278,8 @@ def test_a_zoo_on_the_same_images_is_not_a_published_one(tmp_path: Path, digits_
     """Our own CNNs on CIFAR-10 aren't the Small CNN Zoo, and those of several shapes not the Wild Park."""
     for found, expected in (("", {}), ("small-cnn-zoo", {"table-2/cifar10": "cifar10"})):
         zoo = write_run_zoo(tmp_path / f"{found}.zoo", NARROW, WIDE, published=(found, "cifar10"))
-        jobs = table_jobs([zoo], {2}, "demo", tmp_path / f"out-{found}")
-        assert run_tables(jobs, "demo", tmp_path / f"out-{found}", engine=no_work).published == expected
+        jobs = table_cells([zoo], {2})
+        assert run(Tables(jobs, "demo"), tmp_path / f"out-{found}", engine=no_work).published == expected
     assert published_column(digits_zoo) is None
 
 
@@ -311,14 +316,14 @@ def test_few_test_networks_give_no_score() -> None:
 def test_unequal_budgets_are_named_and_equal_ones_not() -> None:
     cells = [Cell(1, name, "x", (50.0,), 10, 1.0, updates=updates) for name, updates in
              (("dng", "40 of 16"), ("nft", "40 of 16"), ("inr2jls", "1,000 of 64 + 600 of 64"))]  # fmt: skip
-    (unequal,) = module.TablesResult("demo", {}, tuple(cells), {}).tables()
-    (equal,) = module.TablesResult("demo", {}, tuple(cells[:2]), {}).tables()
+    (unequal,) = TablesResult("demo", {}, tuple(cells), {}).tables()
+    (equal,) = TablesResult("demo", {}, tuple(cells[:2]), {}).tables()
     assert "unequal budgets" in unequal.note
     assert "unequal budgets" not in equal.note
     assert [row[2] for row in unequal.rows] == [cell.updates for cell in cells]
 
 
-@pytest.mark.parametrize("name", list(scales.SCALES))
+@pytest.mark.parametrize("name", list(SCALES))
 def test_at_every_scale_methods_of_one_stage_have_equal_updates(name: str) -> None:
     chosen = scale(name)
     one, other = chosen.budget(1).training, chosen.budget(7).training
@@ -330,14 +335,14 @@ def test_at_every_scale_methods_of_one_stage_have_equal_updates(name: str) -> No
 def test_cells_of_another_budget_are_refused_with_the_reason(
     one_seed: None, cnns: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = only(table_jobs([cnns], {2}, "demo", tmp_path / "out"), "statistics")
-    run_tables(jobs, "demo", tmp_path / "out")
+    jobs = only(table_cells([cnns], {2}), "statistics")
+    run(Tables(jobs, "demo"), tmp_path / "out")
     path = tmp_path / "out" / "table-2" / "cnns" / "zoo.json"
     older = json.loads(path.read_text())
     older["predictors"]["dng"]["training"]["steps"] = 16
     path.write_text(json.dumps(older))
     with pytest.raises(UsageError, match=r"training\.steps=16, this one has predictors\.dng\.training\.steps=100"):
-        run_tables(jobs, "demo", tmp_path / "out")
+        run(Tables(jobs, "demo"), tmp_path / "out")
 
 
 def test_published_numbers_are_the_papers() -> None:
@@ -345,7 +350,7 @@ def test_published_numbers_are_the_papers() -> None:
     assert published(2, "dng", "cnn-wild-park") == "0.8743 ± 0.0021"
     assert published(8, "ng-t", "simple-vit-zoo") == "0.8917 ± 0.002"
     assert published(7, "nft", "mnist") is None
-    assert all(title_of(method) != method for rows in PUBLISHED.values() for method in rows)
+    assert all(METHODS[method].title != method for rows in PUBLISHED.values() for method in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from dng.bench.tensor_bytes import peak_tensor_bytes
+from dng.bench.costs import peak_tensor_bytes
 
 KB = 1000
 SIDE = 250  # A float32 vector of this length takes 1 KB.

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dng.bench.tensor_bytes import peak_tensor_bytes
+from dng.bench.costs import peak_tensor_bytes
 from dng.models import inr2jls as module
 from dng.models.inr2jls import decoder_error
 from dng.training.seed import seeded

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from dng.bench.tensor_bytes import peak_tensor_bytes
+from dng.bench.costs import peak_tensor_bytes
 from dng.models import latent_generator
 from dng.models.latent_generator import LatentGenerator, PairwiseMLP
 from dng.training.seed import seeded

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dng.bench.inr_classification import run_inr_classification
+from dng.bench.harness import measure
+from dng.bench.inr_classification import INRClassification
 from tests.dng.bench.zoos import TINY, build_digits_zoo
 from tests.zootool.servers import ServedFolder, serving
 from tests.zootool.share.faulty_s3 import Faults
@@ -35,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def accuracy(zoo: Zoo, folder: Path) -> float:
-    return run_inr_classification(zoo, "quick", QUICK, folder).test_accuracy
+    return measure(INRClassification(zoo, "quick", QUICK), folder).test_accuracy
 
 
 @pytest.fixture(scope="module")

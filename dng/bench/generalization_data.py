@@ -1,23 +1,34 @@
-"""What generalisation prediction is measured on: a zoo's networks with their accuracies, runs and splits, checked."""
+"""What predicting accuracies is measured on, a zoo's networks with accuracies, runs and splits; and its settings."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from dng.bench.certainty import last_of_runs
+from dng.bench.comparison import SPLITS
+from dng.bench.harness import called
 from dng.data import Zoo
+from dng.encoder.config import EncoderConfig
+from dng.methods.dynamic_graph import DNG
+from dng.models.heads import count_parameters
+from dng.runs.presets import ReaderPreset, reader_preset
+from dng.training.symmetries import Symmetries
+from dng.training.train import TrainConfig
+from zootool.architecture import Architecture
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
 from zootool.graph import GraphBatch
 
+PRESETS = ("demo", "quick", "paper")
 MIN_NETWORKS = 20
-SPLITS = ("train", "validation", "test")
 TARGET = "test_accuracy"
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class AccuracyZoo:
     """The networks that take part, as selections of the zoo; columns are in the order of `zoo.rows`.
 
     `accuracies` are fractions. `notes` say what was found and done: converted percents, duplicates, constant networks.
@@ -35,6 +46,10 @@ class Material:
         """The places of a split's networks."""
         return np.flatnonzero(self.splits == name)
 
+    def last(self, name: str) -> np.ndarray:
+        """The places of each run's last checkpoint among a split's networks."""
+        return last_of_runs(self.runs[self.split(name)], self.steps[self.split(name)])
+
     @property
     def accuracy_by_row(self) -> np.ndarray:
         """The accuracies at their rows of the store, -1 elsewhere."""
@@ -45,14 +60,14 @@ class Material:
     def batches(self, name: str, batch_size: int = 256, device: torch.device | None = None) -> Sequence[GraphBatch]:
         """All networks of a split, in no particular order, on `device` (None: the CPU)."""
         loader = self.zoo.select(split=name).loader(batch_size, device=device, targets=())
-        return [batch for batch in loader]
+        return list(loader)
 
     def num_runs(self, name: str) -> int:
         """How many runs a split has."""
         return len(np.unique(self.runs[self.split(name)]))
 
 
-def read_material(zoo: Zoo, target: str = TARGET) -> Material:
+def read_accuracies(zoo: Zoo, target: str = TARGET) -> AccuracyZoo:
     """Check a zoo's accuracies and splits.
 
     Raises BadDataError for fewer than 20 networks, missing or equal accuracies, values that are no accuracies, splits
@@ -75,7 +90,7 @@ def read_material(zoo: Zoo, target: str = TARGET) -> Material:
     steps = nets["training_step"].to_numpy(np.int64) if "training_step" in nets else np.zeros(len(zoo), np.int64)
     _check_splits(splits, runs, zoo)
     notes += _oddities(zoo)
-    return Material(zoo, target, accuracies, runs, steps, splits, tuple(notes))
+    return AccuracyZoo(zoo, target, accuracies, runs, steps, splits, tuple(notes))
 
 
 def _accuracies(zoo: Zoo, column: pd.Series, target: str) -> tuple[np.ndarray, list[str]]:
@@ -129,3 +144,67 @@ def _num_constant(batch: GraphBatch) -> int:
     layers = [edges.flatten(1) for edges in batch.edges if edges[0].numel() > 1]
     spread = torch.stack([layer.amax(dim=1) - layer.amin(dim=1) for layer in layers]).amax(dim=0)
     return int((spread == 0).sum())
+
+
+@dataclass(frozen=True)
+class GeneralizationSettings:
+    """The DNG predictor with its training, which all others that are trained in steps share.
+
+    Published methods have `num_parameters` within 5 %, or their published sizes where that is None.
+    """
+
+    dng: ReaderPreset
+    num_parameters: int | None = None
+
+    @property
+    def flat_mlp(self) -> TrainConfig:
+        """The training of the flat MLP: the same but for its own learning rate and weight decay."""
+        return replace(self.dng.training, lr=1e-3, optimizer="adamw", weight_decay=1e-2)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as a run keeps them."""
+        return {"dng": self.dng.plain(), "num_parameters": self.num_parameters, "flat_mlp": asdict(self.flat_mlp)}
+
+
+def generalization_settings(
+    preset: str,
+    architectures: Collection[Architecture],
+    batches_per_epoch: Callable[[int], int],
+    num_parameters: int | None = None,
+) -> GeneralizationSettings:
+    """`paper`: as published for zoos of this kind. `quick`: narrower and shorter, for two cores and a minute a seed;
+    `demo`: fewer and smaller still, to see that everything works; it learns next to nothing.
+
+    In `quick` training networks are varied by `Symmetries`, and published methods have as many parameters as the DNG
+    predictor where `num_parameters` doesn't say otherwise. Raises UsageError for an unknown preset.
+    """
+    called("preset", preset, dict.fromkeys(PRESETS))
+    published = reader_preset("paper", architectures, batches_per_epoch)
+    if preset == "paper":
+        return GeneralizationSettings(published, num_parameters)
+    chosen = _quick(published)
+    if preset == "demo":
+        chosen = _demo(chosen)
+    return GeneralizationSettings(chosen, num_parameters or _size(chosen, architectures))
+
+
+def _size(preset: ReaderPreset, architectures: Collection[Architecture]) -> int:
+    with torch.device("meta"):
+        return count_parameters(DNG(architectures, 1, preset.config))
+
+
+def _quick(published: ReaderPreset) -> ReaderPreset:
+    encoder: EncoderConfig = replace(
+        published.config.encoder, dim=64, head_dim=16, num_frequencies=16, output_activation=None, padding=None
+    )
+    training = TrainConfig(
+        steps=600, batch_size=64, lr=2e-3, optimizer="adamw", weight_decay=5e-4, warmup_start=0.1,
+        warmup_per_step=0.02, decay="cosine", validate_every=50, clip=10.0,
+    )  # fmt: skip
+    return ReaderPreset(replace(published.config, encoder=encoder, head_dim=128), training, Symmetries())
+
+
+def _demo(quick: ReaderPreset) -> ReaderPreset:
+    encoder = replace(quick.config.encoder, dim=16, head_dim=4)
+    training = replace(quick.training, steps=100, batch_size=16, validate_every=20)
+    return replace(quick, config=replace(quick.config, encoder=encoder, head_dim=32), training=training)

@@ -1,4 +1,4 @@
-"""The report of an INR classification run: one HTML file that holds its pictures in itself."""
+"""The report of a run of INR classification: one HTML file that holds its pictures in itself."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dng.bench import figures
 from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.inr_classification import ClassificationResult, read_result
-from dng.bench.page import Page, Section, report_figure
+from dng.bench.page import Drawing, Page, Section
 from dng.bench.pictures import decoded_images
 from dng.data import Zoo, class_names, conventions, render_network
 from dng.models.model import Model, Representation
@@ -18,7 +18,6 @@ from dng.runs.load import load, model_dir
 from dng.runs.on_zoo import first_batch
 from dng.training.train import read_metrics
 from zootool.errors import MissingError, UsageError
-from zootool.graph import GraphBatch
 
 _GALLERY_COLUMNS = 10
 
@@ -32,22 +31,38 @@ def write_classification_report(zoo: Zoo, run_dir: Path, path: Path) -> None:
         raise UsageError(f"{run_dir} was run on the zoo {result.zoo_id[:16]}, not on {zoo.id[:16]}")
     names = class_names(zoo, result.num_classes)
     predictions = pd.read_parquet(run_dir / "predictions.parquet")
-    page = Page(
+    pictures, captions, text = _examples(load(run_dir), zoo.select(split="test"), names, predictions)
+    Page(
         title=f"INR classification on {_image_set(zoo)}",
         subtitle=f"{result.num_networks:,} SIRENs, each fitted to one image; {result.model.upper()} and a classifier "
         "on its latents.",
         numbers=_numbers(result, zoo, len(predictions)),
         notes=_notes(result, zoo),
         sections=(
-            _gallery_section(zoo, names, run_dir, predictions),
+            _section(
+                "What the networks know", text, figures.gallery(pictures, captions), "Each column: class as prediction"
+            ),
             *_fit_section(zoo),
             _training_section(run_dir),
             _accuracy_section(result, names, predictions),
-            _graph_section(zoo),
+            _section(
+                "The dynamic graph, timestamp by timestamp",
+                "The first network as a dynamic graph. Each event adds a layer's nodes (coloured by bias) and the "
+                "edges that lead to them (red positive, blue negative weights), and deletes what inference no longer "
+                "needs (hollow).",
+                figures.dynamic_graph(zoo.graph(0)),
+                "Inference as a walk over timestamps",
+            ),
         ),
-        facts=_facts(result, zoo),
-    )
-    page.write(path)
+        facts={
+            "command": f"zoo bench inr-classification --zoo {zoo.info.name}.zoo "
+            f"--model {result.model} --preset {result.preset} --ablation {result.ablation} --seed {result.seed}",
+            "initialisation": _initialisation(zoo),
+            "zoo id": result.zoo_id,
+            "updates": result.updates or "not recorded",
+            "seconds": f"{result.seconds:.0f} in the call that finished",
+        },
+    ).write(path)
 
 
 def _numbers(result: ClassificationResult, zoo: Zoo, num_tested: int) -> tuple[tuple[str, str], ...]:
@@ -87,24 +102,18 @@ def _initialisation(zoo: Zoo) -> str:
     return str(zoo.info.recipe.get("init", "not recorded"))
 
 
-def _gallery_section(zoo: Zoo, names: tuple[str, ...], run_dir: Path, predictions: pd.DataFrame) -> Section:
-    pictures, captions, text = _examples(load(run_dir), zoo.select(split="test"), names, predictions)
-    return _section(
-        "What the networks know", text, figures.gallery(pictures, captions), "Each column: class as prediction"
-    )
-
-
 @torch.no_grad()
 def _examples(
     model: Model, selected: Zoo, names: tuple[str, ...], predictions: pd.DataFrame
 ) -> tuple[dict[str, list[figures.Picture]], list[str], str]:
     """Pictures of the first test network of each class, their captions, and what they show."""
-    rows = _one_of_each_class(predictions["label"].to_numpy())
-    batches = [_graph_of(selected, row) for row in rows]
+    _, first = np.unique(predictions["label"].to_numpy(), return_index=True)
+    rows = first[:_GALLERY_COLUMNS].tolist()
+    # One network at a time: selections, and batches of several, have an order of their own.
+    batches = [first_batch(selected.take([row]).loader(1, images=True, targets=())) for row in rows]
     shown_in = [conventions(selected)[row] for row in rows]
-    shown = predictions.iloc[rows]
-    captions = [f"{names[a]} as {names[b]}" for a, b in shown[["label", "prediction"]].to_numpy()]
-    images = [_image_of(batch) for batch in batches]
+    captions = [f"{names[a]} as {names[b]}" for a, b in predictions.iloc[rows][["label", "prediction"]].to_numpy()]
+    images = [batch.images[0].numpy() for batch in batches if batch.images is not None]
     drawn = zip(rows, images, shown_in, strict=True)
     pictures = {
         "image": [figures.from_pixels(image) for image in images],
@@ -114,7 +123,7 @@ def _examples(
     if isinstance(model, Representation):
         pairs = zip(batches, shown_in, strict=True)
         decoded = [decoded_images(model, batch, [found])[0].numpy() for batch, found in pairs]
-        pictures["decoded"] = [figures.to_picture(image) for image in decoded]
+        pictures["decoded"] = [(image.transpose(1, 2, 0) + 1) / 2 for image in decoded]
         text = "Test networks: the image, what the SIREN renders, and what was decoded from the SIREN's weights alone."
     if any(None in (found.indexing, found.target) for found in shown_in):
         text += (
@@ -122,22 +131,6 @@ def _examples(
             "renderings may be transposed, or too bright or dark."
         )
     return pictures, captions, text
-
-
-def _graph_of(zoo: Zoo, position: int) -> GraphBatch:
-    """One network alone: selections, and batches of several, have an order of their own."""
-    return first_batch(zoo.take([position]).loader(1, images=True, targets=()))
-
-
-def _image_of(batch: GraphBatch) -> np.ndarray:
-    assert batch.images is not None, "the loader was asked for images"
-    return batch.images[0].numpy()
-
-
-def _one_of_each_class(labels: np.ndarray) -> list[int]:
-    """The first network of each class, by class."""
-    _, first = np.unique(labels, return_index=True)
-    return first[:_GALLERY_COLUMNS].tolist()
 
 
 def _psnr(zoo: Zoo) -> np.ndarray:
@@ -162,21 +155,20 @@ def _fit_section(zoo: Zoo) -> tuple[Section, ...]:
 
 
 def _training_section(run_dir: Path) -> Section:
-    folder = model_dir(run_dir)
-    if not (run_dir / "latent-classifier").exists():
-        curve = figures.training_curve(read_metrics(folder), "cross-entropy", "accuracy", log=False)
+    first_stage, second_stage = read_metrics(model_dir(run_dir)), run_dir / "latent-classifier"
+    if not second_stage.exists():
+        curve = figures.training_curve(first_stage, "cross-entropy", "accuracy", log=False)
         text = "The encoder and its classifier learn together. Validation picks the weights."
         return _section("Training", text, curve, "Loss (grey) and accuracy (blue)")
-    reconstruction = figures.training_curve(read_metrics(folder), "MSE", "MSE", log=True)
-    metrics = read_metrics(run_dir / "latent-classifier")
-    classifier = figures.training_curve(metrics, "cross-entropy", "accuracy", log=False)
+    reconstruction = figures.training_curve(first_stage, "MSE", "MSE", log=True)
+    classifier = figures.training_curve(read_metrics(second_stage), "cross-entropy", "accuracy", log=False)
     return Section(
         "Training",
         "First the model learns to decode images from weights, without labels; then a classifier learns from the "
         "frozen codes. Validation picks the weights of both.",
         (
-            report_figure(reconstruction, "Error of the decoded images"),
-            report_figure(classifier, "Classifier: loss (grey) and accuracy (blue)"),
+            Drawing(reconstruction, "Error of the decoded images"),
+            Drawing(classifier, "Classifier: loss (grey) and accuracy (blue)"),
         ),
     )
 
@@ -192,28 +184,5 @@ def _accuracy_section(result: ClassificationResult, names: tuple[str, ...], pred
     return _section("Accuracy", text, drawn, "Share of each class called each class")
 
 
-def _graph_section(zoo: Zoo) -> Section:
-    graph = zoo.graph(0)
-    edges = [edge[0].numpy() for edge in graph.edges]
-    biases = [node[0, :, 0].numpy() for node in graph.nodes]
-    text = (
-        "The first network as a dynamic graph. Each event adds a layer's nodes (coloured by bias) and the edges that "
-        "lead to them (red positive, blue negative weights), and deletes what inference no longer needs (hollow)."
-    )
-    drawn = figures.dynamic_graph(zoo.architecture_of(0), edges, biases)
-    return _section("The dynamic graph, timestamp by timestamp", text, drawn, "Inference as a walk over timestamps")
-
-
-def _facts(result: ClassificationResult, zoo: Zoo) -> dict[str, str]:
-    return {
-        "command": f"zoo bench inr-classification --zoo {zoo.info.name}.zoo "
-        f"--model {result.model} --preset {result.preset} --ablation {result.ablation} --seed {result.seed}",
-        "initialisation": _initialisation(zoo),
-        "zoo id": result.zoo_id,
-        "updates": result.updates or "not recorded",
-        "seconds": f"{result.seconds:.0f} in the call that finished",
-    }
-
-
 def _section(title: str, text: str, figure: Figure, caption: str) -> Section:
-    return Section(title, text, (report_figure(figure, caption),))
+    return Section(title, text, (Drawing(figure, caption),))

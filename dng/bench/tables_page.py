@@ -1,21 +1,41 @@
-"""The tables as Markdown and as a page: ours beside the paper's, with the scale wherever they differ in it."""
+"""What fills the paper's tables: ours beside the paper's, with the scale wherever they differ in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from dng.bench.efficiency import PUBLISHED as PUBLISHED_COSTS
-from dng.bench.page import Page, Section
+from dng.bench.certainty import spread
+from dng.bench.page import Table
 from dng.bench.published import ALL, LAST, PUBLISHED, SCORED, TITLES, Scored, published
-from dng.bench.table import Table
-from dng.bench.tables.cells import Cell
 from dng.methods.registry import METHODS
-from zootool.files import write_bytes_atomic
 
-_NOT_COMPARABLE = (
-    "The paper's numbers were measured on whole zoos with its own budgets. A cell of scale {scale} says how methods "
-    "compare under this budget on this zoo, not how they compare with the paper."
-)
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured: a score per seed (percent, or tau), the model's size and seconds of training and testing.
+
+    A tau is over last checkpoints in `scores`, and over all in `all_checkpoints`. `updates` says how long the method
+    learned, `objection` why its scores are no numbers to quote; `interval` is then what they leave open.
+    """
+
+    table: int
+    method: str
+    column: str
+    scores: tuple[float | None, ...]
+    num_parameters: int
+    seconds: float
+    all_checkpoints: tuple[float | None, ...] = ()
+    updates: str = ""
+    objection: str = ""
+    interval: tuple[float, float] | None = None
+
+    def text(self, scored: Scored = LAST) -> str:
+        """Mean and sample standard deviation; or why there is none, with the interval."""
+        digits = 3 if self.table in (2, 8) else 1
+        scores = [score for score in (self.scores if scored == LAST else self.all_checkpoints) if score is not None]
+        if not self.objection and scores:
+            return spread(scores, digits)
+        bounds = "" if self.interval is None else " ({:.{d}f} - {:.{d}f})".format(*self.interval, d=digits)
+        return (self.objection or "constant prediction") + bounds
 
 
 @dataclass(frozen=True)
@@ -38,9 +58,17 @@ class TablesResult:
         return [_table(self, number) for number in TITLES if any(cell.table == number for cell in self.cells)]
 
 
-def title_of(method: str) -> str:
-    """What reports call a method."""
-    return METHODS[method].title if method in METHODS else method
+def not_comparable(scale: str) -> str:
+    """What everybody should know who sees our numbers beside the paper's."""
+    return (
+        "The paper's numbers were measured on whole zoos with its own budgets. A cell of scale "
+        f"{scale} says how methods compare under this budget on this zoo, not how they compare with the paper."
+    )
+
+
+def reasons(refused: dict[str, str]) -> list[str]:
+    """Why methods can't take zoos, cell by cell."""
+    return [f"{place}: {reason}." for place, reason in refused.items()]
 
 
 def _table(result: TablesResult, number: int) -> Table:
@@ -53,12 +81,12 @@ def _table(result: TablesResult, number: int) -> Table:
         own = [cell for column in columns if (cell := cells.get((method, column))) is not None]
         updates = " / ".join(dict.fromkeys(cell.updates or "-" for cell in own))
         texts = [_text(result, cells.get((method, column)), column, kind) for column, kind in scored]
-        named = (title_of(method), f"{own[0].num_parameters:,}", updates)
+        named = (METHODS[method].title, f"{own[0].num_parameters:,}", updates)
         rows.append((*named, *texts, _elsewhere(result, number, method, columns)))
     refused = {place: reason for place, reason in result.refused.items() if place.startswith(f"table-{number}/")}
     names = [f"{column}{f', {kind}' if kind else ''} ({result.scale})" for column, kind in scored]
     header = ("method", "parameters", "updates", *names, "published (paper scale)")
-    notes = [_NOT_COMPARABLE.format(scale=result.scale), *_unequal([row[2] for row in rows]), *_reasons(refused)]
+    notes = [not_comparable(result.scale), *_unequal([row[2] for row in rows]), *reasons(refused)]
     return Table(TITLES[number], header, tuple(rows), " ".join(notes))
 
 
@@ -78,42 +106,9 @@ def _text(result: TablesResult, cell: Cell | None, column: str, scored: Scored |
     return f"{text} [{result.scale}; published {wanted}]"
 
 
-def _reasons(refused: dict[str, str]) -> list[str]:
-    return [f"{place}: {reason}." for place, reason in refused.items()]
-
-
-def _missing(places: Sequence[str]) -> list[str]:
-    return [f"not measured yet: {', '.join(places)}"] if places else []
-
-
 def _elsewhere(result: TablesResult, number: int, method: str, columns: Sequence[str]) -> str:
     """What the paper has for the method on zoos that weren't run here."""
     here = {result.published.get(f"table-{number}/{column}") for column in columns}
     others = {known: text for known, text in PUBLISHED[number].get(method, {}).items() if known not in here}
     named = {known: f"{known}, {SCORED[known]}" if number in (2, 8) else known for known in others}
     return "; ".join(f"{named[known]}: {text}" for known, text in others.items()) or "-"
-
-
-def write_page(result: TablesResult, out: Path) -> Path:
-    """Write tables.md and report.html; returns the page's path."""
-    tables = result.tables()
-    costs = [*result.costs, *PUBLISHED_COSTS] if result.costs else []
-    everything = [*tables, *costs]
-    write_bytes_atomic(out / "tables.md", "\n".join(table.markdown() for table in everything).encode("utf-8"))
-    num_zoos = len(set(result.zoos.values()))
-    comparable = _NOT_COMPARABLE.format(scale=result.scale)
-    Page(
-        title=f"The paper's tables at scale {result.scale}",
-        subtitle=f"Cells: {len(result.cells)}, zoos: {num_zoos}. {comparable}",
-        numbers=(),
-        notes=(*_reasons(result.refused), *_missing(result.missing)),
-        sections=(
-            *(Section(table.caption.partition(":")[0], "", table=table) for table in tables),
-            *(Section("Tables 5 and 8: costs", "", table=table) for table in costs),
-        ),
-        facts={
-            "command": f"zoo bench tables --scale {result.scale}",
-            **{f"zoo {k}": v for k, v in result.zoos.items()},
-        },
-    ).write(out / "report.html")
-    return out / "report.html"

@@ -1,14 +1,14 @@
-"""The networks of the forward-fit experiment: one message-passing network and a linear readout per layer."""
+"""The forward-fit experiment's data, random MLPs and their activations, and its networks (paper, section 7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dng.bench.forward_fit.samples import MLPSamples
-from dng.bench.forward_fit.settings import ForwardFitSettings
 from dng.methods.message_passing import DynamicMessagePassing, StaticMessagePassing
 from dng.models.heads import count_parameters
 from zootool.errors import UsageError
@@ -24,6 +24,46 @@ KINDS: dict[Kind, str] = {
 """What is compared, with its name for people. All are as large as the dynamic network, but for the last: as wide."""
 
 PARAMETER_TOLERANCE = 0.05
+_BIAS_STD = 0.5
+
+
+@dataclass(frozen=True)
+class MLPSamples:
+    """B MLPs with X inputs each, and what every layer l = 1..L makes of them.
+
+    `weights[l-1]` is (B, n_l, n_{l-1}), `biases[l-1]` (B, n_l), `activations[l-1]` the layer's post-activation.
+    """
+
+    weights: tuple[Float[Tensor, "batch _targets _sources"], ...]
+    biases: tuple[Float[Tensor, "batch _targets"], ...]
+    inputs: Float[Tensor, "batch inputs sources"]
+    activations: tuple[Float[Tensor, "batch inputs _targets"], ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, rows: Int64[Tensor, " rows"]) -> "MLPSamples":
+        """The MLPs in these rows."""
+        lists = (tuple(values[rows] for values in field) for field in (self.weights, self.biases, self.activations))
+        weights, biases, activations = lists
+        return MLPSamples(weights, biases, self.inputs[rows], activations)
+
+
+def sample_mlps(widths: Sequence[int], num_mlps: int, num_inputs: int, generator: torch.Generator) -> MLPSamples:
+    """MLPs of `widths` n_0..n_L with W ~ N(0, 2 / fan_in) and b ~ N(0, 0.25), on inputs ~ N(0, 1)."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    weights = tuple((2 / sources) ** 0.5 * draw(num_mlps, targets, sources) for sources, targets in pairwise(widths))
+    biases = tuple(_BIAS_STD * draw(num_mlps, targets) for targets in widths[1:])
+    inputs = draw(num_mlps, num_inputs, widths[0])
+    values, activations = inputs, []
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
+        values = values @ weight.mT + bias[:, None]
+        values = torch.relu(values) if layer < len(weights) else values
+        activations.append(values)
+    return MLPSamples(weights, biases, inputs, tuple(activations))
 
 
 class ForwardFitModel(nn.Module):
@@ -58,21 +98,19 @@ class ForwardFitModel(nn.Module):
         return [nodes[layer] for layer, nodes in enumerate(found, start=1)]
 
 
-def build_model(kind: Kind, settings: ForwardFitSettings) -> tuple[ForwardFitModel, int]:
+def build_model(kind: Kind, dim: int, dynamic_hidden_dim: int, num_layers: int) -> tuple[ForwardFitModel, int]:
     """The network to compare and its hidden width: the one whose number of parameters is nearest to the dynamic's.
 
     The control of equal width has the dynamic network's, and so more parameters.
     """
-
-    def build(kind: Kind, hidden_dim: int) -> ForwardFitModel:
-        return ForwardFitModel(kind, settings.dim, hidden_dim, settings.num_layers)
-
-    hidden_dim = settings.hidden_dim
+    hidden_dim = dynamic_hidden_dim
     if kind != "static-equal-width":
         with torch.device("meta"):
-            wanted = count_parameters(build("dynamic", settings.hidden_dim))
-            hidden_dim = matching_width(lambda width: count_parameters(build(kind, width)), wanted)
-    return build(kind, hidden_dim), hidden_dim
+            wanted = count_parameters(ForwardFitModel("dynamic", dim, hidden_dim, num_layers))
+            hidden_dim = matching_width(
+                lambda width: count_parameters(ForwardFitModel(kind, dim, width, num_layers)), wanted
+            )
+    return ForwardFitModel(kind, dim, hidden_dim, num_layers), hidden_dim
 
 
 def matching_width(count: Callable[[int], int], wanted: int) -> int:
