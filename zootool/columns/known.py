@@ -7,6 +7,7 @@ One table says what each column holds. What is certain is mended and said in a n
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,35 +37,46 @@ class ColumnRules:
     num_sources: int | None = None
 
 
-class Unfit(Exception):
-    """Values that a column can't hold, and what to do about it."""
-
-    def __init__(self, message: str, hint: str = "correct them, or give the column another name") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-
 _FILLED_HERE = ("is_finite", "origin")
 """Columns that writing and merging stores fill: a file can't know them."""
 
 Found = tuple[pa.ChunkedArray, str | None]
 
 
-def check_columns(table: pa.Table, rules: ColumnRules | None = None) -> tuple[pa.Table, tuple[str, ...]]:
+def check_columns(
+    table: pa.Table, rules: ColumnRules | None = None, *, aside: str | None = None
+) -> tuple[pa.Table, tuple[str, ...]]:
     """The table with its known columns in their form, and what was done to them, in words.
 
-    A table that was checked stays as it is. Raises FormatError for values that a column can't hold.
+    A table that was checked stays as it is. Raises FormatError for values that a column can't hold, unless `aside` is
+    the prefix by which such columns are renamed: for what files say of themselves, whose `split` may well be the name
+    of a data set.
     """
-    return _checked(table, rules or ColumnRules(), aside=None)
-
-
-def check_own_columns(table: pa.Table, prefix: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """As `check_columns`, but columns that don't hold what their names stand for here are renamed by the prefix.
-
-    For what files say of themselves: their `split` may well be the name of a data set.
-    """
-    return _checked(table, ColumnRules(num_sources=0), aside=prefix)
+    rules = rules or ColumnRules()
+    names, notes = list(table.column_names), []
+    for place, name in enumerate(names):
+        plain = name.strip().casefold()
+        if plain != name and plain in KNOWN and plain not in names:
+            names[place] = plain
+            notes.append(f"the column {printable(name, 60)!r} is taken for {plain!r}")
+    columns: dict[str, Any] = {}
+    for name, values in zip(names, table.columns, strict=True):
+        column, kept, note = decoded(values), name, None
+        try:
+            if aside is not None and name in _FILLED_HERE:
+                raise FormatError("what files say of themselves")
+            if name in KNOWN:
+                column, note = KNOWN[name](column, rules)
+        except FormatError as unfit:
+            if aside is None:
+                hint = unfit.hint or "correct them, or give the column another name"
+                raise FormatError(f"the column {name!r} holds {unfit.message}", hint=hint) from unfit
+            kept = aside + name
+            note = f"holds {unfit.message}: it is the column {kept!r}"
+        columns[kept] = column
+        if note is not None:
+            notes.append(f"the column {name!r} {note}")
+    return pa.table(columns), tuple(notes)
 
 
 def require_checked(table: pa.Table) -> None:
@@ -78,46 +90,15 @@ def require_checked(table: pa.Table) -> None:
         )
 
 
-def _checked(table: pa.Table, rules: ColumnRules, aside: str | None) -> tuple[pa.Table, tuple[str, ...]]:
-    table, notes = _known_names(table)
-    columns: dict[str, Any] = {}
-    for name in table.column_names:
-        column, kept, note = decoded(table[name]), name, None
-        try:
-            if aside is not None and name in _FILLED_HERE:
-                raise Unfit("what files say of themselves")
-            if name in KNOWN:
-                column, note = KNOWN[name](column, rules)
-        except Unfit as unfit:
-            if aside is None:
-                raise FormatError(f"the column {name!r} holds {unfit.message}", hint=unfit.hint) from unfit
-            kept = aside + name
-            note = f"holds {unfit.message}: it is the column {kept!r}"
-        columns[kept] = column
-        if note is not None:
-            notes.append(f"the column {name!r} {note}")
-    return pa.table(columns), tuple(notes)
-
-
-def _known_names(table: pa.Table) -> tuple[pa.Table, list[str]]:
-    names, notes = list(table.column_names), []
-    for place, name in enumerate(names):
-        plain = name.strip().casefold()
-        if plain != name and plain in KNOWN and plain not in names:
-            names[place] = plain
-            notes.append(f"the column {printable(name, 60)!r} is taken for {plain!r}")
-    return (table.rename_columns(names) if notes else table), notes
-
-
 def _splits(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     known = _SPLIT_WORDS | {name.strip().casefold(): split for name, split in rules.split_names.items()}
 
     def read(text: str) -> str:
         word = text.strip().casefold()
         if word not in known:
-            raise Unfit(
+            raise FormatError(
                 f"{printable(text, 60)!r}, which is no split",
-                f"say which it is, like --split-names {printable(word, 30)}=test; a zoo has {', '.join(SPLITS)}",
+                hint=f"say which it is, like --split-names {printable(word, 30)}=test; a zoo has {', '.join(SPLITS)}",
             )
         return known[word]
 
@@ -136,7 +117,7 @@ def _sources(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     found, note = _whole(column, rules)
     highest = max(found.drop_null().to_pylist(), default=0)
     if rules.num_sources is not None and highest >= max(rules.num_sources, 1):
-        raise Unfit(f"{highest}, and there are {rules.num_sources} image sets to count through")
+        raise FormatError(f"{highest}, and there are {rules.num_sources} image sets to count through")
     return found, note
 
 
@@ -149,7 +130,7 @@ def _steps(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
             forms[before.casefold(), behind.casefold()] = text
             if len(forms) > 1:
                 one, other = list(forms.values())[:2]
-                raise Unfit(f"steps in two forms, {printable(one, 30)!r} and {printable(other, 30)!r}")
+                raise FormatError(f"steps in two forms, {printable(one, 30)!r} and {printable(other, 30)!r}")
             return int(number)
         return None
 
@@ -164,7 +145,7 @@ def _integers(column: pa.ChunkedArray, read: Callable[[str], int | None]) -> Fou
     def checked(text: str) -> int:
         value = read(text.strip())
         if value is None:
-            raise Unfit(f"{printable(text, 60)!r}, whole numbers are needed")
+            raise FormatError(f"{printable(text, 60)!r}, whole numbers are needed")
         return value
 
     note = None
@@ -177,43 +158,38 @@ def _integers(column: pa.ChunkedArray, read: Callable[[str], int | None]) -> Fou
     elif pa.types.is_null(column.type):
         column = column.cast(pa.int64())
     elif not pa.types.is_integer(column.type):
-        raise Unfit(f"{_example(column)}, whole numbers are needed")
+        raise FormatError(f"{_example(column)}, whole numbers are needed")
     values = column.drop_null().to_numpy()
     if len(values) and (lowest := values.min()) < 0:
-        raise Unfit(f"{lowest}, numbers from 0 on are needed")
+        raise FormatError(f"{lowest}, numbers from 0 on are needed")
     return column, note
 
 
-def _number(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
+def _number(column: pa.ChunkedArray, rules: ColumnRules, unit: str | None = None) -> Found:
     found, units, note = _read_numbers(column)
-    if odd := units - {None}:
-        raise Unfit(f"numbers with the unit {odd.pop()!r}")
-    return found, note
-
-
-def _decibels(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
-    found, units, note = _read_numbers(column)
-    if "%" in units:
-        raise Unfit("numbers with the unit '%', decibels are needed")
+    if odd := units - {None, unit}:
+        raise FormatError(f"numbers with the unit {odd.pop()!r}")
     return found, note
 
 
 def _fractions(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     found, units, note = _read_numbers(column)
     if "db" in units or len(units) > 1:
-        raise Unfit("numbers of several units, fractions or percent are needed")
+        raise FormatError("numbers of several units, fractions or percent are needed")
     values = _with_gaps(found)
     known = values[~np.isnan(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if low < 0 or high > 100:
-        raise Unfit(f"{low if low < 0 else high:g}, an accuracy is from 0 to 1, or to 100 in percent")
+        raise FormatError(f"{low if low < 0 else high:g}, an accuracy is from 0 to 1, or to 100 in percent")
     if "%" not in units:
         if high <= 1:
             return found, note
         if high <= _ROUNDING:
             return pa.chunked_array([np.minimum(values, 1.0)]), "is cut to 1 where rounding went above it"
         if high <= _SURELY_PERCENT:
-            raise Unfit(f"numbers up to {high:g}, which could be fractions or percent", "divide percent by 100")
+            raise FormatError(
+                f"numbers up to {high:g}, which could be fractions or percent", hint="divide percent by 100"
+            )
     fractions = pa.chunked_array([pa.array(values / 100, mask=is_missing(found))])
     return fractions, f"is read as percent, {low:g} to {high:g} as {low / 100:g} to {high / 100:g}"
 
@@ -229,7 +205,7 @@ def _read_numbers(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, set[str | N
     def read(text: str) -> float:
         match = _NUMBER.fullmatch(text.strip())
         if match is None:
-            raise Unfit(f"{printable(text, 60)!r}, a number is needed")
+            raise FormatError(f"{printable(text, 60)!r}, a number is needed")
         units.add(match[2] and match[2].lower())
         return float(match[1])
 
@@ -249,13 +225,13 @@ def _ids(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     if is_bytes(kind):
         return _texts(column), "is read as text"
     if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
-        raise Unfit(f"{_example(column)}, texts or whole numbers are needed")
+        raise FormatError(f"{_example(column)}, texts or whole numbers are needed")
     return column, None
 
 
 def _flags(column: pa.ChunkedArray, rules: ColumnRules) -> Found:
     if not pa.types.is_boolean(column.type) and not pa.types.is_null(column.type):
-        raise Unfit(f"{_example(column)}, true or false is needed")
+        raise FormatError(f"{_example(column)}, true or false is needed")
     return column, None
 
 
@@ -268,23 +244,23 @@ KNOWN: dict[str, Callable[[pa.ChunkedArray, ColumnRules], Found]] = {
     "run_id": _ids,
     "training_step": _steps,
     "loss": _number,
-    "psnr": _decibels,
+    "psnr": partial(_number, unit="db"),
     "train_accuracy": _fractions,
     "test_accuracy": _fractions,
     "is_finite": _flags,
     "origin": lambda column, rules: (column if pa.types.is_null(column.type) else _texts(column), None),
 }
-"""What each column holds: a function that gives it in its form, or raises Unfit."""
+"""What each column holds: a function that gives it in its form, or raises FormatError for values that it can't hold."""
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column as text. Raises Unfit."""
+    """The column as text. Raises FormatError."""
     if not (is_text(column.type) or is_bytes(column.type) or pa.types.is_null(column.type)):
-        raise Unfit(f"{_example(column)}, text is needed")
+        raise FormatError(f"{_example(column)}, text is needed")
     try:
         return column.cast(pa.string())
     except pa.ArrowException as error:
-        raise Unfit(f"{_example(column)}, which isn't UTF-8") from error
+        raise FormatError(f"{_example(column)}, which isn't UTF-8") from error
 
 
 def _read_texts(

@@ -10,8 +10,6 @@ from zootool.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
 
-SEEDED_RULE = "sorted names, shuffled by numpy's Philox with seed {seed}, cut at {cuts}"
-
 
 def seeded_split(
     names: Sequence[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
@@ -30,7 +28,7 @@ def seeded_split(
     of_name = np.empty(len(distinct), dtype=object)
     of_name[order[:first]], of_name[order[first:second]], of_name[order[second:]] = SPLITS
     cuts = " / ".join(f"{share:g}" for share in fractions)
-    return of_name[place], SEEDED_RULE.format(seed=seed, cuts=cuts)
+    return of_name[place], f"sorted names, shuffled by numpy's Philox with seed {seed}, cut at {cuts}"
 
 
 def find_leaks(table: pa.Table) -> list[str]:

@@ -2,32 +2,22 @@
 
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from zootool.catalog import PublishedFile
 from zootool.errors import IntegrityError, MissingError
 from zootool.fetch.downloaded import Origin, PartFile, check_file, open_part
-from zootool.fetch.web import Answer, Pace, SourceError, open_source
+from zootool.fetch.web import Answer, SourceError, open_source
 from zootool.progress import Reporter, silent
 
 _BLOCK_BYTES = 1 << 18
+_MAX_BYTES = 1 << 40
+# How many attempts in a row may bring nothing, per mirror, and how long is waited after the first.
+_ATTEMPTS = 3
+_BACKOFF_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class FetchPolicy:
-    """How patient a download is. `attempts` counts those in a row that brought nothing, per mirror.
-
-    `pace` is asked of the server, by default what the environment says.
-    """
-
-    attempts: int = 3
-    backoff_seconds: float = 1.0
-    pace: Pace | None = None
-    max_bytes: int = 1 << 40
-
-
-def fetch(file: PublishedFile, folder: Path, *, report: Reporter = silent, policy: FetchPolicy | None = None) -> Path:
+def fetch(file: PublishedFile, folder: Path, *, report: Reporter = silent) -> Path:
     """Download `file` to its place below `folder`, unless it is there, and return that place.
 
     The bytes go to a `.part` file beside it, which a later call goes on with. The file gets its name when its size
@@ -47,16 +37,16 @@ def fetch(file: PublishedFile, folder: Path, *, report: Reporter = silent, polic
         if target.is_file():
             part.discard()
             return target
-        _from_mirrors(file, part, report, policy or FetchPolicy())
+        _from_mirrors(file, part, report)
     return target
 
 
-def _from_mirrors(file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+def _from_mirrors(file: PublishedFile, part: PartFile, report: Reporter) -> None:
     problems: list[str] = []
     is_wrong = False
     for url in file.urls:
         try:
-            _from_mirror(url, file, part, report, policy)
+            _from_mirror(url, file, part, report)
             return
         except SourceError as error:
             problems.append(f"{url}: {error}")
@@ -73,10 +63,10 @@ def _from_mirrors(file: PublishedFile, part: PartFile, report: Reporter, policy:
     )
 
 
-def _from_mirror(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+def _from_mirror(url: str, file: PublishedFile, part: PartFile, report: Reporter) -> None:
     """All of `file` from one mirror, checked and in place. Raises SourceError and IntegrityError."""
     was_resumed = part.size > 0
-    _transfer_patiently(url, file, part, report, policy)
+    _transfer_patiently(url, file, part, report)
     try:
         _check(file, part)
     except IntegrityError:
@@ -84,38 +74,38 @@ def _from_mirror(url: str, file: PublishedFile, part: PartFile, report: Reporter
             raise
         # What was there from an earlier run may have been wrong: once more, from nothing.
         part.restart()
-        _transfer_patiently(url, file, part, report, policy)
+        _transfer_patiently(url, file, part, report)
         _check(file, part)
     part.finish()
 
 
-def _transfer_patiently(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+def _transfer_patiently(url: str, file: PublishedFile, part: PartFile, report: Reporter) -> None:
     failures = 0
     while part.size == 0 or part.size != file.size:
         before = part.size
         try:
-            _transfer(url, file, part, report, policy)
+            _transfer(url, file, part, report)
             return
         except SourceError as error:
             failures = 1 if part.size > before else failures + 1
-            if not error.is_passing or failures >= policy.attempts:
+            if not error.is_passing or failures >= _ATTEMPTS:
                 raise
-            time.sleep(policy.backoff_seconds * 2 ** (failures - 1))
+            time.sleep(_BACKOFF_SECONDS * 2 ** (failures - 1))
 
 
-def _transfer(url: str, file: PublishedFile, part: PartFile, report: Reporter, policy: FetchPolicy) -> None:
+def _transfer(url: str, file: PublishedFile, part: PartFile, report: Reporter) -> None:
     """Bring the part to the file's end. Raises SourceError where the source ends early."""
     known, offset = part.origin, part.size
     # Gone on with only where the version can be compared, or a checksum will tell in the end.
     if known is None or known.url != url or known.validator is None:
         known, offset = Origin(url, total=file.size), part.size if file.sha256 or file.md5 else 0
-    with open_source(known, offset, policy.pace) as answer:
-        _check_size(file, part, answer, policy)
+    with open_source(known, offset) as answer:
+        _check_size(file, part, answer)
         if answer.start != part.size:
             part.restart()
         part.note_origin(answer.origin)
         total = answer.origin.total
-        limit = file.size or total or policy.max_bytes
+        limit = file.size or total or _MAX_BYTES
         while block := answer.read(_BLOCK_BYTES):
             if part.size + len(block) > limit:
                 raise IntegrityError(f"more than the {limit} bytes that were announced")
@@ -125,15 +115,15 @@ def _transfer(url: str, file: PublishedFile, part: PartFile, report: Reporter, p
         raise SourceError(f"the connection ended after {part.size} of {total} bytes", is_passing=True)
 
 
-def _check_size(file: PublishedFile, part: PartFile, answer: Answer, policy: FetchPolicy) -> None:
+def _check_size(file: PublishedFile, part: PartFile, answer: Answer) -> None:
     """Refuse before the first byte what is too large, or not the size that was published."""
     total = answer.origin.total
     if total is None:
         return
     if file.size is not None and total != file.size:
         raise IntegrityError(f"the server offers {total} bytes, the published file has {file.size}")
-    if total > policy.max_bytes:
-        raise IntegrityError(f"the server offers {total} bytes, more than the {policy.max_bytes} allowed")
+    if total > _MAX_BYTES:
+        raise IntegrityError(f"the server offers {total} bytes, more than the {_MAX_BYTES} allowed")
     free = shutil.disk_usage(part.target.parent).free
     if total - answer.start > free:
         raise MissingError(

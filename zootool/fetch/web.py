@@ -65,7 +65,7 @@ class Answer:
 
 
 @contextmanager
-def open_source(origin: Origin, offset: int, wanted: Pace | None) -> Iterator[Answer]:
+def open_source(origin: Origin, offset: int) -> Iterator[Answer]:
     """The file from byte `offset` on, or from the start where that isn't offered or it isn't the same any more.
 
     `origin` is the URL and what is known of the bytes that are there. Raises SourceError.
@@ -73,22 +73,20 @@ def open_source(origin: Origin, offset: int, wanted: Pace | None) -> Iterator[An
     if origin.url.startswith("file://"):
         answer = _open_file(origin, offset)
     else:
-        answer = (_request(origin, offset, wanted) if offset else None) or _request(Origin(origin.url), 0, wanted)
+        answer = (_request(origin, offset) if offset else None) or _request(Origin(origin.url), 0)
     if answer is None:
         raise SourceError("the server answers a plain request with a part of the file", is_passing=False)
     with answer.stream:
         yield answer
 
 
-def open_url(request: urllib.request.Request, wanted: Pace | None = None) -> Any:
+def open_url(request: urllib.request.Request) -> Any:
     """The server's answer, whose body `read` gives.
 
     Raises what urllib raises, and MissingError for a redirect that isn't followed and, here or in `read`, for a server
     that is too slow.
     """
-    wanted = wanted or Pace(
-        _number(TIMEOUT_VARIABLE, Pace.seconds, 0.01), _number(RATE_VARIABLE, Pace.min_rate, 0.0)
-    )  # fmt: skip
+    wanted = Pace(_number(TIMEOUT_VARIABLE, Pace.seconds, 0.01), _number(RATE_VARIABLE, Pace.min_rate, 0.0))
     return urllib.request.build_opener(_Redirects, _Paced(wanted)).open(request, timeout=wanted.seconds)
 
 
@@ -108,7 +106,7 @@ def _open_file(known: Origin, offset: int) -> Answer:
     return Answer(stream, start, Origin(known.url, validator, status.st_size))
 
 
-def _request(known: Origin, offset: int, wanted: Pace | None) -> Answer | None:
+def _request(known: Origin, offset: int) -> Answer | None:
     """The server's answer, or None where it is not the continuation that was asked for."""
     headers = {"User-Agent": "zootool", "Accept-Encoding": "identity"}
     if offset:
@@ -116,7 +114,7 @@ def _request(known: Origin, offset: int, wanted: Pace | None) -> Answer | None:
         if known.validator is not None:
             headers["If-Range"] = known.validator
     try:
-        response = open_url(urllib.request.Request(known.url, headers=headers), wanted)
+        response = open_url(urllib.request.Request(known.url, headers=headers))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and offset:

@@ -6,7 +6,6 @@ The latter are bounded, every row is complete, and columns are found by their na
 import csv
 import gzip
 import io
-import json
 import re
 import zlib
 from collections import Counter
@@ -22,7 +21,8 @@ import pyarrow.parquet as pq
 
 from zootool.columns.values import is_text, plain_values
 from zootool.errors import FormatError, MissingError, printable
-from zootool.untrusted.byte_source import FileSource
+from zootool.untrusted.bounded_text import parse_json
+from zootool.untrusted.byte_source import FileSource, read_bounded
 
 _NAMES = ("labels.csv", "labels.jsonl", "labels.parquet", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 _PATH_COLUMNS = ("path", "file", "file_name", "filename", "name")
@@ -120,14 +120,6 @@ def read_csv_columns(path: Path, kinds: Mapping[str, pa.DataType], required: Seq
         return pacsv.read_csv(pa.BufferReader(content), convert_options=convert)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise FormatError(f"{shown} is no readable table: {printable(error)}", hint="get it again") from error
-
-
-def read_bounded(path: Path, max_bytes: int) -> tuple[bytes, str]:
-    """The content of a file, and how errors name it. Raises MissingError, and FormatError for a large one."""
-    source = FileSource(path)
-    if source.size > max_bytes:
-        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
-    return bytes(source.read(0, source.size)), source.shown
 
 
 def _is_old_index(path: Path) -> bool:
@@ -240,24 +232,11 @@ def _check_lines(path: Path) -> None:
     """Refuse lines of JSON that are nested too deeply to be read without a stack of their own, and rounded numbers."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            where = f"{printable(path)} line {number}"
             if _TOO_LARGE_IN_JSON.search(line):
-                raise FormatError(
-                    f"{printable(path)} line {number} has a whole number that would be rounded", hint="put it in quotes"
-                )
-            try:
-                is_deep = line.count(b"[") + line.count(b"{") > _MAX_DEPTH and _depth(json.loads(line)) > _MAX_DEPTH
-            except RecursionError:
-                is_deep = True
-            if is_deep:
-                raise FormatError(
-                    f"{printable(path)} line {number} is nested more than {_MAX_DEPTH} deep",
-                    hint="a row is an object of plain values",
-                )
-
-
-def _depth(value: object) -> int:
-    inner = list(value.values()) if isinstance(value, dict) else value
-    return 1 + max(map(_depth, inner)) if isinstance(inner, list) and inner else 0
+                raise FormatError(f"{where} has a whole number that would be rounded", hint="put it in quotes")
+            if line.count(b"[") + line.count(b"{") > _MAX_DEPTH:
+                parse_json(line, where, max_depth=_MAX_DEPTH)
 
 
 def _unpacked(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from zootool.architecture import Activation, Architecture, Pooling, Timestamp
+from zootool.architecture.kinds import KINDS
 from zootool.errors import FormatError, MissingError, printable
 from zootool.formats.checked_values import finite_number, fraction, plain_name, whole_number
 from zootool.formats.collection import CollectedImages, usual_images
@@ -216,13 +217,26 @@ def _trial_architecture(tensors: Tensors, settings: Mapping[str, Any], shown: st
         )
     timestamps: list[Timestamp] = []
     entries = []
+    before: tuple[int, ...] = ()
     for number, (weight, bias) in enumerate(layers, start=1):
-        rest = {"has_bias": bias is not None, "activation": activation if number < len(layers) else Activation()}
-        is_pooled = number <= len(pooled) and pooled[number - 1]
-        timestamps.append(_timestamp(tensors[weight].shape, timestamps, is_pooled, shown, rest))
+        shape = tensors[weight].shape
+        kind = "conv" if len(shape) == 4 else "flatten_linear" if len(before) == 4 else "linear"
+        rest = shape[1] % max(before[0], 1) if kind == "flatten_linear" else before and shape[1] != before[0]
+        if rest or len(before) == 2 < len(shape):
+            raise FormatError(f"{shown} has a layer of {shape} behind one of {before[0]} nodes")
+        timestamps.append(
+            Timestamp(
+                kind,
+                **KINDS[kind].sizes(shape, before[0] if before else 0),
+                has_bias=bias is not None,
+                activation=activation if number < len(layers) else Activation(),
+                output_pooling=Pooling("max", 2, 2) if number <= len(pooled) and pooled[number - 1] else None,
+            )
+        )
         for key, role in ((weight, "weight"), (bias, "bias")):
             if key is not None:
                 entries.append(Entry(key, tensors[key].shape, role, number, tensors[key].dtype))
+        before = shape
     try:
         return lay_out(timestamps[0].num_sources, timestamps, entries, family="cnn" if kernels else "mlp")
     except FormatError as error:
@@ -246,24 +260,6 @@ def _layers(tensors: Tensors, shown: str) -> list[tuple[str, str | None]]:
     if not 1 <= len(layers) <= _MAX_LAYERS:
         raise FormatError(f"{shown} has {len(layers)} layers, 1 to {_MAX_LAYERS} are read")
     return layers
-
-
-def _timestamp(
-    shape: tuple[int, ...], timestamps: Sequence[Timestamp], is_pooled: bool, shown: str, rest: dict[str, Any]
-) -> Timestamp:
-    """The layer of a weight of this shape behind the others. Raises FormatError where it doesn't fit them."""
-    before = timestamps[-1] if timestamps else None
-    num_sources = shape[1] if before is None or before.kind != "conv" or len(shape) == 4 else before.num_nodes
-    if before is not None and (num_sources != before.num_nodes or shape[1] % num_sources):
-        raise FormatError(f"{shown} has a layer of {shape} behind one of {before.num_nodes} nodes")
-    if len(shape) == 4:
-        if before is not None and before.kind != "conv":
-            raise FormatError(f"{shown} has a convolution behind a linear layer")
-        rest |= {"kernel": shape[2:], "output_pooling": Pooling("max", 2, 2) if is_pooled else None}
-        return Timestamp("conv", shape[0], num_sources, shape[2] * shape[3], **rest)
-    if before is not None and before.kind == "conv":
-        return Timestamp("flatten_linear", shape[0], num_sources, shape[1] // num_sources, **rest)
-    return Timestamp("linear", shape[0], num_sources, **rest)
 
 
 def _activation(settings: Mapping[str, Any], shown: str) -> Activation:

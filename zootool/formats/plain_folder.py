@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from zootool.architecture import Architecture
-from zootool.columns.known import ColumnRules, check_columns, check_own_columns
+from zootool.columns.known import ColumnRules, check_columns
 from zootool.columns.splits import seeded_split
 from zootool.errors import FormatError, MissingError, ZooError, printable
 from zootool.formats.bad_files import READING_ERRORS, refuse_or_leave_out
@@ -86,7 +86,7 @@ class PlainFolder(Reader):
             load=lambda rows: stack_networks(
                 found.architectures[index[rows[0]]],
                 [files[row] for row in rows.tolist()],
-                lambda file: tensors_of(file, options.weights),
+                lambda file: found_in(load_network(file), options.weights).tensors,
             ),
             fingerprint=f"{fingerprint_of_files(read_from)} {table.num_columns}",
             conventions={"splits": rule} if rule else {},
@@ -94,11 +94,6 @@ class PlainFolder(Reader):
             assumptions=tuple(found.assumptions),
             left_out=(*left_out, *bad),
         )
-
-
-def tensors_of(path: Path, weights: str | None = None) -> Tensors:
-    """The tensors of a network's file, or of its shards; `weights` says where they are."""
-    return found_in(load_network(path), weights).tensors
 
 
 def _look_into(
@@ -200,7 +195,7 @@ def _table(
         except (pa.ArrowException, ValueError, OverflowError):
             columns[name] = pa.array([None if value is None else printable(value, 100) for value in values])
             notes.append(f"the column {name!r} holds numbers and texts, kept as text")
-    table, own = check_own_columns(pa.table(columns), "file_")
+    table, own = check_columns(pa.table(columns), ColumnRules(num_sources=0), aside="file_")
     notes += [f"in the checkpoints, {note}" for note in own]
     if labels is not None:
         table, told = _with_labels(table, ids, labels, options)

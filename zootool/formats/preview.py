@@ -10,8 +10,6 @@ from zootool.columns.values import counted, plain_values
 from zootool.errors import BadDataError
 from zootool.formats.collection import Collection, LeftOut
 
-_SAMPLE = 16
-
 
 @dataclass(frozen=True)
 class ArchitectureCount:
@@ -48,7 +46,7 @@ class Preview:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def preview(collection: Collection, sample: int = _SAMPLE) -> Preview:
+def preview(collection: Collection, sample: int = 16) -> Preview:
     """Count what is there, and read `sample` networks to see whether they can be."""
     table = collection.table
     grids = dict.fromkeys(images.grid for images in collection.image_sets if images.grid)

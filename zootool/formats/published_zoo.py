@@ -12,7 +12,7 @@ from typing import Any
 
 from zootool.catalog import PublishedFile, PublishedZoo
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, printable
-from zootool.fetch.fetch import FetchPolicy, fetch
+from zootool.fetch.fetch import fetch
 from zootool.files import refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.progress import Reporter, silent
 from zootool.untrusted.folder_walk import walk_files
@@ -59,14 +59,7 @@ def plan_collection(zoo: PublishedZoo, folder: Path) -> CollectPlan:
     )
 
 
-def collect_zoo(
-    name: str,
-    zoo: PublishedZoo,
-    folder: Path,
-    *,
-    report: Reporter = silent,
-    policy: FetchPolicy | None = None,
-) -> Path:
+def collect_zoo(name: str, zoo: PublishedZoo, folder: Path, *, report: Reporter = silent) -> Path:
     """Fetch the files of `zoo` below `folder` and take its archives apart; returns where its networks lie.
 
     A file for which no checksum was published is known by its digest from its first fetch on. Raises MissingError for
@@ -80,7 +73,7 @@ def collect_zoo(
             f"{zoo.title} has no stable links: get {', '.join(zoo.expects)} from {zoo.page}",
             hint=f"then run `zoo collect {name} --path PATH`, and `zoo convert PATH {name}.zoo --format {zoo.layout}`",
         )
-    fetched = [fetch(file, folder, report=report, policy=policy) for file in zoo.files]
+    fetched = [fetch(file, folder, report=report) for file in zoo.files]
     unpinned = {file.path: path for file, path in zip(zoo.files, fetched, strict=True) if _is_unpinned(file)}
     digests = {path: sha256_file(file) for path, file in unpinned.items()}
     _hold_to_first(digests, unpinned, folder / f"{name}-{_DIGESTS_NAME}")

@@ -31,7 +31,7 @@ from zootool.formats.collection import CollectedImages, usual_images
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, FileReader, Network
 from zootool.nets.lay_out import renamed
 from zootool.nets.rendering import GRIDS
-from zootool.nets.siren import siren_architecture, siren_key_prefix
+from zootool.nets.siren import siren_architecture
 from zootool.untrusted.bounded_text import read_json
 from zootool.untrusted.file_stack import Tensors, found_in, state_dict_of
 from zootool.untrusted.lazy_tensor import LazyTensor
@@ -257,8 +257,8 @@ def _images_of(path: Path) -> CollectedImages:
 def _reports(path: Path) -> dict[Path, tuple[int, int]]:
     """The files {start}_{end}.json and their ranges."""
     files = [file for folder in (path, path / "ckpts") for file in sorted(folder.iterdir()) if file.is_file()]
-    matches = {file: re.fullmatch(r"(\d{1,9})_(\d{1,9})\.json", file.name) for file in files}
-    return {file: (int(match[1]), int(match[2])) for file, match in matches.items() if match}
+    matches = [(file, re.fullmatch(r"(\d{1,9})_(\d{1,9})\.json", file.name)) for file in files]
+    return {file: (int(match[1]), int(match[2])) for file, match in matches if match}
 
 
 def _read_psnr(
@@ -296,9 +296,4 @@ def _scalar_of(value: Any) -> Any:
 def _seq_siren(hidden: tuple[int, ...], num_outputs: int, output_offset: float) -> Architecture:
     """A SIREN from two coordinates with the keys seq.{layer}.weight and seq.{layer}.bias."""
     siren = siren_architecture(2, hidden, num_outputs, _OMEGA_0, output_offset)
-    names = {
-        f"{siren_key_prefix(layer, len(hidden))}.{part}": f"seq.{layer}.{part}"
-        for layer in range(len(hidden) + 1)
-        for part in ("weight", "bias")
-    }
-    return renamed(siren, names)
+    return renamed(siren, {s.key: s.key.replace("net.", "seq.").replace(".linear", "") for s in siren.slots})

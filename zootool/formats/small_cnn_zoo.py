@@ -26,11 +26,12 @@ from zootool.columns.splits import seeded_split
 from zootool.errors import FormatError, UsageError, printable
 from zootool.formats.checked_values import plain_name, wanted_steps, whole_number
 from zootool.formats.collection import Collection, usual_images
-from zootool.formats.foreign_tables import read_bounded, read_csv_columns, read_csv_rows
+from zootool.formats.foreign_tables import read_csv_columns, read_csv_rows
 from zootool.formats.options import ReadOptions
 from zootool.formats.skeleton import NUMBER, TEXT, WHOLE, Reader
 from zootool.nets.cnn import CnnConfig, cnn_architecture
 from zootool.untrusted.bounded_text import parse_literal
+from zootool.untrusted.byte_source import read_bounded
 from zootool.untrusted.folder_walk import fingerprint_of_files
 from zootool.untrusted.numpy_arrays import open_npy
 
@@ -102,7 +103,10 @@ class SmallCnnZoo(Reader):
         architectures, index = _architectures(layout, metrics.activations[chosen.rows])
 
         def load(rows: np.ndarray) -> dict[str, np.ndarray]:
-            block = _rows_of(weights, chosen.rows[rows])
+            rows = chosen.rows[rows]
+            # A slice views the mapped file, where an index copies it.
+            is_run = len(rows) > 0 and np.all(np.diff(rows) == 1)
+            block = weights[rows[0] : rows[-1] + 1] if is_run else weights[rows]
             return {entry.key: entry.tensor(block) for entry in layout}
 
         # The networks see grey images.
@@ -120,13 +124,6 @@ class SmallCnnZoo(Reader):
             conventions={"images": "one channel, in [0, 1]", "training_step": "epoch", "splits": chosen.rule},
             notes=chosen.notes,
         )
-
-
-def _rows_of(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    # A slice views the mapped file, where an index copies it.
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
-        return weights[rows[0] : rows[-1] + 1]
-    return weights[rows]
 
 
 def _table(metrics: "_Metrics", chosen: _Chosen) -> pa.Table:

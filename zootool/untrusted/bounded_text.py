@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from zootool.errors import FormatError, UntrustedError, printable, quoted
-from zootool.untrusted.byte_source import FileSource
+from zootool.untrusted.byte_source import FileSource, read_bounded
 from zootool.validation import read_yaml, yaml_problem
 
 _MAX_JSON_BYTES = 64 << 20
@@ -23,7 +23,7 @@ _MAX_LITERAL_CHARS = 10_000
 _MAX_LITERAL_DEPTH = 32
 
 
-def parse_json(content: bytes, where: str, *, max_bytes: int = _MAX_JSON_BYTES) -> Any:
+def parse_json(content: bytes, where: str, *, max_bytes: int = _MAX_JSON_BYTES, max_depth: int = _MAX_DEPTH) -> Any:
     """The value of a JSON text in UTF-8. Raises FormatError for one that is broken, too large or too deep."""
     if len(content) > max_bytes:
         raise FormatError(f"{where} has {len(content)} bytes, at most {max_bytes} are read")
@@ -32,18 +32,22 @@ def parse_json(content: bytes, where: str, *, max_bytes: int = _MAX_JSON_BYTES) 
         raise FormatError(f"{where} holds too many values")
     try:
         value = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FormatError(f"{where} is no readable JSON: {printable(error)}", hint="get it again") from error
-    _check_depth(value, where)
-    return value
+    except RecursionError as error:
+        raise FormatError(f"{where} is nested more than {max_depth} deep, so it is no readable JSON") from error
+    level = [value]
+    for _ in range(max_depth + 1):
+        level = [item for item in level if isinstance(item, dict | list)]
+        if not level:
+            return value
+        level = [item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer)]
+    raise FormatError(f"{where} is nested more than {max_depth} deep")
 
 
 def read_json(path: Path, *, max_bytes: int = _MAX_JSON_BYTES) -> Any:
     """The value of a JSON file. Raises MissingError and FormatError."""
-    source = FileSource(path)
-    if source.size > max_bytes:
-        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
-    return parse_json(bytes(source.read(0, source.size)), source.shown, max_bytes=max_bytes)
+    return parse_json(*read_bounded(path, max_bytes), max_bytes=max_bytes)
 
 
 def read_json_lines(path: Path, *, max_line_bytes: int = _MAX_LINE_BYTES) -> Iterator[Any]:
@@ -63,24 +67,20 @@ def read_untrusted_yaml(path: Path) -> Any:
     Raises UntrustedError for tags, which name types to make, and FormatError for a broken file, one that is too
     large, and one whose aliases expand to too much.
     """
-    source = FileSource(path)
-    if source.size > _MAX_YAML_BYTES:
-        raise FormatError(f"{source.shown} has {source.size} bytes, at most {_MAX_YAML_BYTES} are read")
-    content = bytes(source.read(0, source.size))
+    content, shown = read_bounded(path, _MAX_YAML_BYTES)
     try:
         text = content.decode("utf-8")
-        _check_brackets(text, source.shown, _MAX_DEPTH, "[{", "]}")
+        _check_brackets(text, shown, _MAX_DEPTH, "[{", "]}")
         for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
             if number > 2 * _MAX_YAML_VALUES:
-                raise FormatError(f"{source.shown} expands to more than {_MAX_YAML_VALUES} values")
+                raise FormatError(f"{shown} expands to more than {_MAX_YAML_VALUES} values")
             if getattr(event, "tag", None) is not None:
-                tag = printable(event.tag, 80)
-                raise UntrustedError(f"{source.shown} has the tag {tag}", hint="write plain values")
+                raise UntrustedError(f"{shown} has the tag {printable(event.tag, 80)}", hint="write plain values")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None:
-            _count_values(root, {}, source.shown, 0)
+            _count_values(root, {}, shown, 0)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{source.shown} is not readable YAML: {yaml_problem(error)}", hint="correct it") from error
+        raise FormatError(f"{shown} is not readable YAML: {yaml_problem(error)}", hint="correct it") from error
     return read_yaml(path)
 
 
@@ -128,13 +128,3 @@ def _count_values(node: yaml.Node, counts: dict[int, int | None], shown: str, de
         raise FormatError(f"{shown} expands to more than {_MAX_YAML_VALUES} values")
     counts[id(node)] = total
     return total
-
-
-def _check_depth(value: Any, where: str) -> None:
-    level = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        level = [item for item in level if isinstance(item, dict | list)]
-        if not level:
-            return
-        level = [item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer)]
-    raise FormatError(f"{where} is nested more than {_MAX_DEPTH} deep")

@@ -1,14 +1,16 @@
-"""Where bytes are read from at any place: memory, a file, or a stretch of either.
+"""Where bytes are read from at any place: memory or a file.
 
 Files are read rather than mapped: one that is cut off by somebody else while it is read gives an error, not a signal.
 """
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
-from zootool.errors import FormatError, IntegrityError, MissingError, printable
+from zootool.errors import BadDataError, FormatError, IntegrityError, MissingError, printable
 
 _SMALL_BYTES = 8 << 20
 _LARGE_BYTES = 256 << 20
@@ -79,20 +81,24 @@ class FileSource:
         return memoryview(content)
 
 
-class Window:
-    """`size` bytes of another source from its byte `start` on, such as a stored member of an archive."""
+def read_bounded(path: Path, max_bytes: int) -> tuple[bytes, str]:
+    """The content of a file, and how errors name it. Raises MissingError, and FormatError for a large one."""
+    source = FileSource(path)
+    if source.size > max_bytes:
+        raise FormatError(f"{source.shown} has {source.size} bytes, at most {max_bytes} are read")
+    return bytes(source.read(0, source.size)), source.shown
 
-    def __init__(self, source: ByteSource, start: int, size: int, shown: str) -> None:
-        _check_span(source, start, size)
-        self._source = source
-        self._start = start
-        self.size = size
-        self.shown = shown
 
-    def read(self, start: int, size: int) -> memoryview:
-        """Exactly `size` bytes from byte `start` on."""
-        _check_span(self, start, size)
-        return self._source.read(self._start + start, size)
+@contextmanager
+def errors_name(shown: str) -> Iterator[None]:
+    """Have errors begin with the file that is read, and hints say it for '{file}'."""
+    try:
+        yield
+    except BadDataError as error:
+        if error.message.startswith(shown):
+            raise
+        message, hint = (text and text.replace("'{file}'", repr(shown)) for text in (error.message, error.hint))
+        raise type(error)(f"{shown} {message}", hint=hint) from error
 
 
 def check_memory(num_bytes: int, shown: str) -> None:

@@ -16,9 +16,9 @@ from zootool.untrusted.state_dicts import StateDict, find_state_dict
 Tensors = Mapping[str, LazyTensor]
 
 
-def state_dict_of(source: Source, weights: str | None = None) -> Tensors:
-    """The tensors of the state_dict in a file, by key; `weights` says where it is."""
-    return found_in(load_checkpoint(source), weights).tensors
+def state_dict_of(source: Source) -> Tensors:
+    """The tensors of the state_dict in a file, by key."""
+    return found_in(load_checkpoint(source)).tensors
 
 
 def found_in(loaded: Loaded, weights: str | None = None) -> StateDict:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from zootool.errors import FormatError, MissingError, printable
 
-MAX_FILES = 20_000_000
-MAX_DEPTH = 32
-
+_MAX_DEPTH = 32
 _SKIPPED = ("__MACOSX", ".git", ".ipynb_checkpoints")
 
 
@@ -19,8 +17,8 @@ def walk_files(path: Path, leaves_out: Callable[[Path], object] | None = None, d
 
     Raises MissingError where there is no folder, FormatError for one that is nested absurdly.
     """
-    if depth > MAX_DEPTH:
-        raise FormatError(f"{printable(path)} is nested more than {MAX_DEPTH} folders deep")
+    if depth > _MAX_DEPTH:
+        raise FormatError(f"{printable(path)} is nested more than {_MAX_DEPTH} folders deep")
     try:
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: entry.name)

@@ -78,11 +78,6 @@ class LazyTensor:
     offset: int
     storage: Storage
 
-    @property
-    def num_bytes(self) -> int:
-        """How many bytes `read` returns."""
-        return prod(self.shape) * DTYPE_BYTES[self.dtype]
-
     def read(self) -> np.ndarray:
         """The values: read-only, C-contiguous, aligned, little-endian, in a dtype of `NUMPY_DTYPES`.
 

@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib import format as npy
 
-from zootool.errors import BadDataError, FormatError, MissingError, UntrustedError, printable
+from zootool.errors import FormatError, MissingError, UntrustedError, printable
+from zootool.untrusted.byte_source import errors_name
 from zootool.untrusted.lazy_tensor import LoadLimits
 from zootool.untrusted.unpickler import Name, SafeUnpickler, operations
 
 _MAX_HEADER_BYTES = 10_000
-_MAX_FILE_DIMS = 16
 _MAX_COUNT = 1 << 48
 _KINDS = "biuf"
 _NUMERIC = frozenset({"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
@@ -55,7 +55,7 @@ def open_npy(path: Path) -> np.ndarray:
         raise UntrustedError(f"{shown} holds Python objects", hint="don't use this file")
     if dtype.kind not in _KINDS or dtype.names is not None or dtype.byteorder == ">":
         raise FormatError(f"{shown} holds {printable(dtype, 60)}, wanted are plain little-endian numbers")
-    if not _are_sizes(shape, _MAX_FILE_DIMS):
+    if not _are_sizes(shape):
         raise FormatError(f"{shown} has the shape {printable(shape, 80)}")
     num_bytes -= stream.tell()
     if math.prod(shape) * dtype.itemsize != num_bytes:
@@ -70,8 +70,8 @@ def open_npy(path: Path) -> np.ndarray:
     return np.memmap(path, dtype, "r", stream.tell(), shape, "F" if is_fortran else "C")
 
 
-def _are_sizes(shape: Any, max_dims: int) -> bool:
-    is_shape = type(shape) is tuple and len(shape) <= max_dims and all(type(n) is int and n >= 0 for n in shape)
+def _are_sizes(shape: Any) -> bool:
+    is_shape = type(shape) is tuple and len(shape) <= _MAX_DIMS and all(type(n) is int and n >= 0 for n in shape)
     # Numpy multiplies the sizes even where one of them is 0.
     return is_shape and math.prod(max(size, 1) for size in shape) <= _MAX_COUNT
 
@@ -97,7 +97,7 @@ def to_array(record: ArrayRecord, byte_orders: str = "<|") -> np.ndarray:
         raise FormatError("holds an incomplete numpy array")
     _, shape, kind, is_fortran, content = record.state
     dtype = _dtype(kind, byte_orders)
-    if type(content) is not bytes or not _are_sizes(shape, _MAX_DIMS):
+    if type(content) is not bytes or not _are_sizes(shape):
         raise FormatError(f"holds a numpy array of the shape {printable(shape, 60)}")
     if math.prod(shape) * dtype.itemsize != len(content):
         raise FormatError(f"holds a numpy array of {printable(shape, 60)} {dtype} with {len(content)} bytes")
@@ -118,24 +118,11 @@ def _text(value: Any) -> Any:
     return value.decode("ascii", "replace") if type(value) is bytes else value
 
 
-def _new_array(*_: Any) -> ArrayRecord:
-    return ArrayRecord()
-
-
-def _new_dtype(name: Any, *_: Any) -> DtypeRecord:
-    return DtypeRecord(_text(name) if type(name) in (str, bytes) else None)
-
-
 def _scalar(kind: Any, content: Any) -> int | float | bool:
     dtype = _dtype(kind)
     if type(content) is not bytes or len(content) != dtype.itemsize:
         raise FormatError(f"holds a numpy {dtype} that isn't of {dtype.itemsize} bytes")
     return np.frombuffer(content, dtype)[0].item()
-
-
-def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> ArrayRecord:
-    """How protocol 5 writes arrays."""
-    return ArrayRecord((1, shape, kind, order == "F", content))
 
 
 def _latin1(text: Any, encoding: Any = None) -> bytes:
@@ -146,15 +133,20 @@ def _latin1(text: Any, encoding: Any = None) -> bytes:
 
 
 _ARRAY_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "dtype"): _new_dtype,
+    ("numpy", "dtype"): lambda name, *_: DtypeRecord(_text(name) if type(name) in (str, bytes) else None),
     ("_codecs", "encode"): _latin1,
-    **{(core, "_reconstruct"): _new_array for core in _CORES},
+    **{(core, "_reconstruct"): lambda *_: ArrayRecord() for core in _CORES},
 }
 NUMPY_CALLS = {
     **_ARRAY_CALLS,
     **{(core, "scalar"): _scalar for core in _CORES},
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+    # How protocol 5 writes arrays.
+    **{
+        (module, "_frombuffer"): lambda content, kind, shape, order: ArrayRecord(
+            (1, shape, kind, order == "F", content)
+        )
+        for module in ("numpy.core.numeric", "numpy._core.numeric")
+    },
 }
 """What the calls in a pickled array or scalar stand for."""
 
@@ -167,13 +159,11 @@ def load_plain_pickle(content: bytes, shown: str) -> Any:
     Python 2's strings become bytes. `shown` names the file in errors. Raises UntrustedError for any other class or
     function, before anything is done with it, and FormatError for a broken pickle.
     """
-    try:
+    with errors_name(shown):
         value = _ArrayUnpickler(content).load()
         if isinstance(value, dict):
             return {key: _with_array(item) for key, item in value.items()}
         return _with_array(value)
-    except BadDataError as error:
-        raise type(error)(f"{shown} {error.message}", hint=error.hint) from error
 
 
 def _with_array(value: Any) -> Any:

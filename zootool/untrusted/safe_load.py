@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from zootool.errors import BadDataError, FormatError, printable
-from zootool.untrusted.byte_source import ByteSource, open_source
+from zootool.errors import FormatError, printable
+from zootool.untrusted.byte_source import ByteSource, errors_name, open_source
 from zootool.untrusted.lazy_tensor import LazyTensor, LoadLimits, join_path
 from zootool.untrusted.safetensors import read_safetensors_lazily
 from zootool.untrusted.torch_files import read_torch_legacy, read_torch_zip
-from zootool.untrusted.unpickler import Stub
 
 Source = Path | bytes | bytearray | memoryview | IO[bytes] | ByteSource
 Form = Literal["torch zip", "torch legacy", "safetensors"]
@@ -94,17 +93,13 @@ def load_checkpoint(source: Source, *, limits: LoadLimits | None = None) -> Load
     limits = limits or LoadLimits()
     opened = open_source(source, limits.max_file_bytes)
     try:
-        form = _recognize(opened)
-        if form == "safetensors":
-            tensors, metadata = read_safetensors_lazily(opened, limits)
-            return Loaded(tensors, form, opened.shown, metadata)
-        read = read_torch_zip if form == "torch zip" else read_torch_legacy
-        return Loaded(read(opened, limits), form, opened.shown)
-    except BadDataError as error:
-        if error.message.startswith(opened.shown):
-            raise
-        message, hint = (text and text.replace("'{file}'", repr(opened.shown)) for text in (error.message, error.hint))
-        raise type(error)(f"{opened.shown} {message}", hint=hint) from error
+        with errors_name(opened.shown):
+            form = _recognize(opened)
+            if form == "safetensors":
+                tensors, metadata = read_safetensors_lazily(opened, limits)
+                return Loaded(tensors, form, opened.shown, metadata)
+            read = read_torch_zip if form == "torch zip" else read_torch_legacy
+            return Loaded(read(opened, limits), form, opened.shown)
     # What a file can do to any parser: too deep, too large, out of range, no text.
     except (RecursionError, MemoryError, ArithmeticError, LookupError, ValueError, struct.error) as error:
         raise FormatError(
@@ -153,6 +148,3 @@ def _refused_kind(head: bytes, size: int) -> FormatError:
         if re.match(beginning, head, re.DOTALL):
             return FormatError(f"is {kind}, not a checkpoint", hint=hint)
     return FormatError("is in no format that zootool knows", hint=_WANTED)
-
-
-__all__ = ["Form", "LazyTensor", "LoadLimits", "Loaded", "Source", "Stub", "load_checkpoint"]

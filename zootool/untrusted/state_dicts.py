@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zootool.errors import FormatError, printable
+from zootool.untrusted.byte_source import errors_name
 from zootool.untrusted.lazy_tensor import LazyTensor
 from zootool.untrusted.unpickler import Stub
 
@@ -63,14 +64,11 @@ def find_state_dict(value: Any, *, weights: str | None = None, shown: str = "the
 
     `shown` names the file in errors. Raises FormatError where there is none, and where several might be meant.
     """
-    try:
+    with errors_name(shown):
         state, path, passed_over = _find(value, weights)
-    except FormatError as error:
-        hint = error.hint and error.hint.replace("'{file}'", repr(shown))
-        raise FormatError(f"{shown} {error.message}", hint=hint) from None
-    keys = [key for key, item in state.items() if isinstance(item, LazyTensor)]
-    if any(type(key) is not str for key in keys):
-        raise FormatError(f"{shown} holds tensors under keys that are no text, so no state_dict")
+        keys = [key for key, item in state.items() if isinstance(item, LazyTensor)]
+        if any(type(key) is not str for key in keys):
+            raise FormatError("holds tensors under keys that are no text, so no state_dict")
     prefix = _common_prefix(keys)
     others = {str(key).removeprefix(prefix): item for key, item in state.items() if not isinstance(item, LazyTensor)}
     tensors = {key[len(prefix) :]: state[key] for key in keys}
@@ -146,7 +144,8 @@ def no_weights(value: Any) -> FormatError:
     kind = _training_state(value)
     if kind is not None:
         return FormatError(f"holds {kind} and no network", hint="leave it out: the weights are in another file")
-    return FormatError(f"holds no state_dict under the keys {_keys(value)}", hint="save the model's state_dict")
+    keys = printable(", ".join(printable(key, 60) for key in list(value)[:_MAX_SHOWN]), 200)
+    return FormatError(f"holds no state_dict under the keys {keys}", hint="save the model's state_dict")
 
 
 def _candidates(value: Any, path: _Path = (), depth: int = 0) -> dict[_Path, dict[Any, Any]]:
@@ -263,7 +262,3 @@ def _shown_place(path: tuple[str, ...]) -> str:
 def _shown_places(paths: Any) -> str:
     shown = [_shown_place(path) for path in list(paths)[:_MAX_SHOWN]]
     return ", ".join(shown) + (", ..." if len(paths) > _MAX_SHOWN else "") if shown else "there is no state_dict"
-
-
-def _keys(value: dict[Any, Any]) -> str:
-    return printable(", ".join(printable(key, 60) for key in list(value)[:_MAX_SHOWN]), 200)

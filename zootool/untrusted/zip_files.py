@@ -8,24 +8,14 @@ parsed beside it to refuse that is most of what is here.
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from zootool.errors import (
-    BadDataError,
-    FormatError,
-    IntegrityError,
-    MissingError,
-    UntrustedError,
-    did_you_mean,
-    printable,
-)
-from zootool.untrusted.byte_source import ByteSource, FileSource, MemorySource, Window
+from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, did_you_mean, printable
+from zootool.untrusted.byte_source import ByteSource, FileSource, MemorySource, errors_name
 from zootool.untrusted.lazy_tensor import name_problem
 
-_IN_MEMORY_BYTES = 8 << 20
 _MAX_MEMBER_CHARS = 1_000
 _MAX_MEMBERS = 2_000_000
 _MAX_MEMBER_BYTES = 2 << 30
@@ -72,7 +62,7 @@ class ZipArchive:
     def __init__(self, path: Path) -> None:
         self._source = FileSource(path)
         self.shown = self._source.shown
-        with self._located():
+        with errors_name(self.shown):
             self._members = read_directory(self._source, _MAX_MEMBERS)
 
     def __iter__(self) -> Iterator[str]:
@@ -80,35 +70,15 @@ class ZipArchive:
 
     def read(self, name: str) -> bytes:
         """The content of a member, its CRC checked. Raises MissingError, FormatError and IntegrityError."""
-        member = self._member(name)
-        with self._located():
-            return bytes(_read_member(self._source, member))
-
-    def open(self, name: str) -> ByteSource:
-        """A member to read from at any place, such as by `load_checkpoint`.
-
-        A large one that is stored stays where it is, and its CRC is not checked: checkpoints bring their own.
-        """
-        member = self._member(name)
-        shown = f"{self.shown} ({printable(name, 120)})"
-        if member.method != _STORED or member.num_bytes <= _IN_MEMORY_BYTES:
-            return MemorySource(self.read(name), shown)
-        with self._located():
-            return Window(self._source, stored_at(self._source, member), member.num_bytes, shown)
-
-    def _member(self, name: str) -> Member:
         if name not in self._members:
             hint = did_you_mean(name, list(self._members)[:1000])
             raise MissingError(f"{self.shown} has no member {printable(name, 120)!r}", hint=printable(hint))
-        return self._members[name]
+        with errors_name(self.shown):
+            return bytes(_read_member(self._source, self._members[name]))
 
-    @contextmanager
-    def _located(self) -> Iterator[None]:
-        try:
-            yield
-        except BadDataError as error:
-            message = error.message.removeprefix(self.shown)
-            raise type(error)(f"{self.shown} {message}", hint=error.hint) from error
+    def open(self, name: str) -> ByteSource:
+        """A member to read from at any place, such as by `load_checkpoint`."""
+        return MemorySource(self.read(name), f"{self.shown} ({printable(name, 120)})")
 
 
 def check_member_name(name: str) -> None:

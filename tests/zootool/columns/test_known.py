@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from tests.zootool.store.small_stores import random_block, random_tensors, unchecked_block, write_small_store
-from zootool.columns.known import KNOWN, ColumnRules, check_columns, check_own_columns
+from zootool.columns.known import KNOWN, ColumnRules, check_columns
 from zootool.conversion.convert import append, convert
 from zootool.errors import FormatError, UsageError
 from zootool.formats.options import ReadOptions
@@ -91,7 +91,7 @@ def test_what_is_not_certain_is_refused_with_the_way_out(name: str, given: list,
     assert repr(name) in str(caught.value)
     assert hint in (caught.value.hint or "")
     # What a checkpoint says of itself is no such column, but no reason to refuse the checkpoint.
-    table, notes = check_own_columns(pa.table({name: given}), "file_")
+    table, notes = check_columns(pa.table({name: given}), ColumnRules(num_sources=0), aside="file_")
     assert table == pa.table({f"file_{name}": given})
     assert f"file_{name}" in notes[0]
 

@@ -18,9 +18,10 @@ from tests.zootool.formats.converting import column, converted, notes_of, save
 from tests.zootool.formats.sirens_here import write_nfn
 from zootool.conversion.convert import convert
 from zootool.errors import BadDataError, FormatError, MissingError, UntrustedError, UsageError
-from zootool.formats import plain_folder, reader_for
+from zootool.formats import reader_for
 from zootool.formats.exported import index_path
 from zootool.formats.options import ReadOptions
+from zootool.untrusted.file_stack import state_dict_of
 from zootool.zoo import Zoo, open_zoo, verify
 from zootool.zoo.export import export
 
@@ -99,7 +100,7 @@ def test_safetensors_keep_the_order_of_keys_and_metadata(tmp_path: Path) -> None
     loaded = load_checkpoint(tmp_path / "out" / "00.pth.safetensors")
     assert list(loaded.tensors) == list(state)
     # Sorted by name, fc10 comes before fc2: so the file alone, without the index, keeps its layers too.
-    assert plain_folder.tensors_of(tmp_path / "out" / "00.pth.safetensors").keys() == state.keys()
+    assert state_dict_of(tmp_path / "out" / "00.pth.safetensors").keys() == state.keys()
     for keys in ('["a"]', '["b", "b"]', "[[", "7", '["b", "a", "c"]', '["a", 5]'):
         save_file({"b": torch.ones(1), "a": torch.ones(1)}, tmp_path / "x.safetensors", {"zoo.keys": keys, "note": "n"})
         loaded = load_checkpoint(tmp_path / "x.safetensors")
