@@ -29,17 +29,6 @@ _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
-@dataclass(frozen=True)
-class Pace:
-    """What is asked of a server: fewer than `min_rate` bytes a second over `seconds` of waiting are too few.
-
-    Without any byte for that long, the connection counts as broken. $ZOO_TIMEOUT and $ZOO_MIN_RATE say otherwise.
-    """
-
-    seconds: float = 30.0
-    min_rate: float = 1000.0
-
-
 class SourceError(Exception):
     """A source didn't deliver. `is_passing` says whether trying again may help."""
 
@@ -83,11 +72,12 @@ def open_source(origin: Origin, offset: int) -> Iterator[Answer]:
 def open_url(request: urllib.request.Request) -> Any:
     """The server's answer, whose body `read` gives.
 
-    Raises what urllib raises, and MissingError for a redirect that isn't followed and, here or in `read`, for a server
-    that is too slow.
+    Fewer than $ZOO_MIN_RATE bytes a second over $ZOO_TIMEOUT seconds of waiting are too few; without any byte for that
+    long, the connection counts as broken. Raises what urllib raises, and MissingError for a redirect that isn't
+    followed and, here or in `read`, for a server that is too slow.
     """
-    wanted = Pace(_number(TIMEOUT_VARIABLE, Pace.seconds, 0.01), _number(RATE_VARIABLE, Pace.min_rate, 0.0))
-    return urllib.request.build_opener(_Redirects, _Paced(wanted)).open(request, timeout=wanted.seconds)
+    seconds, min_rate = _number(TIMEOUT_VARIABLE, 30.0, 0.01), _number(RATE_VARIABLE, 1000.0, 0.0)
+    return urllib.request.build_opener(_Redirects, _Paced((seconds, min_rate))).open(request, timeout=seconds)
 
 
 def _open_file(known: Origin, offset: int) -> Answer:
@@ -157,8 +147,8 @@ def _reason(error: Exception) -> str:
 class _PacedStream(io.RawIOBase):
     """A connection's bytes, heads and bodies, while they come fast enough. Only time spent waiting counts."""
 
-    def __init__(self, inner: io.RawIOBase, wanted: Pace) -> None:
-        self._inner, self._wanted = inner, wanted
+    def __init__(self, inner: io.RawIOBase, seconds: float, min_rate: float) -> None:
+        self._inner, self._seconds, self._min_rate = inner, seconds, min_rate
         self._waited, self._came = 0.0, 0
 
     def readable(self) -> bool:
@@ -169,11 +159,11 @@ class _PacedStream(io.RawIOBase):
         count = self._inner.readinto(buffer)
         self._waited += time.monotonic() - started
         self._came += count or 0
-        if count and self._waited >= self._wanted.seconds:
-            if self._came < self._wanted.min_rate * self._waited:
+        if count and self._waited >= self._seconds:
+            if self._came < self._min_rate * self._waited:
                 raise MissingError(
                     f"the server sent {self._came:,} bytes in {self._waited:.3g} s, "
-                    f"fewer than {self._wanted.min_rate:g} bytes/s",
+                    f"fewer than {self._min_rate:g} bytes/s",
                     hint=f"try later or another address, or take a slow one with {RATE_VARIABLE}=0; "
                     "what has come is kept where a command can go on",
                 )
@@ -186,17 +176,17 @@ class _PacedStream(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, wanted: Pace, **options: Any) -> None:
+    def __init__(self, sock: Any, *args: Any, pace: tuple[float, float], **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_PacedStream(self.fp.detach(), wanted))
+        self.fp = io.BufferedReader(_PacedStream(self.fp.detach(), *pace))
 
 
 class _Paced(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     """Opens connections whose answers are read at a pace."""
 
-    def __init__(self, wanted: Pace) -> None:
+    def __init__(self, pace: tuple[float, float]) -> None:
         super().__init__()
-        self._wanted = wanted
+        self._pace = pace
 
     def http_open(self, req: urllib.request.Request) -> Any:
         return self.do_open(partial(self._connection, http.client.HTTPConnection), req)
@@ -206,7 +196,7 @@ class _Paced(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
     def _connection(self, kind: Any, host: str, **options: Any) -> http.client.HTTPConnection:
         connection = kind(host, **options)
-        connection.response_class = partial(_Response, wanted=self._wanted)
+        connection.response_class = partial(_Response, pace=self._pace)
         return connection
 
 
