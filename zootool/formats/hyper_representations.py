@@ -221,13 +221,14 @@ def _trial_architecture(tensors: Tensors, settings: Mapping[str, Any], shown: st
     for number, (weight, bias) in enumerate(layers, start=1):
         shape = tensors[weight].shape
         kind = "conv" if len(shape) == 4 else "flatten_linear" if len(before) == 4 else "linear"
-        rest = shape[1] % max(before[0], 1) if kind == "flatten_linear" else before and shape[1] != before[0]
-        if rest or len(before) == 2 < len(shape):
-            raise FormatError(f"{shown} has a layer of {shape} behind one of {before[0]} nodes")
+        width = before[0] if before else shape[1]
+        is_fit = shape[1] % max(width, 1) == 0 if kind == "flatten_linear" else shape[1] == width
+        if not is_fit or len(before) == 2 < len(shape):
+            raise FormatError(f"{shown} has a layer of {shape} behind one of {width} nodes")
         timestamps.append(
             Timestamp(
                 kind,
-                **KINDS[kind].sizes(shape, before[0] if before else 0),
+                **KINDS[kind].sizes(shape, width),
                 has_bias=bias is not None,
                 activation=activation if number < len(layers) else Activation(),
                 output_pooling=Pooling("max", 2, 2) if number <= len(pooled) and pooled[number - 1] else None,
