@@ -1,4 +1,4 @@
-"""Where bytes are read from at any place: memory or a file.
+"""Where bytes are read from at any place: memory, a file, or a stretch of either.
 
 Files are read rather than mapped: one that is cut off by somebody else while it is read gives an error, not a signal.
 """
@@ -79,6 +79,22 @@ class FileSource:
         if self._state != (status.st_size, status.st_mtime_ns) or len(content) != size:
             raise IntegrityError(f"{self.shown} changed while it was read", hint="try again when it is complete")
         return memoryview(content)
+
+
+class Window:
+    """`size` bytes of another source from its byte `start` on, such as a stored member of an archive."""
+
+    def __init__(self, source: ByteSource, start: int, size: int, shown: str) -> None:
+        _check_span(source, start, size)
+        self._source = source
+        self._start = start
+        self.size = size
+        self.shown = shown
+
+    def read(self, start: int, size: int) -> memoryview:
+        """Exactly `size` bytes from byte `start` on."""
+        _check_span(self, start, size)
+        return self._source.read(self._start + start, size)
 
 
 def read_bounded(path: Path, max_bytes: int) -> tuple[bytes, str]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from zootool.errors import FormatError, IntegrityError, MissingError, UntrustedError, did_you_mean, printable
-from zootool.untrusted.byte_source import ByteSource, FileSource, MemorySource, errors_name
+from zootool.untrusted.byte_source import ByteSource, FileSource, MemorySource, Window, errors_name
 from zootool.untrusted.lazy_tensor import name_problem
 
 _MAX_MEMBER_CHARS = 1_000
@@ -34,6 +34,7 @@ _ENCRYPTED = 0x2041
 # The kind of file that Unix notes in the uppermost bits of a member's attributes.
 _LINK = 0xA
 _STORED, _DEFLATED = 0, 8
+_IN_MEMORY_BYTES = 8 << 20
 _JOINED = (
     "get it again; shards of a distributed checkpoint (.distcp) are joined by "
     "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER weights.pth"
@@ -77,8 +78,15 @@ class ZipArchive:
             return bytes(_read_member(self._source, self._members[name]))
 
     def open(self, name: str) -> ByteSource:
-        """A member to read from at any place, such as by `load_checkpoint`."""
-        return MemorySource(self.read(name), f"{self.shown} ({printable(name, 120)})")
+        """A member to read from at any place, such as by `load_checkpoint`.
+
+        A large one that is stored stays where it is, and its CRC is not checked: checkpoints bring their own.
+        """
+        member, shown = self._members[name], f"{self.shown} ({printable(name, 120)})"
+        if member.method != _STORED or member.num_bytes <= _IN_MEMORY_BYTES:
+            return MemorySource(self.read(name), shown)
+        with errors_name(self.shown):
+            return Window(self._source, stored_at(self._source, member), member.num_bytes, shown)
 
 
 def check_member_name(name: str) -> None:
