@@ -1,7 +1,4 @@
-"""What stands beside a layer's product: activations, norms and poolings, each with its bounds, sum and tracing rule.
-
-Loads the standard library alone: what computes or traces imports torch when it is called.
-"""
+"""What stands beside a layer's product: activations, norms and poolings, each with its bounds, sum and tracing rule."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args

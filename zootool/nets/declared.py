@@ -115,11 +115,14 @@ class DeclaredNetwork(Model):
         """The architecture, with what is left to be assumed: nothing."""
         draft = _Draft(shapes, where)
         timestamps = [draft.layer(number, layer) for number, layer in enumerate(self.layers, start=1)]
-        for key, role in ((self.position, "position"), (self.token, "token")):
-            if key is not None:
+        beside: dict[Role, tuple[str, ...]] = {
+            "position": _keys(self.position),
+            "token": _keys(self.token),
+            "other": self.other,
+        }
+        for role, keys in beside.items():
+            for key in keys:
                 draft.use(key, role, None)
-        for key in self.other:
-            draft.use(key, "other", None)
         rest = {"family": self.family, "tokens": self.tokens, "output_offset": self.output_offset}
         return Inferred(lay_out(self.num_inputs, timestamps, draft.entries(), **rest))
 

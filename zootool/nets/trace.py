@@ -124,13 +124,6 @@ class _Draft:
         self.residuals.append(replace(residual, added="after_activation" if is_late else "before_activation"))
         self.step = "late residual" if is_late else "residual"
 
-    def timestamp(self) -> Timestamp:
-        """The finished layer."""
-        try:
-            return Timestamp(residuals=tuple(self.residuals), **self.fields)
-        except ValueError as error:
-            raise FormatError(f"a layer of the module can't be expressed: {error}") from error
-
 
 @dataclass(frozen=True)
 class _Value:
@@ -224,7 +217,10 @@ class _Walk:
             raise FormatError("the module's output isn't that of its last layer")
         if not replace(result, offset=0.0).is_plain:
             raise FormatError("the module does something behind its last layer that can't be expressed")
-        timestamps = [draft.timestamp() for draft in self._drafts]
+        try:
+            timestamps = [Timestamp(residuals=tuple(draft.residuals), **draft.fields) for draft in self._drafts]
+        except ValueError as error:
+            raise FormatError(f"a layer of the module can't be expressed: {error}") from error
         return lay_out(self._num_inputs, timestamps, self._entries(), family=family, output_offset=result.offset)
 
     def _module_value(self, node: fx.Node, called: nn.Module, value: _Value) -> _Value:
@@ -247,11 +243,10 @@ class _Walk:
         values = [a for a in arguments if isinstance(a, _Value)]
         if _is_addition(node) and len(values) == 2:
             return self._addition(node, *values)
-        value = values[0] if len(values) == 1 else None
-        step = None if value is None else _call_step(node, value)
-        if value is None or step is None:
+        step = _call_step(node, values[0]) if len(values) == 1 else None
+        if step is None:
             raise _inexpressible(node, f"{printable(getattr(node.target, '__name__', node.target))}")
-        return self._step(node, value, *step)
+        return self._step(node, values[0], *step)
 
     def _product(self, node: fx.Node, value: _Value, fields: dict[str, Any]) -> _Value:
         self._freeze(value)
@@ -339,9 +334,8 @@ class _Walk:
             used = self._roles.get(key)
             role, layer = ("other", None) if used is None else used
             tied_to = first.setdefault((tensor.data_ptr(), tensor.shape), key) if tensor.numel() else key
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            tie = None if tied_to == key else tied_to
-            entries.append(Entry(key, tuple(tensor.shape), role, layer, dtype, alias_of=tie))
+            dtype, alias_of = str(tensor.dtype).removeprefix("torch."), None if tied_to == key else tied_to
+            entries.append(Entry(key, tuple(tensor.shape), role, layer, dtype, alias_of=alias_of))
         return entries
 
 
