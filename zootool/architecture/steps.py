@@ -209,7 +209,8 @@ def traced_pooling(called: "nn.Module | fx.Node", shape: tuple[int, ...]) -> Poo
         found = {axis % len(shape) for axis in axes if isinstance(axis, int)}
         return Pooling("mean") if found == wanted else None
     if target in (functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d):
-        return _over_everything(called.args[1], "mean" if target is functional.adaptive_avg_pool2d else "max")
+        kind = "mean" if target is functional.adaptive_avg_pool2d else "max"
+        return Pooling(kind) if called.args[1] in (1, (1, 1)) else None
     if target not in (functional.max_pool2d, functional.avg_pool2d):
         return None
     given: Any = dict(zip(("kernel_size", "stride", "padding"), called.args[1:], strict=False)) | called.kwargs
@@ -223,10 +224,6 @@ def traced_pooling(called: "nn.Module | fx.Node", shape: tuple[int, ...]) -> Poo
         # The window is the whole map: what ResNets call with out.size()[3].
         return Pooling("mean")
     return _windows("mean" if is_mean else "max", size, given.get("stride"), given.get("padding", 0))
-
-
-def _over_everything(output_size: Any, kind: PoolingKind) -> Pooling | None:
-    return Pooling(kind) if output_size in (1, (1, 1)) else None
 
 
 def _windows(kind: PoolingKind, size: Any, stride: Any, padding: Any) -> Pooling | None:

@@ -115,13 +115,8 @@ class DeclaredNetwork(Model):
         """The architecture, with what is left to be assumed: nothing."""
         draft = _Draft(shapes, where)
         timestamps = [draft.layer(number, layer) for number, layer in enumerate(self.layers, start=1)]
-        beside: dict[Role, tuple[str, ...]] = {
-            "position": _keys(self.position),
-            "token": _keys(self.token),
-            "other": self.other,
-        }
-        for role, keys in beside.items():
-            for key in keys:
+        for key, role in ((self.position, "position"), (self.token, "token"), *((key, "other") for key in self.other)):
+            if key is not None:
                 draft.use(key, role, None)
         rest = {"family": self.family, "tokens": self.tokens, "output_offset": self.output_offset}
         return Inferred(lay_out(self.num_inputs, timestamps, draft.entries(), **rest))

@@ -118,12 +118,6 @@ class _Draft:
         self.step = step
         return True
 
-    def take_residual(self, residual: Residual) -> None:
-        """Add another layer's output at this point."""
-        is_late = self.step in ("activation", "late residual")
-        self.residuals.append(replace(residual, added="after_activation" if is_late else "before_activation"))
-        self.step = "late residual" if is_late else "residual"
-
 
 @dataclass(frozen=True)
 class _Value:
@@ -298,7 +292,9 @@ class _Walk:
         widths = [self._num_inputs, *(draft.fields["num_nodes"] for draft in self._drafts)]
         if residual.count == min(widths[residual.source], widths[main.layer] - residual.offset):
             residual = replace(residual, count=None)  # its ends imply it anyway
-        draft.take_residual(residual)
+        is_late = draft.step in ("activation", "late residual")
+        draft.residuals.append(replace(residual, added="after_activation" if is_late else "before_activation"))
+        draft.step = "late residual" if is_late else "residual"
         return _Value(main.layer, node.meta["shape"])
 
     def _open_draft(self, node: fx.Node, value: _Value, source: Any = None) -> _Draft | None:
