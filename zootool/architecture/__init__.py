@@ -1,6 +1,7 @@
 """A network family as a dynamic graph: the noun that building, storing and encoding share.
 
-Imports zootool's errors and records; loads the standard library alone.
+Imports zootool's errors and records; loads the standard library alone, so that models can use it without zarr, pandas
+or torch: what computes or traces imports torch when it is called.
 """
 
 from zootool.architecture.family import Architecture, signature_of

@@ -1,11 +1,9 @@
-"""A network family as a dynamic graph: the noun that building, storing and encoding share.
+"""A network family as a dynamic graph, `Architecture`.
 
 A network's inference is a walk over timestamps t = 0..L (paper, section 4). The inputs v^0 are there at t = 0; the
 event at t = l adds the nodes v^l of layer l and the edges e^l that lead to them from v^(l-1), and for l > 1 deletes
 v^(l-2) and e^(l-1). An `Architecture` says how many nodes and edges each event adds and what the layer computes, and
 which slice of a network's stored numbers each parameter is.
-
-This package loads the standard library alone, so that models can use it without zarr, pandas or torch.
 """
 
 import hashlib
@@ -111,15 +109,12 @@ class Architecture:
 
     def array_length(self, array: ArrayName) -> int:
         """Elements (bytes in `exact`) that one network takes in an array."""
-        if array == "edges":
-            return self.num_edges
-        if array == "nodes":
-            return self.num_nodes
-        return self._stored_lengths[array]
+        return self._lengths[array]
 
     @cached_property
-    def _stored_lengths(self) -> dict[ArrayName, int]:
-        return {array: sum(slot.length for slot in slots) for array, slots in self._stored_slots.items()}
+    def _lengths(self) -> dict[ArrayName, int]:
+        kept = {array: sum(slot.length for slot in slots) for array, slots in self._stored_slots.items()}
+        return {**kept, "edges": self.num_edges, "nodes": self.num_nodes}
 
     def stored_slots(self, array: ArrayName) -> tuple[ParameterSlot, ...]:
         """The slots with elements of their own in an array, in their order; a tied tensor may share another's."""

@@ -1,7 +1,6 @@
 """The kinds of layers: of each its traits, checks, sizes, product and tracing rule, in one class.
 
-To add one, write its class and put an instance into `KINDS`; everything else asks for traits. Loads the standard
-library alone: what computes or traces imports torch when it is called.
+To add one, write its class and put an instance into `KINDS`; everything else asks for traits.
 """
 
 import math
@@ -223,8 +222,3 @@ KINDS: dict[str, LayerKind] = {
     kind.name: kind
     for kind in (Linear(), Convolution(), FlattenLinear(), PoolLinear(), QueriesKeysValues(), Attention())
 }
-
-
-def kind_names() -> tuple[str, ...]:
-    """The words that a timestamp's `kind` may be, those that were added meanwhile included."""
-    return tuple(KINDS)

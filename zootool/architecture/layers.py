@@ -1,20 +1,10 @@
-"""What one layer of a network computes: `Timestamp`, and the residuals and tokens around it.
-
-Loads the standard library alone: what computes imports torch when it is called.
-"""
+"""What one layer of a network computes: `Timestamp`, and the residuals and tokens around it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from zootool.architecture.bounds import (
-    MAX_ELEMENTS,
-    MAX_STEP,
-    MAX_WINDOW,
-    check_all,
-    check_choice,
-    check_whole,
-)
-from zootool.architecture.kinds import KINDS, LayerKind, kind_names
+from zootool.architecture.bounds import MAX_ELEMENTS, MAX_STEP, MAX_WINDOW, check_all, check_choice, check_whole
+from zootool.architecture.kinds import KINDS, LayerKind
 from zootool.architecture.steps import NO_ACTIVATION, Activation, Norm, Pooling
 from zootool.errors import printable
 
@@ -156,7 +146,7 @@ class Timestamp:
     activation; residuals "after_activation".
     """
 
-    kind: Annotated[str, kind_names]
+    kind: Annotated[str, lambda: tuple(KINDS)]
     num_nodes: int
     num_sources: int
     edges_per_pair: int = 1

@@ -14,21 +14,10 @@ if TYPE_CHECKING:
 
 ArrayName = Literal["edges", "nodes", "extras", "exact"]
 Role = Literal[
-    "weight",
-    "bias",
-    "scale",
-    "shift",
-    "running_mean",
-    "running_var",
-    "source_scale",
-    "source_shift",
-    "source_running_mean",
-    "source_running_var",
-    "num_batches_tracked",
-    "position",
-    "token",
-    "other",
-]
+    "weight", "bias", "scale", "shift", "running_mean", "running_var",
+    "source_scale", "source_shift", "source_running_mean", "source_running_var",
+    "num_batches_tracked", "position", "token", "other",
+]  # fmt: skip
 
 ARRAYS: tuple[ArrayName, ...] = ("edges", "nodes", "extras", "exact")
 
@@ -43,7 +32,8 @@ WIDENED_DTYPES = ("float32", "float16", "bfloat16")
 """What float32 holds without loss, so that it may lie in edges, nodes and extras."""
 
 _ROLES = frozenset(get_args(Role))
-_NORM_ROLES = ("scale", "shift", "running_mean", "running_var")
+NORM_PARTS = ("scale", "shift", "running_mean", "running_var")
+"""Roles of a norm on a layer's sums; those of one on its sources begin with `source_`."""
 _MAX_AXES = 32
 """What every version of numpy can hold."""
 
@@ -159,7 +149,7 @@ def _check_parts(architecture: "Architecture", slots: list[ParameterSlot]) -> No
         wanted = {"weight": layer.num_edges, "bias": layer.num_stored_nodes}
         norms = (("", layer.norm, layer.num_nodes), ("source_", layer.source_norm, layer.num_sources))
         for prefix, norm, count in norms:
-            for role in _NORM_ROLES:
+            for role in NORM_PARTS:
                 if norm is None or (index, prefix + role) in found:
                     wanted[prefix + role] = 0 if norm is None else count
         for role, count in wanted.items():

@@ -1,7 +1,4 @@
-"""What stands beside a layer's product: activations, norms and poolings, each with its bounds, sum and tracing rule.
-
-Loads the standard library alone: what computes or traces imports torch when it is called.
-"""
+"""What stands beside a layer's product: activations, norms and poolings, each with its bounds, sum and tracing rule."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -21,8 +18,8 @@ ActivationName = Literal[
 ]
 ACTIVATION_NAMES: tuple[ActivationName, ...] = get_args(ActivationName)
 
-_TRACED_ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "tanh": "Tanh", "sigmoid": "Sigmoid", "silu": "SiLU"}
-"""Those without parameters that tracing knows: their names among torch's functions -> among its modules."""
+_TRACED_ACTIVATIONS: tuple[ActivationName, ...] = ("relu", "relu6", "tanh", "sigmoid", "silu")
+"""Those without parameters that tracing knows, by their names among torch's functions."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +64,11 @@ def activate(activation: Activation, x: "Tensor") -> "Tensor":
     return getattr(functional, activation.name)(x)
 
 
-def traced_activation(called: "nn.Module | fx.Node") -> Activation | None:
-    """The activation that a module or a call is, None where it is none that can be traced."""
+def traced_activation(called: "fx.Node") -> Activation | None:
+    """The activation that a call is, None where it is none that can be traced."""
     import torch
-    from torch import nn
     from torch.nn import functional
 
-    if isinstance(called, nn.LeakyReLU):
-        return Activation("leaky_relu", negative_slope=called.negative_slope)
-    if isinstance(called, nn.GELU):
-        return Activation("gelu", approximate="tanh" if called.approximate == "tanh" else None)
-    if isinstance(called, nn.Module):
-        names = [name for name, module in _TRACED_ACTIVATIONS.items() if type(called) is getattr(nn, module)]
-        return Activation(names[0]) if names else None
     target: Any = called.target
     if target in (torch.sin, "sin"):
         return Activation("sine")
@@ -88,6 +77,8 @@ def traced_activation(called: "nn.Module | fx.Node") -> Activation | None:
     if target is functional.leaky_relu:
         slope = called.kwargs.get("negative_slope", called.args[1] if len(called.args) > 1 else 0.01)
         return Activation("leaky_relu", negative_slope=float(str(slope)))
+    if target is functional.hardtanh and (called.kwargs.get("min_val"), called.kwargs.get("max_val")) == (0, 6):
+        return Activation("relu6")  # what nn.ReLU6 calls
     for name in _TRACED_ACTIVATIONS:
         if target in (getattr(torch, name, None), getattr(functional, name), name):
             return Activation(name)
@@ -198,21 +189,18 @@ def pool(pooling: Pooling, x: "Tensor") -> "Tensor":
     return windows(x, pooling.size, pooling.stride, pooling.padding)
 
 
-def traced_pooling(called: "nn.Module | fx.Node", shape: tuple[int, ...] = ()) -> Pooling | None:
-    """The pooling that a module is, or a call on a tensor of `shape`; None where there is no word for it."""
+def traced_pooling(called: "nn.Module | fx.Node", shape: tuple[int, ...]) -> Pooling | None:
+    """The pooling that a call on a tensor of `shape` is, or a module; None where there is no word for it."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    if isinstance(called, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
-        return _over_everything(called.output_size, "mean" if isinstance(called, nn.AdaptiveAvgPool2d) else "max")
-    if isinstance(called, nn.MaxPool2d) and called.dilation == 1 and not called.ceil_mode:
-        return _windows("max", called.kernel_size, called.stride, called.padding)
-    if isinstance(called, nn.AvgPool2d) and not called.ceil_mode and called.divisor_override is None:
+    if isinstance(called, nn.Module):
+        # Apart from the function, which stands for a pooling over everything where its window is the whole map.
+        if not isinstance(called, nn.AvgPool2d) or called.ceil_mode or called.divisor_override is not None:
+            return None
         counts_padding = called.count_include_pad or not called.padding
         return _windows("mean", called.kernel_size, called.stride, called.padding) if counts_padding else None
-    if isinstance(called, nn.Module):
-        return None
     target: Any = called.target
     if target in (torch.mean, "mean"):
         axes: Any = called.args[1] if len(called.args) > 1 else called.kwargs.get("dim")
@@ -221,7 +209,8 @@ def traced_pooling(called: "nn.Module | fx.Node", shape: tuple[int, ...] = ()) -
         found = {axis % len(shape) for axis in axes if isinstance(axis, int)}
         return Pooling("mean") if found == wanted else None
     if target in (functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d):
-        return _over_everything(called.args[1], "mean" if target is functional.adaptive_avg_pool2d else "max")
+        kind = "mean" if target is functional.adaptive_avg_pool2d else "max"
+        return Pooling(kind) if called.args[1] in (1, (1, 1)) else None
     if target not in (functional.max_pool2d, functional.avg_pool2d):
         return None
     given: Any = dict(zip(("kernel_size", "stride", "padding"), called.args[1:], strict=False)) | called.kwargs
@@ -235,10 +224,6 @@ def traced_pooling(called: "nn.Module | fx.Node", shape: tuple[int, ...] = ()) -
         # The window is the whole map: what ResNets call with out.size()[3].
         return Pooling("mean")
     return _windows("mean" if is_mean else "max", size, given.get("stride"), given.get("padding", 0))
-
-
-def _over_everything(output_size: Any, kind: PoolingKind) -> Pooling | None:
-    return Pooling(kind) if output_size in (1, (1, 1)) else None
 
 
 def _windows(kind: PoolingKind, size: Any, stride: Any, padding: Any) -> Pooling | None:

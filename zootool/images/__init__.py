@@ -3,8 +3,7 @@
 Imports from fetch and untrusted and what is below them.
 """
 
-from zootool.catalog import SPLITS, SplitName
 from zootool.images.images import Images
 from zootool.images.load import load_images
 
-__all__ = ["SPLITS", "Images", "SplitName", "load_images"]
+__all__ = ["Images", "load_images"]

@@ -37,7 +37,8 @@ def read_cifar_pickle(content: bytes, shown: str, label_key: bytes) -> tuple[Pix
         raise FormatError(f"{shown} is not a CIFAR batch: it needs the keys b'data' and {label_key!r}")
     data, labels = batch[b"data"], batch[label_key]
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_PIXEL_BYTES,):
-        raise FormatError(f"{shown}: b'data' must be uint8 (N, {_PIXEL_BYTES}), got {_described(data)}")
+        got = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else printable(type(data).__name__)
+        raise FormatError(f"{shown}: b'data' must be uint8 (N, {_PIXEL_BYTES}), got {got}")
     if not isinstance(labels, list) or any(type(label) is not int or not 0 <= label < 256 for label in labels):
         raise FormatError(f"{shown}: {label_key!r} must be a list of labels 0..255")
     if len(labels) != len(data):
@@ -47,12 +48,6 @@ def read_cifar_pickle(content: bytes, shown: str, label_key: bytes) -> tuple[Pix
 
 def _from_planes(planes: np.ndarray) -> Pixels:
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
-def _described(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape}"
-    return printable(type(value).__name__)
 
 
 READERS: dict[str, Reader] = {

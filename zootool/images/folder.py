@@ -143,7 +143,13 @@ def _common_shape(source: FolderSource, entries: list[_Entry], report: Reporter)
 def _entries(folder: Path) -> list[_Entry]:
     """The images of `folder` in their order, each with its split. Raises FormatError where it sees no layout."""
     table = folder / _TABLE_NAME
-    entries = _from_table(table) if table.is_file() else _from_folders(folder)
+    names = sorted(child.name for child in folder.iterdir() if child.is_dir())
+    if table.is_file():
+        entries = _from_table(table)
+    elif names and all(name in _SPLIT_NAMES for name in names):
+        entries = [replace(e, split=_SPLIT_NAMES[name]) for name in names for e in _from_classes(folder / name)]
+    else:
+        entries = _from_classes(folder)
     if not entries:
         raise FormatError(
             f"{folder} holds no images", hint=f"it needs a folder of PNG or JPEG files per class, or a {_TABLE_NAME}"
@@ -153,18 +159,10 @@ def _entries(folder: Path) -> list[_Entry]:
     return entries if any(entry.split for entry in entries) else _tenths(entries)
 
 
-def _from_folders(folder: Path) -> list[_Entry]:
-    names = sorted(child.name for child in folder.iterdir() if child.is_dir())
-    if names and all(name in _SPLIT_NAMES for name in names):
-        return [replace(e, split=_SPLIT_NAMES[name]) for name in names for e in _from_classes(folder / name)]
-    return _from_classes(folder)
-
-
 def _from_classes(folder: Path) -> list[_Entry]:
-    labels = sorted(child.name for child in folder.iterdir() if child.is_dir())
     return [
         _Entry(path, label)
-        for label in labels
+        for label in sorted(child.name for child in folder.iterdir() if child.is_dir())
         for path in sorted((folder / label).rglob("*"))
         if path.suffix.lower() in _SUFFIXES and path.is_file()
     ]
@@ -255,7 +253,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as picture:
                 if picture.width * picture.height > _MAX_PIXELS:
-                    raise _too_large(path)
+                    raise Image.DecompressionBombError
                 if picture.mode not in _GREY_MODES | _COLOUR_MODES:
                     raise FormatError(
                         f"{path} has pixels of the kind {picture.mode}, images must have 8 bits per channel",
@@ -263,7 +261,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                     )
                 yield picture
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path) from error
+        raise UntrustedError(
+            f"{path} unpacks to more than {_MAX_PIXELS} pixels", hint="shrink it or take it out"
+        ) from error
     except FileNotFoundError as error:
         raise MissingError(f"there is no image {path}", hint="correct the path in labels.csv") from error
     # Pillow's decoders raise these for a damaged file, SyntaxError included.
@@ -273,7 +273,3 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise FormatError(
             f"{path} is not a readable PNG or JPEG: {printable(error)}", hint="repair the image or take it out"
         ) from error
-
-
-def _too_large(path: Path) -> UntrustedError:
-    return UntrustedError(f"{path} unpacks to more than {_MAX_PIXELS} pixels", hint="shrink it or take it out")

@@ -96,16 +96,14 @@ def _found(image_set: ImageSet, partial: bool | None, data_dir: Path | None, dow
 def _missing(image_set: ImageSet, folders: tuple[DataFolder, ...], incomplete: Found | None) -> MissingError:
     searched = ", ".join(f"{folder.path} ({folder.origin})" for folder in folders)
     lines = [f"{image_set.title} is not on this computer; searched {searched}"]
+    hint = f"put these files into {folders[0].path} as they are (packed or unpacked), or add --download"
     if incomplete is not None:
         folder, form, located = incomplete
         lost = ", ".join(missing_paths(form, located))
         lines = [f"{image_set.title} in {folder.path} is incomplete, it lacks {lost}"]
+        hint += ", or accept the part that is there with --partial"
     for file in image_set.forms[0].files:
         lines.append(f"  {file.path} from {' or '.join(file.urls) or image_set.homepage}, {file.checksum}")
-    into = folders[0].path
-    hint = f"put these files into {into} as they are (packed or unpacked), or add --download"
-    if incomplete is not None:
-        hint += ", or accept the part that is there with --partial"
     return MissingError("\n".join(lines), hint=hint)
 
 

@@ -20,7 +20,11 @@ def read_svhn_mat(content: bytes, shown: str, max_images: int) -> tuple[Pixels, 
     try:
         # The axes are read first: a small compressed file could unpack to anything.
         axes = {name: shape for name, shape, _ in whosmat(io.BytesIO(content))}
-        _check_axes(axes.get("X"), axes.get("y"), shown, max_images)
+        x, y = axes.get("X"), axes.get("y")
+        if x is None or y is None or x[:3] != _SHAPE or len(x) != 4 or y != (x[3], 1):
+            raise FormatError(f"{shown}: X must be (32, 32, 3, N) and y (N, 1), got {x} and {y}")
+        if not 0 < x[3] <= max_images:
+            raise FormatError(f"{shown} holds {x[3]} images, at most {max_images} were published")
         variables = loadmat(io.BytesIO(content), variable_names=["X", "y"])
     except FormatError:
         raise
@@ -58,13 +62,6 @@ def read_svhn_head(content: bytes, shown: str, max_images: int) -> tuple[Pixels,
             f"got {pixels.dtype} {pixels.shape} and {labels.dtype} {labels.shape}"
         )
     return pixels, labels.astype(np.int64)
-
-
-def _check_axes(x: tuple[int, ...] | None, y: tuple[int, ...] | None, shown: str, max_images: int) -> None:
-    if x is None or y is None or x[:3] != _SHAPE or len(x) != 4 or y != (x[3], 1):
-        raise FormatError(f"{shown}: X must be (32, 32, 3, N) and y (N, 1), got {x} and {y}")
-    if not 0 < x[3] <= max_images:
-        raise FormatError(f"{shown} holds {x[3]} images, at most {max_images} were published")
 
 
 READERS: dict[str, Reader] = {

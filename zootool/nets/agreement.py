@@ -39,7 +39,11 @@ def check_agreement(architecture: Architecture, state_dict: Mapping[str, Tensor]
         torch.manual_seed(0)
         theirs = _filled(_made(factory, state_dict, named), state_dict, named)
         ours = _filled(Network(architecture), state_dict, "the architecture")
-        inputs = example_inputs(architecture)
+        with torch.device("meta"):
+            shape = fitting_input(Network(architecture).float().eval(), architecture)
+        if shape is None:
+            raise FormatError("the image size that its flatten needs isn't known, so outputs can't be compared")
+        inputs = torch.rand((_BATCH, *shape[1:]), dtype=torch.float64) * 2 - 1
         expected = _outputs(theirs, inputs, named)
         found = ours(inputs)
     if found.shape != expected.shape and found.numel() == expected.numel():
@@ -54,19 +58,6 @@ def check_agreement(architecture: Architecture, state_dict: Mapping[str, Tensor]
     difference = float((found - expected).abs().max() / expected.abs().max())
     if not difference <= TOLERANCE:
         raise FormatError(f"outputs differ from those of {named} by {difference:.2g} of the largest")
-
-
-def example_inputs(architecture: Architecture) -> Tensor:
-    """Random inputs of a size that the network takes, float64: coordinates, images or tokens in [-1, 1].
-
-    Raises FormatError where no size is known that fits.
-    """
-    with torch.device("meta"):
-        bare = Network(architecture).float().eval()
-    shape = fitting_input(bare, architecture)
-    if shape is None:
-        raise FormatError("the image size that its flatten needs isn't known, so outputs can't be compared")
-    return torch.rand((_BATCH, *shape[1:]), dtype=torch.float64) * 2 - 1
 
 
 def _made(factory: Factory, state_dict: Mapping[str, Tensor], named: str) -> nn.Module:

@@ -115,11 +115,9 @@ class DeclaredNetwork(Model):
         """The architecture, with what is left to be assumed: nothing."""
         draft = _Draft(shapes, where)
         timestamps = [draft.layer(number, layer) for number, layer in enumerate(self.layers, start=1)]
-        for key, role in ((self.position, "position"), (self.token, "token")):
+        for key, role in ((self.position, "position"), (self.token, "token"), *((key, "other") for key in self.other)):
             if key is not None:
                 draft.use(key, role, None)
-        for key in self.other:
-            draft.use(key, "other", None)
         rest = {"family": self.family, "tokens": self.tokens, "output_offset": self.output_offset}
         return Inferred(lay_out(self.num_inputs, timestamps, draft.entries(), **rest))
 

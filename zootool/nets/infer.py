@@ -85,7 +85,12 @@ _MODULES: tuple[tuple[str, str, str], ...] = (
 
 def infer_architecture(shapes: Shapes, where: str = "the checkpoint") -> Inferred:
     """The architecture of a SIREN, a CIFAR ResNet or a chain of layers. Raises FormatError for anything else."""
-    for recognise in (_refuse_simple_vit, _cifar_resnet, _refuse_foreign, _siren):
+    if any("to_patch_embedding" in module.path for module in modules_of(shapes)):
+        raise FormatError(
+            f"{where} is a SimpleViT, whose number of heads is in no tensor",
+            hint="declare it in YAML: `like: simple-vit` with num_heads and the other sizes",
+        )
+    for recognise in (_cifar_resnet, _refuse_foreign, _siren):
         try:
             found = recognise(shapes, where)
         except (ArithmeticError, LookupError, TypeError, ValueError):
@@ -97,14 +102,6 @@ def infer_architecture(shapes: Shapes, where: str = "the checkpoint") -> Inferre
         return chain_of(shapes, where)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise FormatError(f"{where} has tensors that make no chain of layers", hint=HINT) from error
-
-
-def _refuse_simple_vit(shapes: Shapes, where: str) -> None:
-    if any("to_patch_embedding" in module.path for module in modules_of(shapes)):
-        raise FormatError(
-            f"{where} is a SimpleViT, whose number of heads is in no tensor",
-            hint="declare it in YAML: `like: simple-vit` with num_heads and the other sizes",
-        )
 
 
 def _cifar_resnet(shapes: Shapes, where: str) -> Inferred | None:

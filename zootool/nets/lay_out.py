@@ -1,12 +1,13 @@
 """From the entries of a state_dict and what they are for to the slots of an Architecture, under whatever keys."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from zootool.architecture import DTYPE_BYTES, Architecture, ArrayName, ParameterSlot, Role, Timestamp
-from zootool.architecture.slots import WIDENED_DTYPES
+from zootool.architecture.slots import NORM_PARTS, WIDENED_DTYPES
 from zootool.errors import FormatError, printable
 from zootool.nets.layer_order import layer_order
 from zootool.nets.module_names import Shapes, is_in_order_of_definition, modules_of, num_outer
@@ -18,10 +19,7 @@ NORM_ROLES: dict[str, Role] = {
 """What a norm's tensors are called by torch -> their roles; see `norm_role`."""
 
 _GRAPH_ARRAYS: dict[str, ArrayName] = {"weight": "edges", "bias": "nodes"}
-_ROUNDED_ROLES = (
-    "weight", "bias", "scale", "shift", "running_mean", "running_var",
-    "source_scale", "source_shift", "source_running_mean", "source_running_var",
-)  # fmt: skip
+_ROUNDED_ROLES = ("weight", "bias", *NORM_PARTS, *(f"source_{part}" for part in NORM_PARTS))
 
 
 def norm_role(name: str, is_source: bool) -> Role:
@@ -61,36 +59,32 @@ def lay_out(num_inputs: int, timestamps: Sequence[Timestamp], entries: Sequence[
     Weights of one layer lie behind one another by their `part`. `rest` are other fields of Architecture. Raises
     ValueError for layers that don't fit together, FormatError for entries that don't fill them.
     """
+    return Architecture(num_inputs, tuple(timestamps), _slots(entries), **rest)
+
+
+def _slots(entries: Sequence[Entry]) -> tuple[ParameterSlot, ...]:
+    groups: dict[tuple[int | None, str], list[Entry]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda entry: entry.part):
+        groups[entry.timestamp, entry.role].append(entry)
+    # Those of one role and layer are by their parts; all else stays where it is.
+    in_turn = {key: iter(group) for key, group in groups.items()}
+    by_layer = [next(in_turn[e.timestamp, e.role]) for e in sorted(entries, key=lambda e: e.timestamp or 0)]
     places = _Places()
-    by_layer = _in_parts(sorted(entries, key=lambda entry: entry.timestamp or 0))
     slots_of = {entry.key: places.slots(entry) for entry in by_layer if entry.alias_of is None}
     for entry in by_layer:
         if entry.alias_of is not None:
             slots_of[entry.key] = places.tied_slots(entry, slots_of[entry.alias_of])
-    slots = tuple(slot for entry in entries for slot in slots_of[entry.key])
-    return Architecture(num_inputs, tuple(timestamps), slots, **rest)
+    return tuple(slot for entry in entries for slot in slots_of[entry.key])
 
 
 def entries_of(architecture: Architecture) -> list[Entry]:
     """The entries whose `lay_out` gives the architecture's slots."""
     places = {slot.key: slot.start for slot in architecture.slots if slot.rounded or slot.array != "exact"}
-    kept = [slot for slot in architecture.slots if not slot.rounded]
     return [
         Entry(s.key, s.shape, s.role, s.timestamp, s.dtype, s.order, s.alias_of, places.get(s.key, s.start))
-        for s in kept
+        for s in architecture.slots
+        if not s.rounded
     ]
-
-
-def _in_parts(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries with those of one role and layer by their parts; all else stays where it is."""
-    groups: dict[tuple[int | None, str], list[int]] = {}
-    for place, entry in enumerate(entries):
-        groups.setdefault((entry.timestamp, entry.role), []).append(place)
-    ordered = list(entries)
-    for places in groups.values():
-        for place, entry in zip(places, sorted((entries[i] for i in places), key=lambda e: e.part), strict=True):
-            ordered[place] = entry
-    return ordered
 
 
 def renamed(
@@ -107,8 +101,7 @@ def renamed(
         entry = by_key[old]
         dtype = (dtypes or {}).get(new, entry.dtype)
         entries.append(replace(entry, key=new, alias_of=names.get(entry.alias_of or ""), dtype=dtype))
-    rest = {name: getattr(architecture, name) for name in ("family", "output_offset", "tokens")}
-    return lay_out(architecture.num_inputs, architecture.timestamps, entries, **rest)
+    return replace(architecture, slots=_slots(entries))
 
 
 def with_keys(
@@ -167,14 +160,13 @@ def _in_order(shapes: Shapes, where: str) -> list[str]:
     are_layers = all(set(m.tensors) <= {"weight", "bias"} and len(m.weight) in (2, 4) for m in modules)
     if are_layers:
         modules, _ = layer_order(modules, is_saved_in_order, where)
-    elif not is_saved_in_order:
+        return [module.key(name) for module in modules for name in ("weight", "bias") if name in module.tensors]
+    if not is_saved_in_order:
         raise FormatError(
             f"{where}: its names aren't the family's, and its tensors are sorted, so nothing tells which is which",
             hint="convert the torch file that it was made from, or declare the layers one by one",
         )
-    else:
-        return list(shapes)
-    return [module.key(name) for module in modules for name in ("weight", "bias") if name in module.tensors]
+    return list(shapes)
 
 
 class _Places:

@@ -37,11 +37,12 @@ def layer_order(layers: Sequence[Module], is_saved_in_order: bool, where: str) -
     """
     by_name = sorted(layers, key=lambda layer: [parts_of(segment) for segment in layer.path])
     is_total = all(precedes(a.path, b.path) for a, b in pairwise(by_name))
-    if is_saved_in_order and _misfit(layers) is None and _agrees(layers, by_name if is_total else None):
+    fits_as_saved = is_saved_in_order and _misfit(layers) is None
+    if fits_as_saved and (list(layers) == by_name if is_total else _is_allowed(layers)):
         return list(layers), "layers are taken in the order in which they were saved"
     found = [by_name] if is_total else _orders(layers, where)
     found = [order for order in found if _misfit(order) is None]
-    if is_saved_in_order and _misfit(layers) is None:
+    if fits_as_saved:
         if not found:
             return list(layers), "layers are taken in the order in which they were saved, against their numbers"
         raise FormatError(
@@ -92,12 +93,10 @@ def _misfit(order: Sequence[Module]) -> str | None:
     return None
 
 
-def _agrees(layers: Sequence[Module], by_name: Sequence[Module] | None) -> bool:
-    if by_name is not None:
-        return list(layers) == list(by_name)
-    if len(layers) > _MAX_SEARCHED:
-        return False
-    return not any(precedes(b.path, a.path) for i, a in enumerate(layers) for b in layers[i + 1 :])
+def _is_allowed(layers: Sequence[Module]) -> bool:
+    """Whether no name contradicts this order."""
+    pairs = ((a, b) for i, a in enumerate(layers) for b in layers[i + 1 :])
+    return len(layers) <= _MAX_SEARCHED and not any(precedes(b.path, a.path) for a, b in pairs)
 
 
 def _orders(layers: Sequence[Module], where: str) -> list[list[Module]]:

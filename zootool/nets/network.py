@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from zootool.architecture import Architecture, Norm, ParameterSlot, Timestamp
 from zootool.architecture.layers import add_residual, sincos_positions, to_patches
+from zootool.architecture.slots import NORM_PARTS
 from zootool.architecture.steps import activate, normalise, pool
 from zootool.errors import FormatError, printable
 
 _BUFFER_ROLES = ("running_mean", "running_var", "source_running_mean", "source_running_var", "num_batches_tracked")
-_NORM_ROLES = ("scale", "shift", "running_mean", "running_var")
 _SIDES = (29, 37, 67, 97, 131, 227, 293, 389, 521)
 """Primes, since a side that equals a number of channels by chance could be taken for one."""
 
@@ -70,9 +70,8 @@ class Network(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
-            layer = (
-                f"layer {index} ({self.architecture.timestamps[index - 1].kind})" if index else "the cut into patches"
-            )
+            kind = self.architecture.timestamps[index - 1].kind
+            layer = f"layer {index} ({kind})" if index else "the cut into patches"
             shown = f"{tuple(outputs[-1].shape)} of {str(outputs[-1].dtype).removeprefix('torch.')}"
             raise FormatError(
                 f"{layer} can't be applied to {shown} ({printable(error, 160)})",
@@ -104,9 +103,7 @@ class Network(nn.Module):
     def _positioned(self, x: Tensor, image_shape: torch.Size) -> Tensor:
         tokens = self.architecture.tokens
         assert tokens is not None
-        rows, columns = (
-            image_shape if tokens.patch_size is None else (side // tokens.patch_size for side in image_shape)
-        )
+        rows, columns = (side // (tokens.patch_size or 1) for side in image_shape)
         if x.ndim == 4:
             rows, columns = x.shape[-2:]
             x = x.flatten(2).transpose(1, 2)
@@ -122,7 +119,7 @@ class Network(nn.Module):
     def _normalised(self, norm: Norm | None, x: Tensor, index: int, prefix: str) -> Tensor:
         if norm is None:
             return x
-        known = [role for role in _NORM_ROLES if (index, prefix + role) in self._slots]
+        known = [role for role in NORM_PARTS if (index, prefix + role) in self._slots]
         return normalise(norm, x, {role: self._joined(index, prefix + role) for role in known}, self.training)
 
     def _joined(self, timestamp: int | None, role: str) -> Tensor:

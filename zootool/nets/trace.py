@@ -24,12 +24,26 @@ from zootool.nets.lay_out import NORM_ROLES, Entry, lay_out, norm_role
 from zootool.nets.network import Network
 
 _Step = tuple[str, Any]
-"""A step behind or before a layer: nothing, activation, source_activation, source_norm (with its name), pooling,
-flatten, scale, offset, cut (with its stride) or pad (with its width before), and what goes with it."""
+"""A step behind or before a layer, and what goes with it: nothing, activation, norm (with its name), pooling, flatten,
+scale, offset, cut (with its stride) or pad (with its width before)."""
+
+_BEHIND_OR_BEFORE = {
+    "norm": ("norm", "source_norm"),
+    "pooling": ("output_pooling", "pooling"),
+    "activation": ("activation", "source_activation"),
+}
+"""Steps that belong to the layer before them, where it still takes them, or else to the next one."""
+
+# Modules that are looked into, for the function that each calls.
+_CALLS = (
+    nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.LeakyReLU, nn.GELU, nn.ReLU, nn.ReLU6, nn.Tanh, nn.Sigmoid,
+    nn.SiLU, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.MaxPool2d,
+)  # fmt: skip
 
 _STEPS = ("product", "norm", "residual", "output_pooling", "activation", "late residual")
 
 
+@torch.no_grad()
 def architecture_of(module: nn.Module, example_input: Tensor, family: str = "traced") -> Architecture:
     """The architecture of `module`, for inputs like `example_input` (with a batch axis).
 
@@ -40,6 +54,7 @@ def architecture_of(module: nn.Module, example_input: Tensor, family: str = "tra
     try:
         graph = fx.GraphModule(module, _Tracer().trace(module), type(module).__name__)
         _Recorder(graph).run(example_input)
+        wanted = module(example_input)
     except Exception as error:
         # fx raises all sorts of errors for control flow that depends on values.
         raise FormatError(f"{type(module).__name__} can't be traced ({printable(error, 200)})") from error
@@ -49,31 +64,23 @@ def architecture_of(module: nn.Module, example_input: Tensor, family: str = "tra
     for node in graph.graph.nodes:
         walk.visit(node)
     architecture = walk.finish(family)
-    _check_outputs(module, architecture, example_input)
-    return architecture
-
-
-@torch.no_grad()
-def _check_outputs(module: nn.Module, architecture: Architecture, example_input: Tensor) -> None:
-    """The rules above are about forms; this is about numbers."""
+    # The walk's rules are about forms; this is about numbers.
     rebuilt = Network(architecture, allow_unused=True).eval()
     rebuilt.load_state_dict(module.state_dict())
-    was_training = module.training
-    wanted = module.eval()(example_input)
-    module.train(was_training)
     if not torch.allclose(rebuilt(example_input), wanted, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise FormatError(
             f"the architecture traced from {type(module).__name__} computes something else than the module",
             hint="describe the architecture by hand",
         )
+    return architecture
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules of the user's own, but for those that are a layer as they are."""
+    """Looks into modules of the user's own, but for those that are a layer as they are, and into plain calls."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_layer = any(type(m) in kind.modules for kind in KINDS.values())
-        return is_layer or super().is_leaf_module(m, module_qualified_name)
+        return is_layer or (type(m) not in _CALLS and super().is_leaf_module(m, module_qualified_name))
 
 
 class _Recorder(fx.Interpreter):
@@ -81,9 +88,7 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        n.meta["shape" if isinstance(result, Tensor) else "value"] = (
-            tuple(result.shape) if isinstance(result, Tensor) else result
-        )
+        n.meta |= {"shape": tuple(result.shape)} if isinstance(result, Tensor) else {"value": result}
         return result
 
 
@@ -99,37 +104,19 @@ class _Draft:
     step: str = "product"
     is_frozen: bool = False
 
-    def took(self, step: str, **fields: Any) -> bool:
+    def took(self, step: str, given: Any) -> bool:
         """Add a step, if it still fits behind what has been seen."""
+        fits = _STEPS.index(step) > _STEPS.index(self.step)
         if step == "norm":
             # Behind residuals too, which are then before it.
             fits = self.step in ("product", "residual") and "norm" not in self.fields
-        else:
-            fits = _STEPS.index(step) > _STEPS.index(self.step)
         if self.is_frozen or not fits:
             return False
         if step == "norm":
             self.residuals = [replace(residual, added="before_norm") for residual in self.residuals]
-        self.fields |= fields
+        self.fields[step] = given
         self.step = step
         return True
-
-    def can_take_residual(self) -> bool:
-        """Whether a residual fits: not behind a pooling."""
-        return not self.is_frozen and self.step != "output_pooling"
-
-    def take_residual(self, residual: Residual) -> None:
-        """Add another layer's output at this point."""
-        is_late = self.step in ("activation", "late residual")
-        self.residuals.append(replace(residual, added="after_activation" if is_late else "before_activation"))
-        self.step = "late residual" if is_late else "residual"
-
-    def timestamp(self) -> Timestamp:
-        """The finished layer."""
-        try:
-            return Timestamp(residuals=tuple(self.residuals), **self.fields)
-        except ValueError as error:
-            raise FormatError(f"a layer of the module can't be expressed: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -155,9 +142,8 @@ class _Value:
         """Whether this is a layer's output itself."""
         return self == _Value(self.layer, self.shape)
 
-    def after(self, step: _Step, shape: tuple[int, ...]) -> "_Value | None":
+    def after(self, name: str, given: Any, shape: tuple[int, ...]) -> "_Value | None":
         """This after a step that waits for the next layer or a sum; None where it comes too late for one."""
-        name, given = step
         is_fresh = self.shortcut is None and self.scale is None and not self.offset
         if name == "flatten":
             if not is_fresh or self.positions is not None:
@@ -225,7 +211,10 @@ class _Walk:
             raise FormatError("the module's output isn't that of its last layer")
         if not replace(result, offset=0.0).is_plain:
             raise FormatError("the module does something behind its last layer that can't be expressed")
-        timestamps = [draft.timestamp() for draft in self._drafts]
+        try:
+            timestamps = [Timestamp(residuals=tuple(draft.residuals), **draft.fields) for draft in self._drafts]
+        except ValueError as error:
+            raise FormatError(f"a layer of the module can't be expressed: {error}") from error
         return lay_out(self._num_inputs, timestamps, self._entries(), family=family, output_offset=result.offset)
 
     def _module_value(self, node: fx.Node, called: nn.Module, value: _Value) -> _Value:
@@ -237,26 +226,21 @@ class _Walk:
                 has_bias = getattr(called, "bias", None) is not None
                 return self._product(node, value, {"kind": kind.name, "has_bias": has_bias, **fields})
         if (norm := traced_norm(called)) is not None:
-            draft = self._open_draft(node, value)
-            if draft is not None and draft.took("norm", norm=norm):
-                self._use_norm(str(node.target), value.layer, is_source=False)
-                return _Value(value.layer, node.meta["shape"])
-            return self._wait(node, value, ("source_norm", (norm, str(node.target))))
-        step = _module_step(called)
-        if step is None:
+            return self._step(node, value, "norm", (norm, str(node.target)))
+        pooling = traced_pooling(called, value.shape)
+        if pooling is None:
             raise _inexpressible(node, f"{type(called).__name__}")
-        return self._step(node, value, step)
+        return self._step(node, value, "pooling", pooling)
 
     def _function_value(self, node: fx.Node) -> _Value:
         arguments = [self._values.get(a) if isinstance(a, fx.Node) else a for a in node.args]
         values = [a for a in arguments if isinstance(a, _Value)]
         if _is_addition(node) and len(values) == 2:
             return self._addition(node, *values)
-        value = values[0] if len(values) == 1 else None
-        step = None if value is None else _call_step(node, value)
-        if value is None or step is None:
+        step = _call_step(node, values[0]) if len(values) == 1 else None
+        if step is None:
             raise _inexpressible(node, f"{printable(getattr(node.target, '__name__', node.target))}")
-        return self._step(node, value, step)
+        return self._step(node, values[0], *step)
 
     def _product(self, node: fx.Node, value: _Value, fields: dict[str, Any]) -> _Value:
         self._freeze(value)
@@ -275,35 +259,31 @@ class _Walk:
         self._drafts.append(_Draft(fields))
         return _Value(index, node.meta["shape"])
 
-    def _step(self, node: fx.Node, value: _Value, step: _Step) -> _Value:
-        name, given = step
+    def _step(self, node: fx.Node, value: _Value, name: str, given: Any) -> _Value:
+        shape: tuple[int, ...] = node.meta["shape"]
         if name == "nothing":
-            return replace(value, shape=node.meta["shape"])
-        taken = None
+            return replace(value, shape=shape)
         if name == "activation":
-            given = scaled(given, value.scale)
-            value, step, taken = replace(value, scale=None), ("source_activation", given), "activation"
-        elif name == "pooling" and given.size is not None:
-            taken = "output_pooling"
-        if taken is not None:
+            given, value = scaled(given, value.scale), replace(value, scale=None)
+        behind, before = _BEHIND_OR_BEFORE.get(name, (None, name))
+        # A pooling over everything is the next layer's.
+        if behind is not None and (name != "pooling" or given.size is not None):
             draft = self._open_draft(node, value)
-            if draft is not None and draft.took(taken, **{taken: given}):
-                return _Value(value.layer, node.meta["shape"])
-        return self._wait(node, value, step)
-
-    def _wait(self, node: fx.Node, value: _Value, step: _Step) -> _Value:
-        """The step belongs to the next layer, or to a shortcut."""
-        if step[0] not in ("scale", "offset"):
+            if draft is not None and draft.took(behind, given[0] if name == "norm" else given):
+                if name == "norm":
+                    self._use_norm(given[1], value.layer, is_source=False)
+                return _Value(value.layer, shape)
+        if name not in ("scale", "offset"):
             self._freeze(value)
-        after = value.after(step, node.meta["shape"])
+        after = value.after(before, given, shape)
         if after is None:
-            raise _inexpressible(node, f"{step[0]} at this place")
+            raise _inexpressible(node, f"{before} at this place")
         return after
 
     def _addition(self, node: fx.Node, left: _Value, right: _Value) -> _Value:
         main, other = (left, right) if left.layer >= right.layer else (right, left)
         draft = self._open_draft(node, main, node.args[0] if main is left else node.args[1])
-        if draft is None or not draft.can_take_residual() or main.layer == other.layer:
+        if draft is None or draft.is_frozen or draft.step == "output_pooling" or main.layer == other.layer:
             raise _inexpressible(node, "a sum whose terms are not a layer's output and one from before it")
         residual = Residual(other.layer) if other.is_plain else other.shortcut
         if residual is None or main.shape != other.shape:
@@ -312,7 +292,9 @@ class _Walk:
         widths = [self._num_inputs, *(draft.fields["num_nodes"] for draft in self._drafts)]
         if residual.count == min(widths[residual.source], widths[main.layer] - residual.offset):
             residual = replace(residual, count=None)  # its ends imply it anyway
-        draft.take_residual(residual)
+        is_late = draft.step in ("activation", "late residual")
+        draft.residuals.append(replace(residual, added="after_activation" if is_late else "before_activation"))
+        draft.step = "late residual" if is_late else "residual"
         return _Value(main.layer, node.meta["shape"])
 
     def _open_draft(self, node: fx.Node, value: _Value, source: Any = None) -> _Draft | None:
@@ -348,9 +330,8 @@ class _Walk:
             used = self._roles.get(key)
             role, layer = ("other", None) if used is None else used
             tied_to = first.setdefault((tensor.data_ptr(), tensor.shape), key) if tensor.numel() else key
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            tie = None if tied_to == key else tied_to
-            entries.append(Entry(key, tuple(tensor.shape), role, layer, dtype, alias_of=tie))
+            dtype, alias_of = str(tensor.dtype).removeprefix("torch."), None if tied_to == key else tied_to
+            entries.append(Entry(key, tuple(tensor.shape), role, layer, dtype, alias_of=alias_of))
         return entries
 
 
@@ -359,15 +340,6 @@ def _inexpressible(node: fx.Node, what: str) -> FormatError:
         f"the module can't be expressed as an architecture: {what} (at {printable(node.name)})",
         hint="describe the architecture by hand, or store the network without its graph",
     )
-
-
-def _module_step(module: nn.Module) -> _Step | None:
-    """The step that a module without a product is, None where there is no word for it."""
-    if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d):
-        return "nothing", None
-    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
-        return "flatten", None
-    return _known("activation", traced_activation(module)) or _known("pooling", traced_pooling(module))
 
 
 def _call_step(node: fx.Node, value: _Value) -> _Step | None:
