@@ -17,6 +17,7 @@ import operator
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, ClassVar, SupportsIndex
 
 _MAX_CHOICES = 60
@@ -70,7 +71,7 @@ class ZooError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries by pickle, which would call __init__ with the joined text and no hint.
-        return (_rebuild, (type(self), self.message, self.hint))
+        return (partial(type(self), hint=self.hint), (self.message,))
 
 
 class UsageError(ZooError, ValueError):
@@ -215,7 +216,3 @@ class _Spelling:
             text = f"a {type(value).__name__}"
         self._left -= len(text)
         return text
-
-
-def _rebuild(kind: type[ZooError], message: str, hint: str | None) -> ZooError:
-    return kind(message, hint=hint)

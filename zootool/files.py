@@ -7,7 +7,6 @@ rename, fsync of the folder.
 import ctypes
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import math
@@ -142,7 +141,11 @@ def folder_replacement(path: Path, check: Callable[[], None]) -> Iterator[Path]:
             fsync_tree(temporary)
             with locked(path.parent):
                 check()
-                exchange_names(temporary, path)
+                if not _renameat2_exchange(temporary, path):
+                    aside = temporary.with_name(f"{temporary.name}.aside")
+                    path.rename(aside)
+                    temporary.rename(path)
+                    aside.rename(temporary)
                 fsync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -158,7 +161,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     while True:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            is_held = _flock(descriptor, wait)
+            is_held = True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_held = False
             # A lock is on an inode: its name may have gone to another one while this process waited.
             if is_held and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 yield True
@@ -170,34 +177,16 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def exchange_names(first: Path, second: Path) -> None:
-    """Let two folders trade their names."""
-    if not _renameat2_exchange(first, second):
-        aside = first.with_name(f"{first.name}.aside")
-        second.rename(aside)
-        first.rename(second)
-        aside.rename(first)
-
-
-def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+def remove_leftovers(folder: Path, name: str | None = None, *, of_living: bool = False) -> list[Path]:
     """Remove the temporary files and folders that a killed process left in `folder`; returns what was removed.
 
-    Leftovers of a process that is still alive stay, and with `name` those of anything else.
+    With `name` those of anything else stay. Those of a process that is still alive stay too, but for `of_living`: for
+    callers who hold a lock, which says more than a process number, since that one may belong to another host.
     """
-    removed = _leftovers(folder, name)
+    removed = [path for path in _temporaries(folder, name) if of_living or not _is_alive(path)]
     for path in removed:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return removed
-
-
-def remove_temporaries_of(path: Path) -> None:
-    """Remove every temporary file or folder of `path`, whoever wrote it.
-
-    For callers who hold a lock on `path`, which says more than a process number: that one may belong to another host.
-    """
-    for candidate in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if is_temporary(candidate):
-            shutil.rmtree(candidate) if candidate.is_dir() else candidate.unlink()
 
 
 def is_temporary(path: Path) -> bool:
@@ -247,14 +236,6 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
         raise
 
 
-def _flock(descriptor: int, wait: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _renameat2_exchange(first: Path, second: Path) -> bool:
     """Exchange atomically; False where the system can't."""
     try:
@@ -267,7 +248,9 @@ def _renameat2_exchange(first: Path, second: Path) -> bool:
 
 def _take_up(path: Path, temporary: Path, journal: str | None) -> None:
     """Make the folder `temporary`, of an earlier attempt at `path` that has a journal where there is one."""
-    for leftover in _leftovers(path.parent, path.name):
+    for leftover in _temporaries(path.parent, path.name):
+        if _is_alive(leftover):
+            continue
         if journal and not temporary.exists() and (leftover / journal).is_file():
             leftover.rename(temporary)
         elif leftover != temporary or not journal or not (temporary / journal).is_file():
@@ -275,20 +258,19 @@ def _take_up(path: Path, temporary: Path, journal: str | None) -> None:
     temporary.mkdir(exist_ok=True)
 
 
-def _leftovers(folder: Path, name: str | None) -> list[Path]:
-    """Temporary files and folders, by name, whose writers are dead."""
-    found = [(path, _TEMPORARY.match(path.name)) for path in sorted(folder.iterdir())]
-    mine = [path for path, match in found if match is not None and name in (None, match["name"])]
-    return [path for path in mine if not _is_alive(int(path.name.split(".")[-2]))]
+def _temporaries(folder: Path, name: str | None) -> list[Path]:
+    # Names alone: a folder of units has many files, and this is asked for each unit.
+    found = {entry: _TEMPORARY.match(entry) for entry in sorted(os.listdir(folder))}
+    return [folder / entry for entry, match in found.items() if match is not None and name in (None, match["name"])]
 
 
-def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
+def _is_alive(temporary: Path) -> bool:
+    """Whether another process that writes to it may be running."""
+    pid = int(temporary.name.split(".")[-2])
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return pid != os.getpid()

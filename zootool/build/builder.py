@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from zootool.build.units import (
     BuildRecord,
     ImageSetRecord,
     Unit,
-    UnitGroup,
     is_unit_folder,
     read_recipe,
     refuse_other_content,
@@ -77,19 +76,8 @@ class UnitOutcome(Outcome):
     num_diverged: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class BuiltUnit:
-    """A unit's content: tensors and table as in `zootool.build.units`, and what the receipt says about them.
-
-    `made_by` names the program.
-    """
-
-    tensors: Mapping[str, np.ndarray]
-    table: "pa.Table"
-    made_by: str
-    num_refitted: int = 0
-    num_diverged: int = 0
-    groups: tuple[UnitGroup, ...] = ()
+BuiltUnit = tuple[Mapping[str, np.ndarray], "pa.Table", str, Mapping[str, Any]]
+"""Tensors and table as in `zootool.build.units`, the program that made them, and what else their receipt says."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -115,19 +103,17 @@ class UnitJob(Job[UnitOutcome]):
                 advance(len(self))
                 return UnitOutcome(self.number, "found", len(self))
             started = time.monotonic()
-            built = self.build(advance)
+            tensors, table, program, found = self.build(advance)
             details = {
                 "num_networks": len(self),
-                "num_refitted": built.num_refitted,
-                "num_diverged": built.num_diverged,
                 "seconds": round(time.monotonic() - started, 3),
                 "threads": self.threads,
-                "device": f"{built.made_by} on {_device_name(self.device)}",
+                "device": f"{program} on {_device_name(self.device)}",
                 "versions": {name: version(name) for name in _PACKAGES},
-                "groups": built.groups,
+                **found,
             }
-            write_unit(self.folder, self.number, built.tensors, built.table, details)
-        return UnitOutcome(self.number, "built", len(self), built.num_refitted, built.num_diverged)
+            receipt = write_unit(self.folder, self.number, tensors, table, details)
+        return UnitOutcome(self.number, "built", len(self), receipt.num_refitted, receipt.num_diverged)
 
 
 def begin_folder(out: Path, recipe: AnyRecipe, images: Images, extent: AnyExtent, device: str = "cpu") -> BuildRecord:
@@ -225,8 +211,7 @@ def _extended(out: Path, found: BuildRecord, extent: AnyExtent) -> BuildRecord:
         )
     if found.extent == extent:
         return found
-    changes = {"copies": copies} if (copies := getattr(extent, "copies", None)) is not None else {}
-    recipe = found.recipe.model_copy(update=changes)
+    recipe = found.recipe.model_copy(update=extent.model_dump(include={"copies"}))
     return found.model_copy(update={"recipe": recipe, "extents": (*found.extents, extent)})
 
 

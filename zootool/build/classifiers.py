@@ -12,7 +12,7 @@ from zootool.architecture import Architecture
 from zootool.build.builder import BuildResult, BuiltUnit, UnitJob, available_threads, begin_folder, build_units
 from zootool.build.classifier.data import Checkpoint, ClassifierData, classifier_data, levels_of
 from zootool.build.classifier.draws import CnnRun, draw_run
-from zootool.build.extents import PlannedUnit, RunsExtent, check_runs, units_of_runs
+from zootool.build.extents import PlannedUnit, RunsExtent, units_of_runs
 from zootool.build.recipe import CnnRecipe, VitRecipe
 from zootool.build.units import UnitGroup, group_key
 from zootool.engines.engine import Engine, run_here, run_on_threads
@@ -25,6 +25,7 @@ from zootool.progress import Reporter, silent
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MAX_RUNS = 1_000_000
 MAX_STACKED = 8
 """Transformers that are trained together: more of them no longer fit the caches."""
 
@@ -72,7 +73,11 @@ def build_classifiers(
 def checked_request(images: Images, recipe: CnnRecipe | VitRecipe, runs: int | None) -> tuple[int, ClassifierData]:
     """The number of runs and the images they take. Raises UsageError where the recipe can't fit any of them."""
     count = recipe.runs if runs is None else runs
-    check_runs(count)
+    if not 1 <= count <= MAX_RUNS:
+        raise UsageError(
+            f"--runs must be at least 1 and at most {MAX_RUNS:,}, got {count:,}",
+            hint="leave it out for the recipe's number",
+        )
     data = classifier_data(images, recipe)
     if isinstance(recipe, CnnRecipe):
         for run in range(count):
@@ -98,11 +103,6 @@ class TrainedRun:
     hyper_parameters: dict[str, Any]
     checkpoints: list[Checkpoint]
 
-    @property
-    def diverged(self) -> bool:
-        """Whether it left the finite numbers at some checkpoint."""
-        return any(checkpoint.diverged for checkpoint in self.checkpoints)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierJob(UnitJob):
@@ -115,9 +115,9 @@ class ClassifierJob(UnitJob):
         """Train the networks: a CNN is a stack by itself, transformers go with those that are trained equally long."""
         runs = self.unit.networks.tolist()
         if isinstance(self.recipe, CnnRecipe):
-            made_by, stacks, train = "CPU kernel", [[run] for run in runs], _cnn_training(self.recipe, self.data)
+            program, stacks, train = "CPU kernel", [[run] for run in runs], _cnn_training(self.recipe, self.data)
         else:
-            made_by, stacks = "stacked torch", _vit_stacks(self.recipe, runs)
+            program, stacks = "stacked torch", _vit_stacks(self.recipe, runs)
             train = _vit_training(self.recipe, self.data)
         trained: dict[int, TrainedRun] = {}
 
@@ -127,7 +127,7 @@ class ClassifierJob(UnitJob):
 
         run_on_threads(train_stack, len(stacks), self.threads, advance)
         splits = dict(zip(runs, self.unit.parts.tolist(), strict=True))
-        return _assemble([trained[run] for run in runs], splits, self.recipe.seed, made_by)
+        return _assemble([trained[run] for run in runs], splits, self.recipe.seed, program)
 
 
 Training = Callable[[list[int]], list[TrainedRun]]
@@ -172,7 +172,7 @@ def _vit_training(recipe: VitRecipe, data: ClassifierData) -> Training:
     return train
 
 
-def _assemble(trained: Sequence[TrainedRun], splits: Mapping[int, str], seed: int, made_by: str) -> BuiltUnit:
+def _assemble(trained: Sequence[TrainedRun], splits: Mapping[int, str], seed: int, program: str) -> BuiltUnit:
     """The unit of these networks, grouped by architecture in the order in which the architectures first appear."""
     groups: dict[str, list[TrainedRun]] = {}
     for run in trained:
@@ -184,16 +184,16 @@ def _assemble(trained: Sequence[TrainedRun], splits: Mapping[int, str], seed: in
         for slot in members[0].architecture.slots:
             tensors[group_key(number, slot.key)] = rows[:, start : start + prod(slot.shape)].reshape(-1, *slot.shape)
             start += prod(slot.shape)
-    return BuiltUnit(
-        tensors=tensors,
-        table=_table([run for members in groups.values() for run in members], splits, seed),
-        made_by=made_by,
-        num_diverged=sum(run.diverged for run in trained),
-        groups=tuple(
+    table = _table([run for members in groups.values() for run in members], splits, seed)
+    found = {
+        "num_refitted": 0,
+        "num_diverged": sum(any(checkpoint.diverged for checkpoint in run.checkpoints) for run in trained),
+        "groups": tuple(
             UnitGroup(members[0].architecture.to_dict(), sum(len(run.checkpoints) for run in members))
             for members in groups.values()
         ),
-    )
+    }
+    return tensors, table, program, found
 
 
 def _table(trained: Sequence[TrainedRun], splits: Mapping[int, str], seed: int) -> "pa.Table":

@@ -18,7 +18,6 @@ from pydantic import Field
 from zootool.errors import UsageError, printable
 from zootool.validation import Entry
 
-MAX_RUNS = 1_000_000
 SPLIT_KEYS = ("train", "validation", "test", "unsplit")
 
 Count = Annotated[int, Field(ge=0)]
@@ -91,15 +90,6 @@ def extent_of(split: np.ndarray, limit: Limit, copies: int) -> Extent:
     return Extent(**{key: int((chosen == key).sum()) for key in SPLIT_KEYS}, copies=copies)
 
 
-def check_runs(count: int) -> None:
-    """Raise UsageError for a number of runs that can't be meant."""
-    if not 1 <= count <= MAX_RUNS:
-        raise UsageError(
-            f"--runs must be at least 1 and at most {MAX_RUNS:,}, got {count:,}",
-            hint="leave it out for the recipe's number",
-        )
-
-
 def parse_limit(text: str | None) -> Limit:
     """`--limit`'s text: "64" or "3000,500,500". Raises UsageError."""
     if text is None:
@@ -146,7 +136,12 @@ def units_of_runs(extents: Sequence[RunsExtent], ratios: Sequence[float], unit_s
     `ratios` are those of train, validation and test, by which the runs that an extent adds are cut in their order.
     """
     counts = [0, *(extent.runs for extent in extents)]
-    return _cut(unit_size, ((np.arange(a, b), _splits(b - a, ratios)) for a, b in pairwise(counts)))
+    added = []
+    for first, stop in pairwise(counts):
+        count = stop - first
+        ends = [0, round(ratios[0] * count), round((ratios[0] + ratios[1]) * count), count]
+        added.append((np.arange(first, stop), np.repeat(SPLIT_KEYS[:3], np.diff(ends))))
+    return _cut(unit_size, added)
 
 
 def _cut(unit_size: int, added: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[PlannedUnit]:
@@ -159,24 +154,16 @@ def _cut(unit_size: int, added: Iterable[tuple[np.ndarray, np.ndarray]]) -> list
     return units
 
 
-def _splits(count: int, ratios: Sequence[float]) -> np.ndarray:
-    first, second = round(ratios[0] * count), round((ratios[0] + ratios[1]) * count)
-    return np.array(["train"] * first + ["validation"] * (second - first) + ["test"] * (count - second))
-
-
 def _added(split: np.ndarray, before: Extent | None, extent: Extent) -> tuple[np.ndarray, np.ndarray]:
-    positions, copies = [], []
-    for copy in range(extent.copies + 1):
-        new = _members(split, extent, copy)
-        if before is not None and copy <= before.copies:
-            new &= ~_members(split, before, copy)
-        positions.append(np.flatnonzero(new))
-        copies.append(np.full(len(positions[-1]), copy, np.int64))
-    return np.concatenate(positions), np.concatenate(copies)
+    copies = range(extent.copies + 1)
+    new = [np.flatnonzero(_members(split, extent, copy) & ~_members(split, before, copy)) for copy in copies]
+    return np.concatenate(new), np.repeat(np.array(copies, np.int64), list(map(len, new)))
 
 
-def _members(split: np.ndarray, extent: Extent, copy: int) -> Bool[np.ndarray, " images"]:
+def _members(split: np.ndarray, extent: Extent | None, copy: int) -> Bool[np.ndarray, " images"]:
     members = np.zeros(len(split), bool)
+    if extent is None or copy > extent.copies:
+        return members
     for key in SPLIT_KEYS if copy == 0 else SPLIT_KEYS[:1]:
         of_split = split == ("" if key == "unsplit" else key)
         members |= of_split & (np.cumsum(of_split) <= getattr(extent, key))

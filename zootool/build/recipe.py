@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from zootool.architecture import Architecture
 from zootool.build.philox import MAX_SEED
@@ -21,23 +29,6 @@ from zootool.validation import Entry, validate
 
 DEFAULT_RECIPE = "inr-nfn"
 
-Count = Annotated[int, Field(ge=0)]
-PositiveCount = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-UnitSize = Annotated[int, Field(gt=0, le=1 << 20)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Target = tuple[Finite, Finite]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0)]
-Ratios = tuple[Share, Share, Share]
-Activation = Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu", "none"]
-OptimiserName = Literal["sgd", "adam", "rmsprop"]
-InitKind = Literal["glorot_normal", "normal", "truncated_normal", "orthogonal", "he_normal"]
-Range = tuple[Positive, Positive]
-
 
 def _tuple_of(value: Any) -> Any:
     """A tuple's value as `--set` may give it: "16,32", or 16 alone."""
@@ -47,10 +38,41 @@ def _tuple_of(value: Any) -> Any:
 
 
 def _check_rising(target: tuple[float, float]) -> tuple[float, float]:
-    """What dark and bright pixels stand for. Raises ValueError where dark isn't below bright."""
     if target[0] >= target[1]:
         raise ValueError("the target of dark pixels must be below that of bright ones")
     return target
+
+
+def _check_order(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError("a range is the least, then the most")
+    return span
+
+
+def _check_sum(ratios: tuple[float, float, float]) -> tuple[float, float, float]:
+    if abs(sum(ratios) - 1) > 1e-9:
+        raise ValueError(f"the ratios of train, validation and test must add up to 1, not {sum(ratios):g}")
+    return ratios
+
+
+Item = TypeVar("Item")
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+UnitSize = Annotated[int, Field(gt=0, le=1 << 20)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0)]
+Activation = Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu", "none"]
+OptimiserName = Literal["sgd", "adam", "rmsprop"]
+InitKind = Literal["glorot_normal", "normal", "truncated_normal", "orthogonal", "he_normal"]
+Target = Annotated[tuple[Finite, Finite], BeforeValidator(_tuple_of), AfterValidator(_check_rising)]
+Ratios = Annotated[tuple[Share, Share, Share], BeforeValidator(_tuple_of), AfterValidator(_check_sum)]
+Range = Annotated[tuple[Item, Item], BeforeValidator(_tuple_of), AfterValidator(_check_order)]
+Some = Annotated[tuple[Item, ...], Field(min_length=1), BeforeValidator(_tuple_of)]
 
 
 class Recipe(Entry):
@@ -78,7 +100,7 @@ class SirenRecipe(Recipe):
 
     kind: Literal["siren"] = "siren"
     name: Name = DEFAULT_RECIPE
-    hidden: Annotated[tuple[Annotated[int, Field(gt=0, le=4096)], ...], Field(min_length=1)] = (32, 32)
+    hidden: Some[Annotated[int, Field(gt=0, le=4096)]] = (32, 32)
     omega_0: Positive = 30.0
     init: Literal["random", "shared"] = "random"
     init_scheme: Literal["siren"] = "siren"
@@ -94,9 +116,6 @@ class SirenRecipe(Recipe):
     seed: Seed = 0
     unit_size: UnitSize | None = None
 
-    _listed = field_validator("hidden", "target", mode="before")(_tuple_of)
-    _rising = field_validator("target")(_check_rising)
-
     @field_validator("copies")
     @classmethod
     def _differ(cls, copies: int, info: ValidationInfo) -> int:
@@ -108,11 +127,6 @@ class SirenRecipe(Recipe):
     def target_span(self) -> float:
         """From the darkest target to the brightest: the peak in PSNR."""
         return self.target[1] - self.target[0]
-
-    @property
-    def target_scaling(self) -> str:
-        """The map from pixels to targets in words."""
-        return f"0..255 to {self.target[0]:g}..{self.target[1]:g}"
 
     def architecture(self, num_channels: int) -> Architecture:
         """The networks' Architecture."""
@@ -143,16 +157,6 @@ class ClassifierRecipe(Recipe):
     test_split: Literal["test", "validation"] = "test"
     target: Target = (0.0, 1.0)
 
-    _listed = field_validator("split_ratios", "target", mode="before")(_tuple_of)
-    _rising = field_validator("target")(_check_rising)
-
-    @field_validator("split_ratios")
-    @classmethod
-    def _fills(cls, ratios: tuple[float, float, float]) -> tuple[float, float, float]:
-        if abs(sum(ratios) - 1) > 1e-9:
-            raise ValueError(f"the ratios of train, validation and test must add up to 1, not {sum(ratios):g}")
-        return ratios
-
 
 class CnnRecipe(ClassifierRecipe):
     """CNNs with drawn architectures and hyper-parameters; the defaults are those of Unterthiner et al. (2020).
@@ -173,41 +177,29 @@ class CnnRecipe(ClassifierRecipe):
     kind: Literal["cnn"] = "cnn"
     name: Name = "small-cnn"
     grey: bool = True
-    num_convolutions: tuple[PositiveCount, PositiveCount] = (3, 3)
-    channels: Annotated[tuple[PositiveCount, ...], Field(min_length=1)] = (16,)
-    kernels: Annotated[tuple[PositiveCount, ...], Field(min_length=1)] = (3,)
-    strides: Annotated[tuple[PositiveCount, ...], Field(min_length=1)] = (2,)
+    num_convolutions: Range[PositiveCount] = (3, 3)
+    channels: Some[PositiveCount] = (16,)
+    kernels: Some[PositiveCount] = (3,)
+    strides: Some[PositiveCount] = (2,)
     padding: Literal["valid", "same"] = "valid"
-    activations: Annotated[tuple[Activation, ...], Field(min_length=1)] = ("relu", "tanh")
+    activations: Some[Activation] = ("relu", "tanh")
     activation_per: Literal["network", "layer"] = "network"
     residuals: bool = False
-    heads: Annotated[tuple[Head, ...], Field(min_length=1)] = ("pool",)
+    heads: Some[Head] = ("pool",)
     max_edges_per_pair: PositiveCount = 49
-    optimisers: Annotated[tuple[OptimiserName, ...], Field(min_length=1)] = ("sgd", "adam", "rmsprop")
-    lr: Range = (5e-4, 5e-2)
-    l2: Range = (1e-8, 1e-2)
-    dropout: tuple[Decay, Decay] = (0.0, 0.7)
-    init_kinds: Annotated[tuple[InitKind, ...], Field(min_length=1)] = (
+    optimisers: Some[OptimiserName] = ("sgd", "adam", "rmsprop")
+    lr: Range[Positive] = (5e-4, 5e-2)
+    l2: Range[Positive] = (1e-8, 1e-2)
+    dropout: Range[Decay] = (0.0, 0.7)
+    init_kinds: Some[InitKind] = (
         "glorot_normal", "normal", "truncated_normal", "orthogonal", "he_normal",
     )  # fmt: skip
-    init_std: Range = (1e-3, 0.5)
-    train_fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.25, 0.5, 1.0)
+    init_std: Range[Positive] = (1e-3, 0.5)
+    train_fractions: Some[Fraction] = (0.1, 0.25, 0.5, 1.0)
     batch_size: PositiveCount = 512
-    checkpoints: Annotated[tuple[Count, ...], Field(min_length=1)] = (0, 1, 2, 3, 20, 40, 60, 80, 86)
+    checkpoints: Some[Count] = (0, 1, 2, 3, 20, 40, 60, 80, 86)
     seed: Seed = 0
     unit_size: UnitSize | None = None
-
-    _lists = field_validator(
-        "num_convolutions", "channels", "kernels", "strides", "activations", "heads", "optimisers", "lr", "l2",
-        "dropout", "init_kinds", "init_std", "train_fractions", "checkpoints", mode="before",
-    )(_tuple_of)  # fmt: skip
-
-    @field_validator("num_convolutions", "lr", "l2", "dropout", "init_std")
-    @classmethod
-    def _in_order(cls, span: tuple[Any, Any]) -> tuple[Any, Any]:
-        if span[0] > span[1]:
-            raise ValueError("a range is the least, then the most")
-        return span
 
     @field_validator("checkpoints")
     @classmethod
@@ -243,7 +235,7 @@ class VitRecipe(ClassifierRecipe):
     num_heads: PositiveCount = 4
     head_dim: PositiveCount = 16
     mlp_dim: PositiveCount = 64
-    epochs: Annotated[tuple[Count, ...], Field(min_length=1)] = (0, 1, 2, 3, 5, 10, 13, 18, 23)
+    epochs: Some[Count] = (0, 1, 2, 3, 5, 10, 13, 18, 23)
     lr: Positive = 1e-3
     batch_size: PositiveCount = 128
     flip: bool = True
@@ -252,8 +244,6 @@ class VitRecipe(ClassifierRecipe):
     target: Target = (-1.0, 1.0)
     seed: Seed = 0
     unit_size: UnitSize | None = None
-
-    _lists = field_validator("epochs", mode="before")(_tuple_of)
 
     @model_validator(mode="after")
     def _has_positions(self) -> "VitRecipe":

@@ -11,7 +11,7 @@ from zootool.build.builder import BuildResult, BuiltUnit, UnitJob, available_thr
 from zootool.build.extents import Extent, Limit, PlannedUnit, extent_of, units_of_images
 from zootool.build.philox import derived_seed
 from zootool.build.recipe import SirenRecipe
-from zootool.build.siren.backends import choose_backend
+from zootool.build.siren.backends import Backend, choose_backend
 from zootool.build.siren.settings import initial_weights, shared_weights
 from zootool.engines.engine import Engine, run_here
 from zootool.engines.job import Advance
@@ -74,29 +74,24 @@ class SirenJob(UnitJob):
     def build(self, advance: Advance) -> BuiltUnit:
         """Fit the networks; those that leave the finite numbers are fitted once more, from a derived seed."""
         settings = self.recipe.settings(self.images.shape)
-        backend_name, _ = choose_backend(settings, self.device, self.threads)
-        parameters, losses = self._fit(np.arange(len(self)), self.recipe.seed, advance)
+        program, backend = choose_backend(settings, self.device, self.threads)
+        parameters, losses = self._fit(backend, np.arange(len(self)), self.recipe.seed, advance)
         seeds = np.full(len(self), self.recipe.seed, np.int64)
         again = np.flatnonzero(_diverged(parameters, losses))
         if len(again):
             seeds[again] = derived_seed(self.recipe.seed, attempt=1)
-            parameters[again], losses[again] = self._fit(again, int(seeds[again[0]]), lambda count: None)
+            parameters[again], losses[again] = self._fit(backend, again, int(seeds[again[0]]), lambda count: None)
         diverged = _diverged(parameters, losses)
         keys = [slot.key for slot in self.recipe.architecture(settings.num_channels).slots]
-        return BuiltUnit(
-            tensors=dict(zip(keys, settings.split(parameters), strict=True)),
-            table=_table(self, seeds, losses, diverged),
-            made_by=backend_name,
-            num_refitted=len(again),
-            num_diverged=int(diverged.sum()),
-        )
+        tensors = dict(zip(keys, settings.split(parameters), strict=True))
+        counts = {"num_refitted": len(again), "num_diverged": int(diverged.sum())}
+        return tensors, self._table(seeds, losses, diverged), program, counts
 
     def _fit(
-        self, rows: Int64[np.ndarray, " rows"], seed: int, advance: Advance
+        self, backend: Backend, rows: Int64[np.ndarray, " rows"], seed: int, advance: Advance
     ) -> tuple[Float32[np.ndarray, "rows parameters"], Float32[np.ndarray, " rows"]]:
         """Flat parameters and mean squared errors."""
         recipe, settings = self.recipe, self.recipe.settings(self.images.shape)
-        _, backend = choose_backend(settings, self.device, self.threads)
         step = max(1, TARGETS_BYTES // (4 * settings.num_pixels * settings.num_channels))
         fitted = []
         for start in range(0, len(rows), step):
@@ -107,6 +102,29 @@ class SirenJob(UnitJob):
                 initial = initial_weights(settings, seed, self.images.source_index[part], self.unit.parts[part])
             fitted.append(backend(initial, scaled_targets(self.images.pixels[part], recipe), settings, advance=advance))
         return np.concatenate([part[0] for part in fitted]), np.concatenate([part[1] for part in fitted])
+
+    def _table(self, seeds: np.ndarray, losses: np.ndarray, diverged: np.ndarray) -> "pa.Table":
+        import pyarrow as pa
+
+        recipe, images, count = self.recipe, self.images, len(self)
+        ids = [f"{index:06d}-{copy:02d}" for index, copy in zip(images.source_index, self.unit.parts, strict=True)]
+        return pa.table(
+            {
+                "net_id": ids,
+                "source_index": images.source_index,
+                "copy": self.unit.parts.astype(np.int32),
+                "label": images.labels,
+                "split": images.split.tolist(),
+                "seed": seeds,
+                "run_id": ids,
+                "training_step": np.full(count, recipe.steps, np.int64),
+                "loss": losses,
+                "psnr": decibels(losses, recipe.target_span).astype(np.float32),
+                "diverged": diverged,
+                "hp_recipe": [recipe.name] * count,
+                **{f"hp_{name}": [getattr(recipe, name)] * count for name in ("init", "omega_0", "steps", "lr")},
+            }
+        )
 
 
 def _diverged(
@@ -122,38 +140,3 @@ def scaled_targets(
     """What the networks' last layer is to give: pixels scaled to the recipe's target, less the output offset."""
     levels = recipe.target[0] + np.arange(256) / 255 * recipe.target_span - recipe.output_offset
     return levels.astype(np.float32)[pixels.reshape(len(pixels), -1, pixels.shape[-1])]
-
-
-def psnr(losses: Float32[np.ndarray, " networks"], span: float) -> Float32[np.ndarray, " networks"]:
-    """Peak signal-to-noise ratio in dB, 10 log10(span^2 / MSE); infinite for a loss of zero."""
-    return decibels(losses, span).astype(np.float32)
-
-
-def _table(job: SirenJob, seeds: np.ndarray, losses: np.ndarray, diverged: np.ndarray) -> "pa.Table":
-    import pyarrow as pa
-
-    recipe, count = job.recipe, len(job)
-    ids = [f"{index:06d}-{copy:02d}" for index, copy in zip(job.images.source_index, job.unit.parts, strict=True)]
-    constants = {
-        "hp_recipe": recipe.name,
-        "hp_init": recipe.init,
-        "hp_omega_0": recipe.omega_0,
-        "hp_steps": recipe.steps,
-        "hp_lr": recipe.lr,
-    }
-    return pa.table(
-        {
-            "net_id": ids,
-            "source_index": job.images.source_index,
-            "copy": job.unit.parts.astype(np.int32),
-            "label": job.images.labels,
-            "split": job.images.split.tolist(),
-            "seed": seeds,
-            "run_id": ids,
-            "training_step": np.full(count, recipe.steps, np.int64),
-            "loss": losses,
-            "psnr": psnr(losses, recipe.target_span),
-            "diverged": diverged,
-            **{key: [value] * count for key, value in constants.items()},
-        }
-    )

@@ -35,7 +35,7 @@ from zootool.files import (
     fsync_folder,
     is_temporary,
     refuse_inside,
-    remove_temporaries_of,
+    remove_leftovers,
     sha256_file,
     write_bytes_atomic,
     write_json_atomic,
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 RECIPE_NAME = "recipe.yaml"
 UNITS_NAME = "units"
-RECEIPT_SUFFIX = ".json"
 
 
 class ImageSetRecord(Entry):
@@ -161,17 +160,17 @@ class Unit:
     @property
     def weights_path(self) -> Path:
         """The safetensors file."""
-        return self._path(".safetensors")
+        return self.folder / UNITS_NAME / f"{self.number:05d}.safetensors"
 
     @property
     def table_path(self) -> Path:
         """The Parquet file."""
-        return self._path(".parquet")
+        return self.folder / UNITS_NAME / f"{self.number:05d}.parquet"
 
     @property
     def receipt_path(self) -> Path:
         """The JSON file."""
-        return self._path(RECEIPT_SUFFIX)
+        return self.folder / UNITS_NAME / f"{self.number:05d}.json"
 
     @cached_property
     def receipt(self) -> Receipt:
@@ -209,9 +208,6 @@ class Unit:
             if path.stat().st_size != size or sha256_file(path) != digest:
                 raise IntegrityError(f"{path} differs from its receipt", hint="run `zoo build` again")
 
-    def _path(self, suffix: str) -> Path:
-        return self.folder / UNITS_NAME / f"{self.number:05d}{suffix}"
-
 
 def is_unit_folder(folder: Path) -> bool:
     """Whether `folder` is one that `zoo build` has begun."""
@@ -228,9 +224,8 @@ def read_recipe(folder: Path) -> BuildRecord:
 
 def finished_units(folder: Path) -> list[Unit]:
     """The units that have a receipt, in the order of their numbers; their files are not checked."""
-    paths = (folder / UNITS_NAME).glob(f"*{RECEIPT_SUFFIX}")
-    numbers = sorted(int(path.stem) for path in paths if path.stem.isdigit() and not is_temporary(path))
-    return [Unit(folder, number) for number in numbers]
+    paths = (folder / UNITS_NAME).glob("*.json")
+    return [Unit(folder, number) for number in sorted(int(path.stem) for path in paths if path.stem.isdigit())]
 
 
 def group_key(number: int, key: str) -> str:
@@ -240,7 +235,7 @@ def group_key(number: int, key: str) -> str:
 
 def write_record(folder: Path, record: BuildRecord) -> None:
     """Write recipe.yaml; hold the recipe's claim."""
-    remove_temporaries_of(folder / RECIPE_NAME)
+    remove_leftovers(folder, RECIPE_NAME, of_living=True)
     text = yaml.safe_dump(record.model_dump(mode="json"), sort_keys=False, allow_unicode=False, width=120)
     write_bytes_atomic(folder / RECIPE_NAME, text.encode("ascii"))
 
@@ -253,8 +248,8 @@ def refuse_other_content(folder: Path) -> None:
     if not folder.exists() or is_unit_folder(folder):
         return
     # A build that was killed before it wrote its recipe leaves an empty units folder and its claims.
-    strangers = [path.name for path in folder.iterdir() if path.name not in (CLAIMS_NAME, UNITS_NAME)]
-    strangers = [name for name in strangers if not is_temporary(folder / name)]
+    ours = (CLAIMS_NAME, UNITS_NAME)
+    strangers = [path.name for path in folder.iterdir() if path.name not in ours and not is_temporary(path)]
     strangers += [f"{UNITS_NAME}/{path.name}" for path in (folder / UNITS_NAME).glob("*")]
     # Asked again, because another builder may have written the recipe and its first unit in the meantime.
     if strangers and not is_unit_folder(folder):
@@ -281,7 +276,7 @@ def write_unit(
     )
     with writing_to(folder):
         for path in (unit.weights_path, unit.table_path, unit.receipt_path):
-            remove_temporaries_of(path)
+            remove_leftovers(path.parent, path.name, of_living=True)
         # An old receipt must not vouch for new files, nor for half of them.
         unit.receipt_path.unlink(missing_ok=True)
         fsync_folder(unit.receipt_path.parent)

@@ -36,12 +36,20 @@ class RayEngine:
         running: dict[Any, Job[OutcomeT]] = {}
         while True:
             while len(running) < limit and (job := next(source, None)) is not None:
-                running[self._submit(ray, job)] = job
+                num_gpus = 0.0 if job.device == "cpu" else self.gpu_fraction
+                submit = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=MAX_RETRIES)(_run).remote
+                running[submit(replace(job, folder=job.folder.resolve(), threads=1))] = job
             if not running:
                 return
             (done, *_), _ = ray.wait(list(running))
             job = running.pop(done)
-            outcome = _result(ray, done, job)
+            try:
+                outcome = ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            except ray.exceptions.RayError as error:
+                hint = "look at the cluster's logs, then run the same command again"
+                raise MissingError(f"{job.label} lost its worker {MAX_RETRIES + 1} times", hint=hint) from error
             advance(len(job) if outcome.state != "claimed" else 0)
             yield outcome
 
@@ -54,21 +62,6 @@ class RayEngine:
             hint = "check --address, or leave it out to start Ray here"
             raise MissingError(f"no Ray cluster at {self.address}: {error}", hint=hint) from error
 
-    def _submit(self, ray: Any, job: Job[OutcomeT]) -> Any:
-        num_gpus = 0.0 if job.device == "cpu" else self.gpu_fraction
-        options = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": MAX_RETRIES}
-        return ray.remote(**options)(_run).remote(replace(job, folder=job.folder.resolve(), threads=1))
-
 
 def _run(job: Job[OutcomeT]) -> OutcomeT:
     return job.run(lambda count: None)
-
-
-def _result(ray: Any, reference: Any, job: Job[OutcomeT]) -> OutcomeT:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-    except ray.exceptions.RayError as error:
-        hint = "look at the cluster's logs, then run the same command again"
-        raise MissingError(f"{job.label} lost its worker {MAX_RETRIES + 1} times", hint=hint) from error

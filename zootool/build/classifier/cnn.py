@@ -24,6 +24,7 @@ def train_cnn(run: CnnRun, recipe: CnnRecipe, train: ImageData, test: ImageData)
 
     A network's numbers follow from the recipe's seed and its run alone.
     """
+    train_compiled, evaluate_compiled = compiled_kernel()
     plan = plan_of(run.config)
     scratch, state = working_memory(plan)
     parameters = aligned_zeros(plan.num_parameters)
@@ -38,17 +39,18 @@ def train_cnn(run: CnnRun, recipe: CnnRecipe, train: ImageData, test: ImageData)
         if epoch > 0:
             order = chosen[shuffled(len(chosen), recipe.seed, run.run, epoch)]
             batches = Batches(order, recipe.batch_size, run.dropout, recipe.seed, run.run, epoch)
-            compiled_training()(parameters, state, optimiser, plan.geometry, scratch, train, batches)
+            train_compiled(parameters, state, optimiser, plan.geometry, scratch, train, batches)
         if epoch in recipe.checkpoints:
-            metrics = [compiled_evaluation()(parameters, plan.geometry, scratch, *pair) for pair in judged]
+            metrics = [evaluate_compiled(parameters, plan.geometry, scratch, *pair) for pair in judged]
             found.append(Checkpoint(epoch, parameters[plan.places], *metrics[0], *metrics[1]))
     return found
 
 
 @cache
-def compiled_training() -> Callable[..., None]:
-    """`kernel.train_epoch`, as an entry for Python."""
-    digest = _source_digest()
+def compiled_kernel() -> tuple[Callable[..., None], Callable[..., tuple[float, float]]]:
+    """`kernel.train_epoch` and `kernel.evaluate`, as entries for Python."""
+    here = Path(__file__).parent
+    digest = source_digest(here, here.parent / "siren")
 
     def train_one_epoch(
         parameters: Any, state: Any, optimiser: Any, geometry: Any, scratch: Any, data: Any, batches: Any
@@ -56,19 +58,11 @@ def compiled_training() -> Callable[..., None]:
         _ = digest  # see compile_kept
         train_epoch(parameters, state, optimiser, geometry, scratch, data, batches)
 
-    return compile_kept(train_one_epoch)
-
-
-@cache
-def compiled_evaluation() -> Callable[..., tuple[float, float]]:
-    """`kernel.evaluate`, as an entry for Python."""
-    digest = _source_digest()
-
     def evaluate_one(parameters: Any, geometry: Any, scratch: Any, data: Any, order: Any) -> Any:
         _ = digest
         return evaluate(parameters, geometry, scratch, data, order)
 
-    return compile_kept(evaluate_one)
+    return compile_kept(train_one_epoch), compile_kept(evaluate_one)
 
 
 def image_data(images: Labelled, levels: Float32[np.ndarray, " 256"]) -> ImageData:
@@ -84,11 +78,6 @@ def working_memory(plan: Plan) -> tuple[Scratch, State]:
     scratch = Scratch(*map(aligned_zeros, (plan.num_activations, plan.num_activations, plan.num_slopes, mask)))
     gradient, mean, square = (aligned_zeros(plan.num_parameters) for _ in range(3))
     return scratch, State(gradient, mean, square, np.ones(2))
-
-
-def _source_digest() -> str:
-    here = Path(__file__).parent
-    return source_digest(here, here.parent / "siren")
 
 
 def _initial(run: CnnRun, seed: int) -> Float32[np.ndarray, " parameters"]:

@@ -5,6 +5,7 @@ the border of zeros that its padding asks for. A weight is (source, tap, target)
 layer at the end is a convolution too: by a 1 x 1 kernel behind a pooling, by one as large as the map behind a flatten.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -106,11 +107,10 @@ def plan_of(config: CnnConfig) -> Plan:
     """The plan of `Cnn(config)`."""
     sides, last = config.sides, config.num_convolutions
     is_pooled = config.head == "pool"
-    maps = [(config.channels[i], sides[i], config.paddings[i]) for i in range(last)]
-    maps += [(config.channels[-1], sides[-1], 0)]
+    maps = list(zip(config.channels, sides, (*config.paddings, 0), strict=True))
     if is_pooled:
-        maps += [(config.channels[-1], (1, 1), 0)]
-    maps += [(config.num_classes, (1, 1), 0)]
+        maps.append((config.channels[-1], (1, 1), 0))
+    maps.append((config.num_classes, (1, 1), 0))
     buffers: list[_Buffer] = []
     for channels, (height, width), padding in maps:
         start = buffers[-1].start + buffers[-1].size if buffers else 0
@@ -118,13 +118,13 @@ def plan_of(config: CnnConfig) -> Plan:
     ends = [(buffers[i], buffers[i + 1]) for i in range(last)] + [(buffers[-2], buffers[-1])]
     kernels = [(k, k) for k in config.kernels] + [(buffers[-2].height, buffers[-2].width)]
     geometry = _geometry(config, ends, kernels, sides[-1] if is_pooled else None)
-    sizes = [_up(b.channels, NUM_LANES) * b.height * b.width * BLOCK for _, b in ends]
+    classes = _up(config.num_classes, NUM_LANES)
     return Plan(
         geometry=geometry,
         places=_places(geometry),
-        num_parameters=int(geometry.biases[-1]) + _up(config.num_classes, NUM_LANES),
+        num_parameters=int(geometry.biases[-1]) + classes,
         num_activations=buffers[-1].start + buffers[-1].size,
-        num_slopes=sum(sizes),
+        num_slopes=int(geometry.slopes[-1]) + classes * BLOCK,
     )
 
 
@@ -182,8 +182,8 @@ def _places(geometry: Geometry) -> Int64[np.ndarray, " parameters"]:
     return np.concatenate(places)
 
 
-def _column(numbers: object) -> Column:
-    return np.fromiter(numbers, np.int64)  # type: ignore[arg-type]
+def _column(numbers: Iterable[int]) -> Column:
+    return np.fromiter(numbers, np.int64)
 
 
 def _up(number: int, step: int) -> int:

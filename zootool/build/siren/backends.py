@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,17 +16,8 @@ TRITON_HIDDEN = 2
 MAX_TRITON_WIDTH = 64
 
 
-class Backend(Protocol):
-    """Fits networks from `initial` to `targets`: the trained parameters and the mean squared errors at them."""
-
-    def __call__(
-        self,
-        initial: Float32[np.ndarray, "networks parameters"],
-        targets: Float32[np.ndarray, "networks pixels channels"],
-        settings: FitSettings,
-        *,
-        advance: Callable[[int], None] = ...,
-    ) -> tuple[Float32[np.ndarray, "networks parameters"], Float32[np.ndarray, " networks"]]: ...
+Backend = Callable[..., tuple[Float32[np.ndarray, "networks parameters"], Float32[np.ndarray, " networks"]]]
+"""Fits networks: (initial, targets, settings, *, advance) as `fit_on_cpu` takes them, and what it gives."""
 
 
 def choose_backend(settings: FitSettings, device: str = "cpu", threads: int = 1) -> tuple[str, Backend]:

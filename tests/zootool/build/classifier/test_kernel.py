@@ -6,20 +6,20 @@ import torch
 from torch.nn import functional
 
 from tests.zootool.build.classifier.problems import CONFIGS, SMALL, Problem, kernel_optimiser, problem, torch_optimiser
-from zootool.build.classifier.cnn import compiled_evaluation, compiled_training
+from zootool.build.classifier.cnn import compiled_kernel
 from zootool.build.classifier.draws import DROPOUT
 from zootool.build.classifier.kernel import Batches
 from zootool.build.philox import random_words
 from zootool.nets.cnn import CnnConfig
+
+train_compiled, evaluate_compiled = compiled_kernel()
 
 
 def train(found: Problem, name: str, lr: float, l2: float, batch: int, dropout: float = 0.0) -> np.ndarray:
     """Parameters in the state_dict's order after an epoch."""
     batches = Batches(np.arange(len(found.labels)), batch, dropout, 5, 3, 1)
     optimiser = kernel_optimiser(name, lr, l2)
-    compiled_training()(
-        found.parameters, found.state, optimiser, found.plan.geometry, found.scratch, found.data, batches
-    )
+    train_compiled(found.parameters, found.state, optimiser, found.plan.geometry, found.scratch, found.data, batches)
     return found.parameters[found.plan.places]
 
 
@@ -38,7 +38,7 @@ def train_plainly(found: Problem, name: str, lr: float, l2: float, batch: int) -
 def test_losses_and_accuracies_are_the_modules(config: CnnConfig) -> None:
     found = problem(config)
     order = np.arange(1, len(found.labels))
-    loss, accuracy = compiled_evaluation()(found.parameters, found.plan.geometry, found.scratch, found.data, order)
+    loss, accuracy = evaluate_compiled(found.parameters, found.plan.geometry, found.scratch, found.data, order)
     outputs = found.module(found.images[1:])
     assert loss == pytest.approx(functional.cross_entropy(outputs, found.labels[1:]).item(), rel=1e-5)
     assert accuracy == pytest.approx((outputs.argmax(1) == found.labels[1:]).float().mean().item(), abs=1e-6)
@@ -95,8 +95,6 @@ def test_activations_are_precise_where_they_are_small_and_finite_where_they_are_
         found = problem(config, num_images=1)
         for value in (-200.0, -30.0, -3.0, -1e-3, -1e-6, 0.0, 1e-5, 0.7, 9.0, 100.0):
             found.parameters[:] = found.plan.pack(np.array([0, value, 1, 0, 0, 0], np.float32))
-            compiled_evaluation()(
-                found.parameters, found.plan.geometry, found.scratch, found.data, np.zeros(1, np.int64)
-            )
+            evaluate_compiled(found.parameters, found.plan.geometry, found.scratch, found.data, np.zeros(1, np.int64))
             got = found.scratch.acts[found.plan.geometry.in_start[-1]]
             assert got == pytest.approx(of(torch.tensor(value)).item(), rel=2e-6, abs=3e-7), (name, value)
