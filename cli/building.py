@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import JsonOption, print_json, say, shown
+from cli.console import JsonOption, answer, say, shown
 
 if TYPE_CHECKING:
     from zootool.build import BuildResult
-    from zootool.build.plan import BuildPlan, BuildStatus
+    from zootool.build.plan import BuildPlan
     from zootool.build.recipe import AnyRecipe
     from zootool.images import Images
 
@@ -86,33 +86,32 @@ def default_folder(dataset: str | None, recipe: str) -> Path:
 
 def show_result(result: "BuildResult", kind: str, share: tuple[int, int] | None, as_json: bool) -> None:
     """Say what a build did."""
-    if as_json:
-        print_json(asdict(result) | {"folder": str(result.folder), "left": result.left})
-        return
-    if result.found:
-        say(f"skipped {result.found:,} networks that were there already")
-    say(f"built {result.built:,} of {result.num_networks:,} networks in {shown(result.folder)}")
-    if result.left:
-        whose = "other shares" if share else "other processes"
-        command = f"zoo build {kind} --status --out {shown(result.folder)}"
-        say(f"[yellow]left to {whose}: {result.left:,} networks[/]; `{command}` shows them")
-    if result.num_refitted:
-        say(f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again")
-    if result.num_diverged:
-        twice = " twice" if kind == "siren" else ""
-        say(f"[red]{result.num_diverged:,} networks diverged{twice}[/] and are flagged in the column 'diverged'")
+    folder = shown(result.folder)
+    left = f"[yellow]left to other {'shares' if share else 'processes'}: {result.left:,} networks[/]"
+    refitted = f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again"
+    answer(
+        as_json,
+        asdict(result) | {"folder": str(result.folder), "left": result.left},
+        f"skipped {result.found:,} networks that were there already" if result.found else "",
+        f"built {result.built:,} of {result.num_networks:,} networks in {folder}",
+        f"{left}; `zoo build {kind} --status --out {folder}` shows them" if result.left else "",
+        refitted if result.num_refitted else "",
+        _diverged(result.num_diverged, " twice" if kind == "siren" else ""),
+    )
 
 
 def show_plan(found: "BuildPlan", images: "Images", as_json: bool) -> None:
     """Say what a build will take."""
-    if as_json:
-        print_json(asdict(found))
-        return
-    say(f"images    {found.num_images:,} of {shown(images.name)}{' (a part of the set)' if images.is_partial else ''}")
-    say(f"networks  {found.num_networks:,} of {found.num_parameters:,} parameters, in {found.num_units:,} units")
-    say(f"disk      {_size(found.disk_bytes)}")
-    say(f"memory    {_size(found.memory_bytes)}")
-    say(f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}")
+    part = " (a part of the set)" if images.is_partial else ""
+    answer(
+        as_json,
+        asdict(found),
+        f"images    {found.num_images:,} of {shown(images.name)}{part}",
+        f"networks  {found.num_networks:,} of {found.num_parameters:,} parameters, in {found.num_units:,} units",
+        f"disk      {_size(found.disk_bytes)}",
+        f"memory    {_size(found.memory_bytes)}",
+        f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}",
+    )
 
 
 def show_status(folder: Path, request: Request) -> None:
@@ -123,16 +122,19 @@ def show_status(folder: Path, request: Request) -> None:
     if request.plan:
         raise UsageError("--status and --plan exclude each other", hint="ask for one at a time")
 
-    found: BuildStatus = status_of(folder)
-    if request.as_json:
-        print_json(asdict(found) | {"folder": str(folder)})
-        return
-    say(f"{shown(folder)}: {found.num_networks_done:,} of {found.num_networks:,} networks")
-    say(f"units     {found.done:,} done, {found.running:,} running, {found.failed:,} failed, {found.waiting:,} waiting")
-    if found.failed:
-        say("[yellow]failed units differ from their receipts[/]: the next build makes them anew")
-    if found.num_diverged:
-        say(f"[red]{found.num_diverged:,} networks diverged[/] and are flagged in the column 'diverged'")
+    found = status_of(folder)
+    answer(
+        request.as_json,
+        asdict(found) | {"folder": str(folder)},
+        f"{shown(folder)}: {found.num_networks_done:,} of {found.num_networks:,} networks",
+        f"units     {found.done:,} done, {found.running:,} running, {found.failed:,} failed, {found.waiting:,} waiting",
+        "[yellow]failed units differ from their receipts[/]: the next build makes them anew" if found.failed else "",
+        _diverged(found.num_diverged),
+    )
+
+
+def _diverged(count: int, twice: str = "") -> str:
+    return f"[red]{count:,} networks diverged{twice}[/] and are flagged in the column 'diverged'" if count else ""
 
 
 def _size(num_bytes: int) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import JsonOption, print_json, say, shown
+from cli.console import JsonOption, answer, shown
 
 app = typer.Typer(no_args_is_help=True, help="List, show and check the recipes for building zoos.")
 
@@ -19,11 +19,8 @@ def list_recipes(catalog: CatalogOption = None, as_json: JsonOption = False) -> 
     Example: zoo recipe ls
     """
     titles = {name: entry.title for name, entry in _entries(catalog).items()}
-    if as_json:
-        print_json({"recipes": titles})
-        return
-    for name, title in titles.items():
-        say(f"{shown(name)}  [dim]{shown(title)}[/]")
+    lines = (f"{shown(name)}  [dim]{shown(title)}[/]" for name, title in titles.items())
+    answer(as_json, {"recipes": titles}, *lines)
 
 
 @app.command()
@@ -41,11 +38,7 @@ def show(
     from zootool.catalog import load_catalog
 
     parts: dict[str, Any] = load_any_recipe(name, dataset, catalog=load_catalog(catalog)).model_dump(mode="json")
-    if as_json:
-        print_json(parts)
-        return
-    for key, value in parts.items():
-        say(f"{key}: {shown(value)}")
+    answer(as_json, parts, *(f"{key}: {shown(value)}" for key, value in parts.items()))
 
 
 @app.command()
@@ -55,10 +48,7 @@ def validate(catalog: CatalogOption = None, as_json: JsonOption = False) -> None
     Example: zoo recipe validate --catalog my-datasets.yaml
     """
     names = list(_entries(catalog))
-    if as_json:
-        print_json({"valid": names})
-        return
-    say(f"{len(names)} recipes are valid: {shown(', '.join(names))}")
+    answer(as_json, {"valid": names}, f"{len(names)} recipes are valid: {shown(', '.join(names))}")
 
 
 def _entries(catalog: Path | None) -> dict[str, Any]:

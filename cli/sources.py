@@ -1,13 +1,12 @@
 """`zoo show` and `zoo convert`: a source of checkpoints looked at, and turned into a store."""
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import JsonOption, listed, print_json, progress_bars, say, shown
+from cli.console import JsonOption, answer, listed, print_json, progress_bars, say, shown
 from cli.options import NewStoreArgument, with_groups
 
 if TYPE_CHECKING:
@@ -16,13 +15,6 @@ if TYPE_CHECKING:
 
 _MAX_LINES = 8
 _MAX_LEFT_OUT = 20
-
-
-class GridName(StrEnum):
-    """Which coordinate of an image comes first."""
-
-    ij = "ij"
-    xy = "xy"
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,8 @@ class Reading:
     ] = None
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what can't be read; reads all first.")] = False
     grid: Annotated[
-        GridName | None, typer.Option(help="Whether an INR's first input is an image's row (ij) or column (xy).")
+        Literal["ij", "xy"] | None,
+        typer.Option(help="Whether an INR's first input is an image's row (ij) or column (xy)."),
     ] = None
     split_names: Annotated[
         str | None, typer.Option("--split-names", help="A table's own words for splits, such as holdout=test.")
@@ -96,7 +89,7 @@ class Reading:
             weights=self.weights,
             exclude=tuple(self.exclude or ()),
             skip_bad=self.skip_bad,
-            grid=None if self.grid is None else self.grid.value,
+            grid=self.grid,
             split_names=names,
             check=self.check,
         )
@@ -211,18 +204,16 @@ def _show_store(destination: Path, known: int, as_json: bool) -> None:
     from zootool.store.schema import assumed_lines
 
     store = open_store(destination)
-    if as_json:
-        print_json({"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known})
-        return
     had = f", which had {known:,} of them already" if known else ""
-    say(f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}")
     provenance = store.info.provenance
-    for text in provenance.get("notes", []):
-        say(f"[yellow]note[/] {shown(text)}")
     left_out = provenance.get("left_out", [])
-    for left in left_out:
-        say(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}")
-    if provenance.get("num_left_out", 0) > len(left_out):
-        say(f"[yellow]left out[/] and {provenance['num_left_out'] - len(left_out):,} more")
-    for text in assumed_lines(store.info.assumptions):
-        say(f"[yellow]assumed[/] {shown(text, 500)}")
+    more = provenance.get("num_left_out", 0) - len(left_out)
+    answer(
+        as_json,
+        {"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known},
+        f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}",
+        *(f"[yellow]note[/] {shown(text)}" for text in provenance.get("notes", [])),
+        *(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}" for left in left_out),
+        f"[yellow]left out[/] and {more:,} more" if more > 0 else "",
+        *(f"[yellow]assumed[/] {shown(text, 500)}" for text in assumed_lines(store.info.assumptions)),
+    )

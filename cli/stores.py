@@ -53,9 +53,8 @@ def _described(path: Path) -> dict[str, Any]:
         store = open_store(path)
     except ZooError as error:
         return {"path": str(path), "error": error.message}
-    size = sum(entry.size for entry in store.manifest.files.values())
     known = {"name": store.info.name, "kind": store.info.kind, "num_networks": len(store)}
-    return {"path": str(path), **known, "bytes": size, "id": store.zoo_id}
+    return {"path": str(path), **known, "bytes": store.manifest.num_bytes, "id": store.zoo_id}
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -79,7 +78,7 @@ def _summary(zoo: "Zoo") -> dict[str, Any]:
     return zoo.info.to_dict() | {
         "id": zoo.id,
         "path": zoo.store.storage.name,
-        "bytes": sum(entry.size for entry in zoo.store.manifest.files.values()),
+        "bytes": zoo.store.manifest.num_bytes,
         "columns": list(zoo.nets.columns),
         "splits": counted(zoo.nets.to_arrow(["split"])["split"]) if "split" in zoo.nets else {},
         "architectures": {

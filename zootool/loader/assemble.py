@@ -39,13 +39,8 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
     index = torch.zeros(len(rows), dtype=torch.int64)
     for number, group in enumerate(groups):
         index[group.places] = number
-    if len(groups) == 1:
-        edges = tuple(_edges(groups[0], t) for t in timestamps)
-        masks: tuple[Tensor | None, ...] = (None,) * len(timestamps)
-        nodes = tuple(_nodes(groups[0], t, names[t - 1]) for t in timestamps)
-    else:
-        edges, masks = zip(*(_padded_edges(groups, t, len(rows)) for t in timestamps), strict=True)
-        nodes = tuple(_scattered_nodes(groups, t, names[t - 1], len(rows)) for t in timestamps)
+    edges, masks = zip(*(_padded_edges(groups, t, len(rows)) for t in timestamps), strict=True)
+    nodes = tuple(_scattered_nodes(groups, t, names[t - 1], len(rows)) for t in timestamps)
     return GraphBatch(
         rows=rows,
         edges=edges,
@@ -112,6 +107,8 @@ def _nodes(group: Group, t: int, names: tuple[str, ...]) -> Float[Tensor, "batch
 
 
 def _scattered_nodes(groups: Sequence[Group], t: int, names: tuple[str, ...], count: int) -> Tensor:
+    if len(groups) == 1:
+        return _nodes(groups[0], t, names)
     nodes = torch.empty(count, groups[0].architecture.node_counts[t], len(names))
     for group in groups:
         nodes[group.places] = _nodes(group, t, names)
@@ -119,6 +116,8 @@ def _scattered_nodes(groups: Sequence[Group], t: int, names: tuple[str, ...], co
 
 
 def _padded_edges(groups: Sequence[Group], t: int, count: int) -> tuple[Tensor, Tensor | None]:
+    if len(groups) == 1:
+        return _edges(groups[0], t), None
     timestamps = [group.architecture.timestamps[t - 1] for group in groups]
     largest = max(timestamp.edges_per_pair for timestamp in timestamps)
     edges = torch.zeros(count, timestamps[0].num_nodes, timestamps[0].num_sources, largest)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from zootool.errors import IntegrityError, MissingError, UsageError, printable
-from zootool.files import is_temporary, sha256_file, write_atomic, write_bytes_atomic
+from zootool.files import is_temporary, sha256_file, write_atomic
 from zootool.share.failures import locked
 from zootool.store.patience import Result, patiently
 
@@ -22,7 +22,7 @@ _MARKS = ("ETag", "etag", "md5Hash")
 
 @dataclass(frozen=True)
 class Found:
-    """A file that is there already: its size in bytes, and its SHA-256 where the place's listing has it.
+    """A file that is there: its size in bytes, and its SHA-256 where the place's listing has it, or it was put there.
 
     `mark` is another whenever the file got other bytes, such as an ETag; None where the place has none.
     """
@@ -73,9 +73,9 @@ class Target(ABC):
         Raises IntegrityError, and leaves the place as it is, where the source's bytes don't have that digest.
         """
 
-    @abstractmethod
     def put_bytes(self, path: str, content: bytes) -> None:
         """`put` of content that no digest is known of."""
+        self.put(path, content, hashlib.sha256(content).hexdigest())
 
     def create(self, path: str, content: bytes) -> bool:
         """`put_bytes`, but False where the file is there already and the place tells in the same moment."""
@@ -144,9 +144,6 @@ class LocalTarget(Target):
             check_sent(path, digest.hexdigest(), sha256)
 
         write_atomic(self.folder / path, copy)
-
-    def put_bytes(self, path: str, content: bytes) -> None:
-        write_bytes_atomic(self.folder / path, content)
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
