@@ -1,30 +1,52 @@
 """`zoo build`: networks from an image set, as a folder of units that `zoo convert` reads."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.building import (
-    DatasetOption,
-    OutOption,
-    RecipeOption,
-    Request,
-    SeedOption,
-    SetOption,
-    Workforce,
-    default_folder,
-    images_of,
-    recipe_of,
-    required,
-    show_plan,
-    show_result,
-    show_status,
-)
-from cli.console import progress_bars
+from cli.console import JsonOption, answer, progress_bars, say, shown
 from cli.options import with_groups
+from zootool.errors import UsageError
 
-Kind = Literal["siren", "cnn", "vit"]
+if TYPE_CHECKING:
+    from zootool.build import BuildResult
+    from zootool.build.plan import BuildPlan
+    from zootool.build.recipe import AnyRecipe
+    from zootool.images import Images
+
+DatasetOption = Annotated[str | None, typer.Option("--dataset", help="An image set of datasets.yaml, or folder:PATH.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder of units. \\[default: zoos/DATASET-RECIPE]")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="A recipe of datasets.yaml: see `zoo recipe ls`.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a part, KEY=VALUE: see `zoo recipe show`.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="What all random numbers are drawn from.")]
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Who builds."""
+
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Who builds the units.")] = "local"
+    workers: Annotated[int | None, typer.Option(help="Worker processes, or Ray tasks at a time.")] = None
+    address: Annotated[str | None, typer.Option(help="The Ray cluster's. \\[default: start Ray here]")] = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: building all units or a share of them, or only words about them."""
+
+    unit: Annotated[str | None, typer.Option(help="I/N: every N-th unit, from unit I on (0/4 to 3/4).")] = None
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and build nothing.")] = False
+    status: Annotated[bool, typer.Option("--status", help="Say how far it is, and build nothing.")] = False
+    partial: Annotated[bool, typer.Option("--partial", help="Accept a prefix of the image set.")] = False
+    download: Annotated[
+        bool, typer.Option("--download/--no-download", help="Fetch the image set if it is not on this computer.")
+    ] = False
+    as_json: JsonOption = False
+
 
 app = typer.Typer(no_args_is_help=True, help="Build a zoo: train one network per image, or many on an image set.")
 
@@ -104,7 +126,7 @@ _add_classifiers(
 
 
 def _build(
-    kind: Kind,
+    kind: str,
     dataset: str | None,
     out: Path | None,
     recipe: str,
@@ -122,16 +144,19 @@ def _build(
     from zootool.build.builder import available_threads
     from zootool.build.extents import parse_limit, parse_share
     from zootool.engines.engine import choose_engine
+    from zootool.images import load_images
 
     if request.status:
-        show_status(out or default_folder(dataset, recipe), request)
+        _show_status(out or _default_folder(dataset, recipe), request)
         return
-    wanted = recipe_of(kind, recipe, required(dataset), parts, options)
+    wanted = _recipe_of(kind, recipe, _required(dataset), parts, options)
     first, share = parse_limit(limit), parse_share(request.unit)
     engine = choose_engine(
         workforce.engine, workers=workforce.workers, address=workforce.address, gpu_fraction=gpu_fraction
     )
-    images = images_of(required(dataset), request.partial, request.download, request.as_json)
+    images = load_images(_required(dataset), partial=request.partial or None, download=request.download)
+    if images.is_partial and not request.as_json:
+        say(f"[yellow]{shown(images.name)} is here in part[/]: its first {len(images):,} images")
     if request.plan:
         from zootool.build.plan import plan_classifiers, plan_sirens
 
@@ -139,14 +164,98 @@ def _build(
             found = plan_sirens(images, wanted, limit=first, device=device, threads=available_threads())
         else:
             found = plan_classifiers(images, wanted, runs=runs)
-        show_plan(found, images, request.as_json)
+        _show_plan(found, images, request.as_json)
         return
     # A name given by --set is a classifiers' folder's too.
-    folder = out or default_folder(dataset, recipe if kind == "siren" else wanted.name)
+    folder = out or _default_folder(dataset, recipe if kind == "siren" else wanted.name)
     with progress_bars() as report:
         how: dict[str, Any] = {"device": device, "engine": engine, "share": share, "report": report}
         if isinstance(wanted, SirenRecipe):
             result = build_sirens(images, wanted, folder, limit=first, **how)
         else:
             result = build_classifiers(images, wanted, folder, runs=runs, **how)
-    show_result(result, kind, share, request.as_json)
+    _show_result(result, kind, share, request.as_json)
+
+
+def _required(dataset: str | None) -> str:
+    """The image set's name, which only --status can do without."""
+
+    if dataset is None:
+        raise UsageError("--dataset is missing", hint="such as --dataset digits")
+    return dataset
+
+
+def _recipe_of(kind: str, name: str, dataset: str, parts: list[str] | None, options: dict[str, Any]) -> "AnyRecipe":
+    """A recipe with the overrides of --set and of options of their own."""
+    from zootool.build.recipe import RECIPE_KINDS, load_recipe_of, parse_overrides
+
+    given = {key: value for key, value in options.items() if value is not None}
+    overrides = parse_overrides(parts or [], RECIPE_KINDS[kind])
+    if twice := sorted(given.keys() & overrides.keys()):
+        raise UsageError(f"--{twice[0]} and --set {twice[0]} say the same", hint="give one of them")
+    wanted: Any = RECIPE_KINDS[kind]
+    return load_recipe_of(wanted, name, dataset, overrides | given)
+
+
+def _default_folder(dataset: str | None, recipe: str) -> Path:
+    """zoos/DATASET-RECIPE below the working directory."""
+    name = Path(_required(dataset).partition("?")[0].removeprefix("folder:")).name
+    return Path("zoos") / f"{name}-{recipe}"
+
+
+def _show_result(result: "BuildResult", kind: str, share: tuple[int, int] | None, as_json: bool) -> None:
+    folder = shown(result.folder)
+    left = f"[yellow]left to other {'shares' if share else 'processes'}: {result.left:,} networks[/]"
+    refitted = f"[yellow]{result.num_refitted:,} networks left the finite numbers[/] and were fitted again"
+    answer(
+        as_json,
+        asdict(result) | {"folder": str(result.folder), "left": result.left},
+        f"skipped {result.found:,} networks that were there already" if result.found else "",
+        f"built {result.built:,} of {result.num_networks:,} networks in {folder}",
+        f"{left}; `zoo build {kind} --status --out {folder}` shows them" if result.left else "",
+        refitted if result.num_refitted else "",
+        _diverged(result.num_diverged, " twice" if kind == "siren" else ""),
+    )
+
+
+def _show_plan(found: "BuildPlan", images: "Images", as_json: bool) -> None:
+    part = " (a part of the set)" if images.is_partial else ""
+    answer(
+        as_json,
+        asdict(found),
+        f"images    {found.num_images:,} of {shown(images.name)}{part}",
+        f"networks  {found.num_networks:,} of {found.num_parameters:,} parameters, in {found.num_units:,} units",
+        f"disk      {_size(found.disk_bytes)}",
+        f"memory    {_size(found.memory_bytes)}",
+        f"time      {_duration(found.seconds)}: {found.networks_per_second:,.2f} networks/s by the {found.backend}",
+    )
+
+
+def _show_status(folder: Path, request: Request) -> None:
+    from zootool.build.plan import status_of
+
+    if request.plan:
+        raise UsageError("--status and --plan exclude each other", hint="ask for one at a time")
+    found = status_of(folder)
+    answer(
+        request.as_json,
+        asdict(found) | {"folder": str(folder)},
+        f"{shown(folder)}: {found.num_networks_done:,} of {found.num_networks:,} networks",
+        f"units     {found.done:,} done, {found.running:,} running, {found.failed:,} failed, {found.waiting:,} waiting",
+        "[yellow]failed units differ from their receipts[/]: the next build makes them anew" if found.failed else "",
+        _diverged(found.num_diverged),
+    )
+
+
+def _diverged(count: int, twice: str = "") -> str:
+    return f"[red]{count:,} networks diverged{twice}[/] and are flagged in the column 'diverged'" if count else ""
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"

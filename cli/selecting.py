@@ -7,6 +7,7 @@ import typer
 
 from cli.console import JsonOption, answer, progress_bars, shown
 from cli.options import NewNameOption, NewStoreArgument, StoreArgument
+from zootool.errors import UsageError
 
 _WHERE = typer.Option(help='Which networks: split=test,label=3|5, or "psnr > 40 and label != 3".')
 
@@ -29,8 +30,7 @@ def export(
     from zootool.zoo import open_zoo
     from zootool.zoo.export import export as write_files
 
-    zoo = open_zoo(store)
-    selected = zoo if where is None else zoo.select(where=where)
+    selected = open_zoo(store).select(where=where)
     with progress_bars() as report:
         count = write_files(selected, destination, layout, report=report)
     answer(
@@ -76,7 +76,6 @@ def merge(
 
     Example: zoo merge mnist.zoo fashion.zoo both.zoo
     """
-    from zootool.errors import UsageError
     from zootool.store import open_store
     from zootool.store.merge import merge_stores
 

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from cli.console import JsonOption, answer, listed, page_at, print_json, progress_bars, say, show_grid, shown
 from cli.options import StoreArgument
+from zootool.errors import MissingError, UsageError, ZooError
+from zootool.files import is_temporary, write_bytes_atomic
 
 if TYPE_CHECKING:
     from zootool.zoo import Zoo
@@ -20,8 +23,6 @@ def ls(
 
     Example: zoo ls zoos/
     """
-    from zootool.errors import MissingError
-    from zootool.files import is_temporary
     from zootool.store.schema import ZOO_JSON
 
     if not folder.is_dir():
@@ -31,8 +32,6 @@ def ls(
     if as_json:
         print_json({"folder": str(folder), "stores": found})
         return
-    from rich.table import Table
-
     table = Table("store", "kind", "networks", "MB", "id", box=None, pad_edge=False)
     for entry in found:
         if "error" in entry:
@@ -46,7 +45,6 @@ def ls(
 
 
 def _described(path: Path) -> dict[str, Any]:
-    from zootool.errors import ZooError
     from zootool.store import open_store
 
     try:
@@ -65,10 +63,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     from zootool.zoo import open_zoo
 
     summary = _summary(open_zoo(store))
-    if as_json:
-        print_json(summary)
-    else:
-        _show_summary(summary)
+    print_json(summary) if as_json else _show_summary(summary)
 
 
 def _summary(zoo: "Zoo") -> dict[str, Any]:
@@ -89,8 +84,6 @@ def _summary(zoo: "Zoo") -> dict[str, Any]:
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from zootool.store.schema import assumed_lines
 
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -133,7 +126,6 @@ def verify(
 
     Example: zoo verify digits.zoo
     """
-    from zootool.errors import UsageError
     from zootool.zoo import verify as verify_store
 
     if quick + deep + functional > 1:
@@ -162,8 +154,6 @@ def view(
 
     Example: zoo view digits.zoo --open
     """
-    from zootool.errors import UsageError
-    from zootool.files import write_bytes_atomic
     from zootool.share.view import view_page
     from zootool.zoo import open_zoo
 

@@ -53,20 +53,13 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
     )
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where the parts of one architecture begin in a network's row of each array."""
-
-    edges: tuple[int, ...]
-    features: tuple[Mapping[str, tuple[ArrayName, int]], ...]
-
-
 @lru_cache(maxsize=4096)
-def _places(architecture: Architecture) -> _Places:
-    features: list[dict[str, tuple[ArrayName, int]]] = [{} for _ in architecture.timestamps]
-    edges, edge_start, node_start = [], 0, 0
-    for timestamp, found in zip(architecture.timestamps, features, strict=True):
-        edges.append(edge_start)
+def _places(architecture: Architecture) -> tuple[Mapping[str, tuple[ArrayName, int]], ...]:
+    """By timestamp: in which array its edges and its nodes' features lie, and where in a network's row they begin."""
+    places: list[dict[str, tuple[ArrayName, int]]] = [{} for _ in architecture.timestamps]
+    edge_start = node_start = 0
+    for timestamp, found in zip(architecture.timestamps, places, strict=True):
+        found["edges"] = "edges", edge_start
         edge_start += timestamp.num_edges
         if timestamp.has_bias:
             found["bias"] = "nodes", node_start
@@ -77,24 +70,24 @@ def _places(architecture: Architecture) -> _Places:
         # A norm belongs to the nodes that it normalises; those of timestamp 0 have no stored features.
         t = slot.timestamp - (slot.role in SOURCE_FEATURES)
         if t >= 1 and slot.length == architecture.node_counts[t]:
-            features[t - 1][slot.role] = slot.array, slot.start
-    return _Places(tuple(edges), tuple(features))
+            places[t - 1][slot.role] = slot.array, slot.start
+    return tuple(places)
 
 
 def _names_at(architectures: Sequence[Architecture], t: int) -> tuple[str, ...]:
-    found = set().union(*(_places(architecture).features[t - 1] for architecture in architectures))
+    found = set().union(*(_places(architecture)[t - 1] for architecture in architectures))
     return tuple(name for name in NODE_FEATURES if name == "bias" or name in found)
 
 
 def _edges(group: Group, t: int) -> Float[Tensor, "batch targets sources k"]:
     timestamp = group.architecture.timestamps[t - 1]
-    start = _places(group.architecture).edges[t - 1]
+    _, start = _places(group.architecture)[t - 1]["edges"]
     flat = group.arrays["edges"][:, start : start + timestamp.num_edges]
     return flat.unflatten(1, (timestamp.num_nodes, timestamp.num_sources, timestamp.edges_per_pair))
 
 
 def _nodes(group: Group, t: int, names: tuple[str, ...]) -> Float[Tensor, "batch targets features"]:
-    found = _places(group.architecture).features[t - 1]
+    found = _places(group.architecture)[t - 1]
     num_nodes = group.architecture.timestamps[t - 1].num_nodes
     columns = []
     for name in names:

@@ -41,14 +41,11 @@ class HubTarget(Target):
             ) from error
         self.name = url
         self._repo = found[1]
+        self.public_url = f"https://huggingface.co/datasets/{self._repo}"
         self._api = self._hub.HfApi()
         self._operations: dict[str, Any] = {}
         self._lock = Lock()
         self._seen: str | None = None
-
-    @property
-    def public_url(self) -> str:
-        return f"https://huggingface.co/datasets/{self._repo}"
 
     def listing(self) -> dict[str, Found]:
         def look() -> dict[str, Found]:

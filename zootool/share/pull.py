@@ -194,8 +194,7 @@ def _write_part(
     report: Reporter,
 ) -> str:
     """Write the selected networks as a store and give its id. What `store` reads is compared with its digests."""
-    source = Zoo(store)
-    selected = source if where is None else source.select(where=where)
+    selected = Zoo(store).select(where=where)
     rows = selected.rows[:limit]
     if len(rows) == 0:
         shutil.rmtree(folder)

@@ -40,11 +40,8 @@ class Target(ABC):
 
     name: str
     is_atomic = False
-
-    @property
-    def public_url(self) -> str | None:
-        """Where others find the zoo, None where the name says it on this machine alone."""
-        return self.name
+    public_url: str | None = None
+    """Where others find the zoo, None where the name says it on this machine alone."""
 
     @contextmanager
     def held(self) -> Iterator[bool]:
@@ -97,10 +94,6 @@ class LocalTarget(Target):
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
         self.folder = folder
-
-    @property
-    def public_url(self) -> str | None:
-        return None
 
     @contextmanager
     def held(self) -> Iterator[bool]:
@@ -160,7 +153,7 @@ class ObjectStoreTarget(Target):
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.name = url
+        self.name = self.public_url = url
         try:
             # What fsspec remembers of listings may be older than another process's upload.
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)

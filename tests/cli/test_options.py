@@ -4,7 +4,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.building import Request, Workforce
+from cli.build import Request, Workforce
 from cli.options import with_groups
 
 
