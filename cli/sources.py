@@ -81,9 +81,9 @@ class Reading:
                 hint="write it like --split-names holdout=test",
             )
         # The other options go by the names that readers have for them.
-        given = {name: value for name, value in vars(self).items() if name not in ("format", "split_seed")}
-        parsed = {"steps": steps, "exclude": tuple(self.exclude or ()), "split_names": names}
-        return ReadOptions(seed=self.split_seed, **given | parsed)
+        given: dict[str, Any] = {key: value for key, value in vars(self).items() if key not in ("format", "split_seed")}
+        given |= {"steps": steps, "exclude": tuple(self.exclude or ()), "split_names": names}
+        return ReadOptions(seed=self.split_seed, **given)
 
 
 @with_groups
