@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from zootool.errors import BadDataError, IntegrityError, MissingError, UsageError, ZooError, did_you_mean, printable
-from zootool.files import fsync_folder, fsync_tree
+from zootool.files import fsync_folder, fsync_tree, refuse_existing
 from zootool.progress import Reporter, silent
 from zootool.share.address import Address, open_manifest
-from zootool.share.download import Download, check_room, refuse_existing, unfinished
+from zootool.share.download import Download, check_room, unfinished
 from zootool.share.failures import refusals
 from zootool.store.layout import WriteOptions
 from zootool.store.manifest import Manifest

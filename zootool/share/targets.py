@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from zootool.errors import IntegrityError, MissingError, UsageError, printable
-from zootool.files import is_temporary, sha256_file, write_atomic
+from zootool.files import is_temporary, sha256_file, write_atomic, write_bytes_atomic
 from zootool.share.failures import locked
 from zootool.store.patience import Result, patiently
 
@@ -137,6 +137,9 @@ class LocalTarget(Target):
             check_sent(path, digest.hexdigest(), sha256)
 
         write_atomic(self.folder / path, copy)
+
+    def put_bytes(self, path: str, content: bytes) -> None:
+        write_bytes_atomic(self.folder / path, content)
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
