@@ -102,7 +102,11 @@ class Loader:
         self._next_batch = self._resume_at = batch
 
     def _iterate(self, order: EpochOrder, epoch: int, first: int) -> Iterator[GraphBatch]:
-        batches = self._streamed(order, first) if self.mode == "streamed" else self._gathered(order, first)
+        if self.mode == "streamed":
+            batches = self._streamed(order, first)
+        else:
+            gather = resident(self._store) if self.mode == "resident" else mapped(self._store)
+            batches = (self._read(order.batch(index), gather) for index in range(first, len(order)))
         if self._prefetch:
             batches = ahead(batches, self._prefetch)
         for index, batch in enumerate(batches, start=first):
@@ -110,11 +114,6 @@ class Loader:
             is_last = index + 1 == len(order)
             self._epoch, self._next_batch = (epoch + 1, 0) if is_last else (epoch, index + 1)
             yield batch
-
-    def _gathered(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
-        gather = resident(self._store) if self.mode == "resident" else mapped(self._store)
-        for index in range(first, len(order)):
-            yield self._read(order.batch(index), gather)
 
     def _streamed(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
         numbers = np.unique(order.windows[first:]).tolist()

@@ -85,7 +85,8 @@ class HubTarget(Target):
         check_sent(path, addition.upload_info.sha256.hex(), sha256)
         with self._lock:
             if self._seen is None:
-                self._ask(self._create, "creating")
+                self._ask(lambda: self._api.create_repo(self._repo, repo_type="dataset", exist_ok=True), "creating")
+                self._seen = self._ask(lambda: self._api.repo_info(self._repo, repo_type="dataset").sha, "creating")
         self._ask(
             lambda: self._api.preupload_lfs_files(self._repo, [addition], repo_type="dataset"), f"uploading {path} to"
         )
@@ -104,10 +105,6 @@ class HubTarget(Target):
             "committing to",
         )
         self._operations = {}
-
-    def _create(self) -> None:
-        self._api.create_repo(self._repo, repo_type="dataset", exist_ok=True)
-        self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
 
     def _ask(self, call: Callable[[], Result], doing: str) -> Result:
         """Ask the hub patiently, but not again where its answer is no."""
