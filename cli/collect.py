@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import JsonOption, answer, errors, print_json, progress_bars, say, shown
+from zootool.errors import UsageError
 
 if TYPE_CHECKING:
     from zootool.formats.published_zoo import CollectPlan
@@ -28,7 +29,6 @@ def collect(
     """
     from zootool.catalog import load_catalog
     from zootool.data_dir import data_folders
-    from zootool.errors import UsageError
     from zootool.formats.published_zoo import collect_by_hand, collect_zoo, plan_collection
 
     if name is None:

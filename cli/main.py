@@ -68,15 +68,15 @@ def _known(error: Exception) -> ZooError | None:
     """`error` as one of ours: what the system refuses has a next step too."""
     if isinstance(error, OSError):
         return refusal_of(error)
-    if isinstance(error, MemoryError):
-        reason = f": {printable(error)}" if str(error) else ""
+    is_memory = isinstance(error, MemoryError)
+    # Torch has a class of its own for devices alone.
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    if is_memory or of_torch:
+        reason = f": {printable(error)}" if is_memory and str(error) else ""
         return MissingError(f"there isn't enough memory{reason}", hint="ask for less, or use a machine with more")
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         around = error.object[max(0, error.start - 60) : error.end + 60]
         return UsageError(f"{printable(around)} has bytes that aren't UTF-8", hint="rename it, or choose another name")
-    if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error):
-        # Torch has no class of its own for the second.
-        return MissingError("there isn't enough memory", hint="ask for less, or use a machine with more")
     return error if isinstance(error, ZooError) else None
 
 

@@ -1,6 +1,6 @@
 """Options and arguments that several commands have, declared once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
@@ -27,15 +27,13 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         command(**given)
 
-    options = [option for parameter in declared for option in _options(parameter)]
+    options: list[Parameter] = []
+    for parameter in declared:
+        if parameter.name not in groups:
+            options.append(parameter)
+            continue
+        for field in fields(groups[parameter.name]):
+            option = Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            options.append(option)
     ungrouped.__signature__ = signature(command).replace(parameters=options)  # type: ignore[missing-attribute]
     return ungrouped
-
-
-def _options(parameter: Parameter) -> Iterator[Parameter]:
-    group = parameter.annotation
-    if not is_dataclass(group):
-        yield parameter
-        return
-    for field in fields(group):
-        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)

@@ -1,29 +1,23 @@
 """`zoo export`, `subset` and `merge`: networks of stores as files, as a smaller store, or as a larger one."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.console import JsonOption, answer, progress_bars, shown
 from cli.options import NewNameOption, NewStoreArgument, StoreArgument
+from zootool.errors import UsageError
 
 _WHERE = typer.Option(help='Which networks: split=test,label=3|5, or "psnr > 40 and label != 3".')
-
-
-class LayoutName(StrEnum):
-    """How exported files are named and written."""
-
-    safetensors = "safetensors"
-    torch = "torch"
-    nfn = "nfn"
 
 
 def export(
     store: StoreArgument,
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
-    layout: Annotated[LayoutName, typer.Option(help="File format and names.")] = LayoutName.safetensors,
+    layout: Annotated[
+        Literal["safetensors", "torch", "nfn"], typer.Option(help="File format and names.")
+    ] = "safetensors",
     where: Annotated[str | None, _WHERE] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,13 +30,12 @@ def export(
     from zootool.zoo import open_zoo
     from zootool.zoo.export import export as write_files
 
-    zoo = open_zoo(store)
-    selected = zoo if where is None else zoo.select(where=where)
+    selected = open_zoo(store).select(where=where)
     with progress_bars() as report:
-        count = write_files(selected, destination, layout.value, report=report)
+        count = write_files(selected, destination, layout, report=report)
     answer(
         as_json,
-        {"path": str(destination), "layout": layout.value, "num_networks": count},
+        {"path": str(destination), "layout": layout, "num_networks": count},
         f"[green]wrote[/] {count:,} networks to {shown(destination)}",
     )
 
@@ -83,7 +76,6 @@ def merge(
 
     Example: zoo merge mnist.zoo fashion.zoo both.zoo
     """
-    from zootool.errors import UsageError
     from zootool.store import open_store
     from zootool.store.merge import merge_stores
 

@@ -1,12 +1,13 @@
 """`zoo publish` and `zoo pull`: a store put where others can read it, and one fetched from there."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import JsonOption, answer, print_json, progress_bars, say, shown
+from cli.console import JsonOption, answer, progress_bars, shown
 
 if TYPE_CHECKING:
     from zootool.share.plan import PublishPlan
@@ -37,38 +38,36 @@ def publish(
         plan = publish_store(
             store, url, GivenTerms(licence, source_terms), dry_run=dry_run, anew=anew, workers=workers, report=report
         )
-    if as_json:
-        print_json(asdict(plan) | {"dry_run": dry_run, "num_bytes": plan.num_bytes})
-    else:
-        _show_plan(plan, store, dry_run)
+    value = asdict(plan) | {"dry_run": dry_run, "num_bytes": plan.num_bytes}
+    answer(as_json, value, *_lines(plan, store, dry_run))
 
 
-def _show_plan(plan: "PublishPlan", store: Path, dry_run: bool) -> None:
+def _lines(plan: "PublishPlan", store: Path, dry_run: bool) -> Iterator[str]:
     what = "there already" if plan.is_done else "would publish" if dry_run else "published"
-    say(f"[green]{what}[/] {shown(store)} at {shown(plan.url)}, id {plan.zoo_id[:16]}")
-    say(f"licence  {shown(plan.licence)}")
+    yield f"[green]{what}[/] {shown(store)} at {shown(plan.url)}, id {plan.zoo_id[:16]}"
+    yield f"licence  {shown(plan.licence)}"
     for name, terms in plan.source_terms.items():
-        say(f"images   {shown(name)}: {shown(terms)}")
+        yield f"images   {shown(name)}: {shown(terms)}"
     if plan.is_new_version and plan.parent:
-        say(f"version  new, since zoo.json now states these terms; its parent is your {plan.parent[:16]}")
+        yield f"version  new, since zoo.json now states these terms; its parent is your {plan.parent[:16]}"
     if plan.replaces:
-        say(f"replaces {plan.replaces[:16]}")
+        yield f"replaces {plan.replaces[:16]}"
     if plan.is_done:
         return
     verb = "to upload" if dry_run else "uploaded"
-    say(f"{verb} {len(plan.to_upload):,} files, {plan.num_bytes / 1e6:,.1f} MB; {len(plan.present):,} were there")
+    yield f"{verb} {len(plan.to_upload):,} files, {plan.num_bytes / 1e6:,.1f} MB; {len(plan.present):,} were there"
     if plan.to_remove:
-        say(f"{'to remove' if dry_run else 'removed'} {len(plan.to_remove):,} files")
+        yield f"{'to remove' if dry_run else 'removed'} {len(plan.to_remove):,} files"
     if not dry_run:
-        say(f"next: zoo pull {shown(plan.url)}@{plan.zoo_id}")
+        yield f"next: zoo pull {shown(plan.url)}@{plan.zoo_id}"
         return
     for path, size in sorted(plan.to_upload.items())[:_MAX_SHOWN]:
-        say(f"  + {shown(path)}  {size:,} bytes")
+        yield f"  + {shown(path)}  {size:,} bytes"
     for path in plan.to_remove[:_MAX_SHOWN]:
-        say(f"  - {shown(path)}")
+        yield f"  - {shown(path)}"
     more = max(0, len(plan.to_upload) - _MAX_SHOWN) + max(0, len(plan.to_remove) - _MAX_SHOWN)
     if more:
-        say(f"  and {more:,} more: see --json")
+        yield f"  and {more:,} more: see --json"
 
 
 def pull(

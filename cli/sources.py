@@ -1,14 +1,15 @@
 """`zoo show` and `zoo convert`: a source of checkpoints looked at, and turned into a store."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import JsonOption, listed, print_json, progress_bars, say, shown
+from cli.console import JsonOption, answer, listed, progress_bars, shown
 from cli.options import NewStoreArgument, with_groups
+from zootool.errors import MissingError, UsageError, printable
 
 if TYPE_CHECKING:
     from zootool.formats.options import ReadOptions
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
 
 _MAX_LINES = 8
 _MAX_LEFT_OUT = 20
-
-
-class GridName(StrEnum):
-    """Which coordinate of an image comes first."""
-
-    ij = "ij"
-    xy = "xy"
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,8 @@ class Reading:
     ] = None
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what can't be read; reads all first.")] = False
     grid: Annotated[
-        GridName | None, typer.Option(help="Whether an INR's first input is an image's row (ij) or column (xy).")
+        Literal["ij", "xy"] | None,
+        typer.Option(help="Whether an INR's first input is an image's row (ij) or column (xy)."),
     ] = None
     split_names: Annotated[
         str | None, typer.Option("--split-names", help="A table's own words for splits, such as holdout=test.")
@@ -65,7 +60,6 @@ class Reading:
 
     def options(self) -> "ReadOptions":
         """What readers take. Raises UsageError and MissingError."""
-        from zootool.errors import MissingError, UsageError, printable
         from zootool.formats.options import ReadOptions
 
         for path in (self.splits, self.labels, self.architecture):
@@ -86,20 +80,10 @@ class Reading:
                 f"can't read --split-names {printable(self.split_names, 60)}",
                 hint="write it like --split-names holdout=test",
             )
-        return ReadOptions(
-            steps=steps,
-            splits=self.splits,
-            labels=self.labels,
-            architecture=self.architecture,
-            clean=self.clean,
-            seed=self.split_seed,
-            weights=self.weights,
-            exclude=tuple(self.exclude or ()),
-            skip_bad=self.skip_bad,
-            grid=None if self.grid is None else self.grid.value,
-            split_names=names,
-            check=self.check,
-        )
+        # The other options go by the names that readers have for them.
+        given: dict[str, Any] = {key: value for key, value in vars(self).items() if key not in ("format", "split_seed")}
+        given |= {"steps": steps, "exclude": tuple(self.exclude or ()), "split_names": names}
+        return ReadOptions(seed=self.split_seed, **given)
 
 
 @with_groups
@@ -116,7 +100,6 @@ def show(
     """
     from zootool.build.units import is_unit_folder
     from zootool.conversion.convert import collect
-    from zootool.errors import UsageError
     from zootool.formats.preview import preview
     from zootool.store.schema import MANIFEST_JSON
 
@@ -127,40 +110,37 @@ def show(
             f"{source} is a folder that `zoo build` wrote", hint=f"zoo build siren --status --out {source}"
         )
     found = preview(collect(source, reading.format, reading.options()), sample)
-    if as_json:
-        print_json({"source": str(source), **asdict(found)})
-    else:
-        _show_preview(found)
+    answer(as_json, {"source": str(source), **asdict(found)}, *_lines(found))
 
 
-def _show_preview(found: "Preview") -> None:
-    say(f"format         {found.format}")
-    say(f"networks       {found.num_networks:,} ({shown(found.kind)})")
+def _lines(found: "Preview") -> Iterator[str]:
+    yield f"format         {found.format}"
+    yield f"networks       {found.num_networks:,} ({shown(found.kind)})"
     for a in found.architectures[:_MAX_LINES]:
         nodes = "-".join(map(str, a.node_counts if len(a.node_counts) < 9 else (*a.node_counts[:8], "...")))
         spelled = f", under {a.num_spellings:,} sets of names or dtypes" if a.num_spellings > 1 else ""
-        say(f"architecture   {a.signature[:8]} {shown(a.family)} {nodes}: {a.num_networks:,} networks "
-            f"of {a.num_parameters:,} weights and biases{spelled}")  # fmt: skip
+        size = f"{a.num_networks:,} networks of {a.num_parameters:,} weights and biases{spelled}"
+        yield f"architecture   {a.signature[:8]} {shown(a.family)} {nodes}: {size}"
         for text in a.assumptions:
-            say(f"[yellow]assumed[/]        {shown(text, 500)}")
+            yield f"[yellow]assumed[/]        {shown(text, 500)}"
     if len(found.architectures) > _MAX_LINES:
-        say(f"               and {len(found.architectures) - _MAX_LINES:,} more architectures")
-    say(f"columns        {listed(found.columns)}")
+        yield f"               and {len(found.architectures) - _MAX_LINES:,} more architectures"
+    yield f"columns        {listed(found.columns)}"
     for noun, counts in (("splits", found.splits), ("labels", found.labels)):
         if counts:
-            say(f"{noun:<14} {listed([f'{name} {count:,}' for name, count in counts.items()], 12)}")
+            yield f"{noun:<14} {listed([f'{name} {count:,}' for name, count in counts.items()], 12)}"
     for key, value in found.conventions.items():
-        say(f"convention     {shown(key)}: {shown(value)}")
+        yield f"convention     {shown(key)}: {shown(value)}"
     for text in found.notes:
-        say(f"[yellow]note[/]           {shown(text)}")
+        yield f"[yellow]note[/]           {shown(text)}"
     for left in found.left_out[:_MAX_LEFT_OUT]:
-        say(f"[yellow]left out[/]       {shown(left.file)}: {shown(left.reason)}")
+        yield f"[yellow]left out[/]       {shown(left.file)}: {shown(left.reason)}"
     if len(found.left_out) > _MAX_LEFT_OUT:
-        say(f"[yellow]left out[/]       and {len(found.left_out) - _MAX_LEFT_OUT:,} more")
+        yield f"[yellow]left out[/]       and {len(found.left_out) - _MAX_LEFT_OUT:,} more"
     for text in found.problems[:_MAX_LINES]:
-        say(f"[red]problem[/]        {shown(text)}")
+        yield f"[red]problem[/]        {shown(text)}"
     if not found.problems:
-        say(f"[green]no problems[/] in {found.num_read:,} networks that were read")
+        yield f"[green]no problems[/] in {found.num_read:,} networks that were read"
 
 
 @with_groups
@@ -190,7 +170,6 @@ def convert(
     """
     from zootool.conversion.convert import append as append_networks
     from zootool.conversion.convert import convert as convert_networks
-    from zootool.errors import UsageError
     from zootool.store import WriteOptions
 
     options = WriteOptions(workers, zstd, "keep" if keep_nonfinite else "refuse")
@@ -211,18 +190,16 @@ def _show_store(destination: Path, known: int, as_json: bool) -> None:
     from zootool.store.schema import assumed_lines
 
     store = open_store(destination)
-    if as_json:
-        print_json({"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known})
-        return
     had = f", which had {known:,} of them already" if known else ""
-    say(f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}")
     provenance = store.info.provenance
-    for text in provenance.get("notes", []):
-        say(f"[yellow]note[/] {shown(text)}")
     left_out = provenance.get("left_out", [])
-    for left in left_out:
-        say(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}")
-    if provenance.get("num_left_out", 0) > len(left_out):
-        say(f"[yellow]left out[/] and {provenance['num_left_out'] - len(left_out):,} more")
-    for text in assumed_lines(store.info.assumptions):
-        say(f"[yellow]assumed[/] {shown(text, 500)}")
+    more = provenance.get("num_left_out", 0) - len(left_out)
+    answer(
+        as_json,
+        {"path": str(destination), "id": store.zoo_id, "num_networks": len(store), "known": known},
+        f"[green]wrote[/] {shown(destination)}: {len(store):,} networks{had}, id {store.zoo_id[:16]}",
+        *(f"[yellow]note[/] {shown(text)}" for text in provenance.get("notes", [])),
+        *(f"[yellow]left out[/] {shown(left['file'])}: {shown(left['reason'])}" for left in left_out),
+        f"[yellow]left out[/] and {more:,} more" if more > 0 else "",
+        *(f"[yellow]assumed[/] {shown(text, 500)}" for text in assumed_lines(store.info.assumptions)),
+    )

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from cli.console import JsonOption, answer, listed, page_at, print_json, progress_bars, say, show_grid, shown
 from cli.options import StoreArgument
+from zootool.errors import MissingError, UsageError, ZooError
+from zootool.files import is_temporary, write_bytes_atomic
 
 if TYPE_CHECKING:
     from zootool.zoo import Zoo
@@ -20,8 +23,6 @@ def ls(
 
     Example: zoo ls zoos/
     """
-    from zootool.errors import MissingError
-    from zootool.files import is_temporary
     from zootool.store.schema import ZOO_JSON
 
     if not folder.is_dir():
@@ -31,8 +32,6 @@ def ls(
     if as_json:
         print_json({"folder": str(folder), "stores": found})
         return
-    from rich.table import Table
-
     table = Table("store", "kind", "networks", "MB", "id", box=None, pad_edge=False)
     for entry in found:
         if "error" in entry:
@@ -46,16 +45,14 @@ def ls(
 
 
 def _described(path: Path) -> dict[str, Any]:
-    from zootool.errors import ZooError
     from zootool.store import open_store
 
     try:
         store = open_store(path)
     except ZooError as error:
         return {"path": str(path), "error": error.message}
-    size = sum(entry.size for entry in store.manifest.files.values())
     known = {"name": store.info.name, "kind": store.info.kind, "num_networks": len(store)}
-    return {"path": str(path), **known, "bytes": size, "id": store.zoo_id}
+    return {"path": str(path), **known, "bytes": store.manifest.num_bytes, "id": store.zoo_id}
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -66,10 +63,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     from zootool.zoo import open_zoo
 
     summary = _summary(open_zoo(store))
-    if as_json:
-        print_json(summary)
-    else:
-        _show_summary(summary)
+    print_json(summary) if as_json else _show_summary(summary)
 
 
 def _summary(zoo: "Zoo") -> dict[str, Any]:
@@ -79,7 +73,7 @@ def _summary(zoo: "Zoo") -> dict[str, Any]:
     return zoo.info.to_dict() | {
         "id": zoo.id,
         "path": zoo.store.storage.name,
-        "bytes": sum(entry.size for entry in zoo.store.manifest.files.values()),
+        "bytes": zoo.store.manifest.num_bytes,
         "columns": list(zoo.nets.columns),
         "splits": counted(zoo.nets.to_arrow(["split"])["split"]) if "split" in zoo.nets else {},
         "architectures": {
@@ -90,8 +84,6 @@ def _summary(zoo: "Zoo") -> dict[str, Any]:
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from zootool.store.schema import assumed_lines
 
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -134,7 +126,6 @@ def verify(
 
     Example: zoo verify digits.zoo
     """
-    from zootool.errors import UsageError
     from zootool.zoo import verify as verify_store
 
     if quick + deep + functional > 1:
@@ -163,8 +154,6 @@ def view(
 
     Example: zoo view digits.zoo --open
     """
-    from zootool.errors import UsageError
-    from zootool.files import write_bytes_atomic
     from zootool.share.view import view_page
     from zootool.zoo import open_zoo
 

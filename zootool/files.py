@@ -82,6 +82,12 @@ def refuse_inside(path: Path) -> None:
             )
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise UsageError where something has the name already."""
+    if path.exists():
+        raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
+
+
 def check_writable(path: Path) -> None:
     """Raise what writing the file `path` would raise, before the work whose result it is to hold."""
     refuse_inside(path)
@@ -114,9 +120,8 @@ def folder_atomic(path: Path, journal: str | None = None) -> Iterator[Path]:
         try:
             yield temporary
             fsync_tree(temporary)
-            if path.exists():
-                # A rename would silently take the place of an empty folder.
-                raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
+            # A rename would silently take the place of an empty folder.
+            refuse_existing(path)
             temporary.rename(path)
         except BaseException as error:
             if not (isinstance(error, KeyboardInterrupt) and journal and (temporary / journal).exists()):

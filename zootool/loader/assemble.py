@@ -39,13 +39,8 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
     index = torch.zeros(len(rows), dtype=torch.int64)
     for number, group in enumerate(groups):
         index[group.places] = number
-    if len(groups) == 1:
-        edges = tuple(_edges(groups[0], t) for t in timestamps)
-        masks: tuple[Tensor | None, ...] = (None,) * len(timestamps)
-        nodes = tuple(_nodes(groups[0], t, names[t - 1]) for t in timestamps)
-    else:
-        edges, masks = zip(*(_padded_edges(groups, t, len(rows)) for t in timestamps), strict=True)
-        nodes = tuple(_scattered_nodes(groups, t, names[t - 1], len(rows)) for t in timestamps)
+    edges, masks = zip(*(_padded_edges(groups, t, len(rows)) for t in timestamps), strict=True)
+    nodes = tuple(_scattered_nodes(groups, t, names[t - 1], len(rows)) for t in timestamps)
     return GraphBatch(
         rows=rows,
         edges=edges,
@@ -58,20 +53,13 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
     )
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where the parts of one architecture begin in a network's row of each array."""
-
-    edges: tuple[int, ...]
-    features: tuple[Mapping[str, tuple[ArrayName, int]], ...]
-
-
 @lru_cache(maxsize=4096)
-def _places(architecture: Architecture) -> _Places:
-    features: list[dict[str, tuple[ArrayName, int]]] = [{} for _ in architecture.timestamps]
-    edges, edge_start, node_start = [], 0, 0
-    for timestamp, found in zip(architecture.timestamps, features, strict=True):
-        edges.append(edge_start)
+def _places(architecture: Architecture) -> tuple[Mapping[str, tuple[ArrayName, int]], ...]:
+    """By timestamp: in which array its edges and its nodes' features lie, and where in a network's row they begin."""
+    places: list[dict[str, tuple[ArrayName, int]]] = [{} for _ in architecture.timestamps]
+    edge_start = node_start = 0
+    for timestamp, found in zip(architecture.timestamps, places, strict=True):
+        found["edges"] = "edges", edge_start
         edge_start += timestamp.num_edges
         if timestamp.has_bias:
             found["bias"] = "nodes", node_start
@@ -82,24 +70,24 @@ def _places(architecture: Architecture) -> _Places:
         # A norm belongs to the nodes that it normalises; those of timestamp 0 have no stored features.
         t = slot.timestamp - (slot.role in SOURCE_FEATURES)
         if t >= 1 and slot.length == architecture.node_counts[t]:
-            features[t - 1][slot.role] = slot.array, slot.start
-    return _Places(tuple(edges), tuple(features))
+            places[t - 1][slot.role] = slot.array, slot.start
+    return tuple(places)
 
 
 def _names_at(architectures: Sequence[Architecture], t: int) -> tuple[str, ...]:
-    found = set().union(*(_places(architecture).features[t - 1] for architecture in architectures))
+    found = set().union(*(_places(architecture)[t - 1] for architecture in architectures))
     return tuple(name for name in NODE_FEATURES if name == "bias" or name in found)
 
 
 def _edges(group: Group, t: int) -> Float[Tensor, "batch targets sources k"]:
     timestamp = group.architecture.timestamps[t - 1]
-    start = _places(group.architecture).edges[t - 1]
+    _, start = _places(group.architecture)[t - 1]["edges"]
     flat = group.arrays["edges"][:, start : start + timestamp.num_edges]
     return flat.unflatten(1, (timestamp.num_nodes, timestamp.num_sources, timestamp.edges_per_pair))
 
 
 def _nodes(group: Group, t: int, names: tuple[str, ...]) -> Float[Tensor, "batch targets features"]:
-    found = _places(group.architecture).features[t - 1]
+    found = _places(group.architecture)[t - 1]
     num_nodes = group.architecture.timestamps[t - 1].num_nodes
     columns = []
     for name in names:
@@ -112,6 +100,8 @@ def _nodes(group: Group, t: int, names: tuple[str, ...]) -> Float[Tensor, "batch
 
 
 def _scattered_nodes(groups: Sequence[Group], t: int, names: tuple[str, ...], count: int) -> Tensor:
+    if len(groups) == 1:
+        return _nodes(groups[0], t, names)
     nodes = torch.empty(count, groups[0].architecture.node_counts[t], len(names))
     for group in groups:
         nodes[group.places] = _nodes(group, t, names)
@@ -119,6 +109,8 @@ def _scattered_nodes(groups: Sequence[Group], t: int, names: tuple[str, ...], co
 
 
 def _padded_edges(groups: Sequence[Group], t: int, count: int) -> tuple[Tensor, Tensor | None]:
+    if len(groups) == 1:
+        return _edges(groups[0], t), None
     timestamps = [group.architecture.timestamps[t - 1] for group in groups]
     largest = max(timestamp.edges_per_pair for timestamp in timestamps)
     edges = torch.zeros(count, timestamps[0].num_nodes, timestamps[0].num_sources, largest)

@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 
 
 class Loader:
-    """Batches of the networks at `rows` of a store.
+    """Batches of the networks at `rows` of a store; positions count within them.
 
     Iterating gives one epoch; the next iteration gives the next epoch, in another order where the order shuffles. An
     epoch that is left early is begun again. `state_dict` between two batches says where the loader is, and after
@@ -52,7 +52,7 @@ class Loader:
     ) -> None:
         self.mode: Mode = mode
         self._store = store
-        self._rows = rows
+        self.rows = rows
         self._order = order
         self._population = population_of(store, rows, order, weights)
         self._targets = target_columns(store, targets, rows)
@@ -79,17 +79,12 @@ class Loader:
         """The batches of an epoch as positions in `rows`, without reading anything."""
         return epoch_order(self._population, self._order, epoch)
 
-    @property
-    def rows(self) -> np.ndarray:
-        """The networks' rows in the store, by position."""
-        return self._rows
-
     def run_numbers(self) -> np.ndarray:
         """A number for the training run of each position; without a column `run_id`, each is a run of its own."""
         if "run_id" not in self._store.nets.column_names:
-            return np.arange(len(self._rows))
+            return np.arange(len(self.rows))
         column = self._store.nets.read(["run_id"])["run_id"]
-        return np.unique(column.to_numpy()[self._rows].astype(str), return_inverse=True)[1]
+        return np.unique(column.to_numpy()[self.rows].astype(str), return_inverse=True)[1]
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and the number of its batches that have been given out, with what the order depends on."""
@@ -107,7 +102,11 @@ class Loader:
         self._next_batch = self._resume_at = batch
 
     def _iterate(self, order: EpochOrder, epoch: int, first: int) -> Iterator[GraphBatch]:
-        batches = self._streamed(order, first) if self.mode == "streamed" else self._gathered(order, first)
+        if self.mode == "streamed":
+            batches = self._streamed(order, first)
+        else:
+            gather = resident(self._store) if self.mode == "resident" else mapped(self._store)
+            batches = (self._read(order.batch(index), gather) for index in range(first, len(order)))
         if self._prefetch:
             batches = ahead(batches, self._prefetch)
         for index, batch in enumerate(batches, start=first):
@@ -116,15 +115,10 @@ class Loader:
             self._epoch, self._next_batch = (epoch + 1, 0) if is_last else (epoch, index + 1)
             yield batch
 
-    def _gathered(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
-        gather = resident(self._store) if self.mode == "resident" else mapped(self._store)
-        for index in range(first, len(order)):
-            yield self._read(order.batch(index), gather)
-
     def _streamed(self, order: EpochOrder, first: int) -> Iterator[GraphBatch]:
         numbers = np.unique(order.windows[first:]).tolist()
         # One window is read while the one before is used: there are never more than two in memory.
-        windows = (window(self._store, self._rows[order.window(number)]) for number in numbers)
+        windows = (window(self._store, self.rows[order.window(number)]) for number in numbers)
         by_window = groupby(range(first, len(order)), key=order.windows.__getitem__)
         with closing(ahead(windows, 1)) as ready:
             for (_, batches), gather in zip(by_window, ready, strict=True):
@@ -132,7 +126,7 @@ class Loader:
                     yield self._read(order.batch(index), gather)
 
     def _read(self, positions: np.ndarray, gather: Gather) -> GraphBatch:
-        batch = read_batch(self._store, gather, self._rows[positions])
+        batch = read_batch(self._store, gather, self.rows[positions])
         batch = _with_columns(batch, torch.from_numpy(positions), self._targets, self._images)
         if self._device is None:
             return batch
@@ -142,7 +136,7 @@ class Loader:
 
     def _identity(self) -> dict[str, Any]:
         order = {name: getattr(self._order, name) for name in self._order.__dataclass_fields__}
-        selection = f"{len(self._rows)}:{crc32(self._rows.tobytes()):08x}"
+        selection = f"{len(self.rows)}:{crc32(self.rows.tobytes()):08x}"
         return {"zoo": self._store.zoo_id, "selection": selection, "weights": self._odds} | order
 
 

@@ -41,11 +41,6 @@ class OrderConfig:
         if self.window is not None:
             checked_count("window", self.window, 1)
 
-    @property
-    def batches_per_window(self) -> int:
-        """Batches that are mixed with one another; all of a bucket where there is no window."""
-        return 1 << 62 if self.window is None else -(-self.window // self.batch_size)
-
 
 @dataclass(frozen=True)
 class Population:
@@ -101,17 +96,17 @@ def epoch_order(population: Population, config: OrderConfig, epoch: int) -> Epoc
     `drop_last`, all but what doesn't fill a batch on every rank.
     """
     generator = np.random.Generator(np.random.Philox(key=np.array([config.seed % 2**64, epoch], dtype=np.uint64)))
+    per_window = 1 if config.window is None else -(-config.window // config.batch_size)
     windows: list[list[np.ndarray]] = []
     for bucket in _drawn(population, config, generator):
         # What the ranks have in common is drawn by now; each takes its own piece, and mixes that on its own.
         start = len(bucket) * config.rank // config.world_size
         mine = bucket[start : start + _share_size(len(bucket), config)]
         if config.shuffle and config.window is not None:
-            size = config.batches_per_window * config.batch_size
+            size = per_window * config.batch_size
             parts = [generator.permutation(mine[i : i + size]) for i in range(0, len(mine), size)]
             mine = np.concatenate(parts or [mine])
         batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
-        per_window = config.batches_per_window if config.window else 1
         windows += [batches[i : i + per_window] for i in range(0, len(batches), per_window)]
     if config.shuffle and len(population.buckets) > 1:
         windows = [windows[i] for i in generator.permutation(len(windows))]

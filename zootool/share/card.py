@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from typing import Any
 
 import yaml
@@ -72,13 +73,13 @@ def _head(summary: Summary) -> dict[str, Any]:
 
 
 def _body(summary: Summary) -> Iterator[str]:
-    info = summary.store.info
+    store, info = summary.store, summary.store.info
     yield f"# {_markdown(info.name)}\n"
     yield (
-        f"{len(summary.store):,} trained networks ({_markdown(info.kind)}) as data: {summary.num_bytes / 1e6:,.1f} MB, "
+        f"{len(store):,} trained networks ({_markdown(info.kind)}) as data: {store.manifest.num_bytes / 1e6:,.1f} MB, "
         f"zoo format {_markdown(info.format_version)}.\n"
     )
-    yield f"Id: `{summary.store.zoo_id}`\n"
+    yield f"Id: `{store.zoo_id}`\n"
     if info.parent:
         yield f"Made from the version {_markdown(info.parent, 64)}.\n"
     yield "## Reading it\n"
@@ -130,8 +131,8 @@ def _metrics(summary: Summary) -> Iterator[str]:
     yield "## Metrics\n"
     yield "| column | mean | smallest | median | largest | networks |\n| --- | --- | --- | --- | --- | --- |"
     for name, spread in summary.spreads.items():
-        numbers = (spread.mean, spread.smallest, spread.median, spread.largest)
-        yield f"| {name} | " + " | ".join(f"{number:.4g}" for number in numbers) + f" | {spread.count:,} |"
+        count, *numbers = astuple(spread)
+        yield f"| {name} | " + " | ".join(f"{number:.4g}" for number in numbers) + f" | {count:,} |"
     yield ""
 
 

@@ -18,19 +18,10 @@ from threading import RLock
 from zootool.errors import FormatError, UsageError, ZooError, printable
 from zootool.files import canonical_json
 from zootool.records import from_plain, parse_json, to_plain
-from zootool.share.targets import Target
+from zootool.share.targets import Found, Target
 
 LISTING = "publishing.json"
 LEASE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """A file that was uploaded: size in bytes, SHA-256, and the place's mark of it (see `Found`)."""
-
-    size: int
-    sha256: str
-    mark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Listing:
     host: str = ""
     process: int = 0
     renewed: float = 0.0
-    arrived: dict[str, Arrived] = field(default_factory=dict)
+    arrived: dict[str, Found] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
 
 
@@ -62,7 +53,7 @@ def read_listing(target: Target) -> Listing | None:
 class Claim:
     """This process's claim on `target`. Where the place is `held` by itself, nobody else can have one."""
 
-    def __init__(self, target: Target, held: bool, arrived: Mapping[str, Arrived], paths: Iterable[str]) -> None:
+    def __init__(self, target: Target, held: bool, arrived: Mapping[str, Found], paths: Iterable[str]) -> None:
         self._target, self._held = target, held
         # Workers note what has arrived and renew the claim while the main thread does.
         self._lock = RLock()
@@ -71,7 +62,7 @@ class Claim:
         )
 
     @property
-    def arrived(self) -> dict[str, Arrived]:
+    def arrived(self) -> dict[str, Found]:
         """What is there by content."""
         return self._listing.arrived
 
@@ -86,7 +77,7 @@ class Claim:
             raise self._busy(read_listing(self._target))
         self.check()
 
-    def note(self, path: str, arrived: Arrived | None) -> None:
+    def note(self, path: str, arrived: Found | None) -> None:
         """A file is there, or with None isn't after all."""
         with self._lock:
             self._listing.arrived.pop(path, None)

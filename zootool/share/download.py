@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from zootool.errors import IntegrityError, MissingError, UsageError, printable
-from zootool.files import refuse_inside, sha256_file
+from zootool.files import refuse_existing, refuse_inside, sha256_file
 from zootool.progress import Reporter
 from zootool.share.failures import locked
 from zootool.store.schema import FileEntry
@@ -41,12 +41,6 @@ def unfinished(destination: Path) -> Iterator[Path]:
         # Another one may have finished between the two looks.
         refuse_existing(destination)
         yield folder
-
-
-def refuse_existing(destination: Path) -> None:
-    """Raise UsageError where something has the name already."""
-    if destination.exists():
-        raise UsageError(f"{destination} exists", hint="choose another name, or remove it first")
 
 
 def check_room(folder: Path, num_bytes: int) -> None:

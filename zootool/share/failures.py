@@ -1,11 +1,10 @@
 """What systems and servers refuse, as errors with a next step; and folders that one process at a time works in."""
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from zootool import files
 from zootool.errors import MissingError, UsageError, printable, refusal_of
 
 
@@ -30,23 +29,13 @@ def locked(folder: Path, busy: str) -> Iterator[bool]:
 
     Raises UsageError, with the words of `busy`, where another process holds it, or has just removed the folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        is_alone = _lock(descriptor)
-        if is_alone is None or not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
-            raise UsageError(busy, hint="wait until it has finished, then run the same command again")
-        yield is_alone
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """True where the lock is ours now, None where it is somebody's, False where there is none to have."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    except OSError:
-        # Some network file systems lock no folders.
-        return False
-    return True
+    with ExitStack() as stack:
+        try:
+            is_ours = stack.enter_context(files.locked(folder, wait=False))
+            if not is_ours:
+                raise UsageError(busy, hint="wait until it has finished, then run the same command again")
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            is_ours = False  # some network file systems lock no folders
+        yield is_ours

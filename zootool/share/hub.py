@@ -41,14 +41,11 @@ class HubTarget(Target):
             ) from error
         self.name = url
         self._repo = found[1]
+        self.public_url = f"https://huggingface.co/datasets/{self._repo}"
         self._api = self._hub.HfApi()
         self._operations: dict[str, Any] = {}
         self._lock = Lock()
         self._seen: str | None = None
-
-    @property
-    def public_url(self) -> str:
-        return f"https://huggingface.co/datasets/{self._repo}"
 
     def listing(self) -> dict[str, Found]:
         def look() -> dict[str, Found]:
@@ -58,9 +55,7 @@ class HubTarget(Target):
             tree = self._api.list_repo_tree(self._repo, recursive=True, repo_type="dataset", revision=self._seen)
             # Folders have no size.
             files = [entry for entry in tree if getattr(entry, "size", None) is not None]
-            return {
-                file.path: Found(file.size, file.lfs.sha256 if getattr(file, "lfs", None) else None) for file in files
-            }
+            return {file.path: Found(file.size, getattr(getattr(file, "lfs", None), "sha256", None)) for file in files}
 
         return self._ask(look, "listing")
 
@@ -88,10 +83,14 @@ class HubTarget(Target):
         addition = self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
         # Under this digest the hub expects the content, and checks it.
         check_sent(path, addition.upload_info.sha256.hex(), sha256)
-        self._add(path, addition)
-
-    def put_bytes(self, path: str, content: bytes) -> None:
-        self._add(path, self._hub.CommitOperationAdd(path_in_repo=path, path_or_fileobj=content))
+        with self._lock:
+            if self._seen is None:
+                self._ask(lambda: self._api.create_repo(self._repo, repo_type="dataset", exist_ok=True), "creating")
+                self._seen = self._ask(lambda: self._api.repo_info(self._repo, repo_type="dataset").sha, "creating")
+        self._ask(
+            lambda: self._api.preupload_lfs_files(self._repo, [addition], repo_type="dataset"), f"uploading {path} to"
+        )
+        self._operations[path] = addition
 
     def remove(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -106,19 +105,6 @@ class HubTarget(Target):
             "committing to",
         )
         self._operations = {}
-
-    def _add(self, path: str, addition: Any) -> None:
-        with self._lock:
-            if self._seen is None:
-                self._ask(self._create, "creating")
-        self._ask(
-            lambda: self._api.preupload_lfs_files(self._repo, [addition], repo_type="dataset"), f"uploading {path} to"
-        )
-        self._operations[path] = addition
-
-    def _create(self) -> None:
-        self._api.create_repo(self._repo, repo_type="dataset", exist_ok=True)
-        self._seen = self._api.repo_info(self._repo, repo_type="dataset").sha
 
     def _ask(self, call: Callable[[], Result], doing: str) -> Result:
         """Ask the hub patiently, but not again where its answer is no."""

@@ -13,11 +13,11 @@ from zootool.errors import IntegrityError, UsageError, printable
 from zootool.files import refuse_inside
 from zootool.progress import Reporter, silent
 from zootool.share.card import derived_files
-from zootool.share.claim import LEASE_SECONDS, LISTING, Arrived, Claim
+from zootool.share.claim import LEASE_SECONDS, LISTING, Claim
 from zootool.share.failures import refusals
 from zootool.share.hub import HUB, HubTarget
 from zootool.share.plan import Place, PublishPlan, look_at, plan_upload, publication_of
-from zootool.share.targets import LocalTarget, ObjectStoreTarget, Target
+from zootool.share.targets import Found, LocalTarget, ObjectStoreTarget, Target
 from zootool.share.terms import GivenTerms, check_images, with_terms
 from zootool.store.reader import Store, open_store
 from zootool.store.schema import MANIFEST_JSON
@@ -133,7 +133,7 @@ class Upload:
         self._workers, self._report = workers, report
         self._failed = Event()
         files = store.manifest.files
-        arrived = {p: Arrived(size, files[p].sha256, place.found[p].mark) for p, size in plan.present.items()}
+        arrived = {p: Found(size, files[p].sha256, place.found[p].mark) for p, size in plan.present.items()}
         self._claim = Claim(place.target, is_held, arrived, {*place.ours, *files})
 
     def run(self) -> None:
@@ -201,7 +201,7 @@ class Upload:
         except BaseException:
             self._failed.set()
             raise
-        self._claim.note(path, Arrived(entry.size, entry.sha256, mark))
+        self._claim.note(path, Found(entry.size, entry.sha256, mark))
         return entry.size
 
     def _source(self, path: str) -> Path | bytes:

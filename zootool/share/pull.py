@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from zootool.errors import BadDataError, IntegrityError, MissingError, UsageError, ZooError, did_you_mean, printable
-from zootool.files import fsync_folder, fsync_tree
+from zootool.files import fsync_folder, fsync_tree, refuse_existing
 from zootool.progress import Reporter, silent
 from zootool.share.address import Address, open_manifest
-from zootool.share.download import Download, check_room, refuse_existing, unfinished
+from zootool.share.download import Download, check_room, unfinished
 from zootool.share.failures import refusals
 from zootool.store.layout import WriteOptions
 from zootool.store.manifest import Manifest
@@ -166,7 +166,11 @@ class _PartStorage(Storage):
             if path.startswith(f"{IMAGES}/c/") and path not in self._compared:
                 self.bring([path], 1)
             elif path not in self._compared:
-                self._compare_size(path)
+                size, listed = self._layer(path).size(path), self._manifest.files[path].size
+                if size != listed:
+                    state = "is missing" if size is None else f"has {size} bytes, the manifest says {listed}"
+                    where = f"{printable(self.name)}/{path}"
+                    raise IntegrityError(f"{where} {state}", hint="tell its publisher, or fetch another")
             self._compared.add(path)
         return self._layer(path).fetch(path, ranges)
 
@@ -179,12 +183,6 @@ class _PartStorage(Storage):
     def _layer(self, path: str) -> Storage:
         return self._here if self._here.size(path) is not None else self._there
 
-    def _compare_size(self, path: str) -> None:
-        size, listed = self._layer(path).size(path), self._manifest.files[path].size
-        if size != listed:
-            state = "is missing" if size is None else f"has {size} bytes, the manifest says {listed}"
-            raise IntegrityError(f"{printable(self.name)}/{path} {state}", hint="tell its publisher, or fetch another")
-
 
 def _write_part(
     store: Store,
@@ -196,8 +194,7 @@ def _write_part(
     report: Reporter,
 ) -> str:
     """Write the selected networks as a store and give its id. What `store` reads is compared with its digests."""
-    source = Zoo(store)
-    selected = source if where is None else source.select(where=where)
+    selected = Zoo(store).select(where=where)
     rows = selected.rows[:limit]
     if len(rows) == 0:
         shutil.rmtree(folder)
@@ -206,8 +203,7 @@ def _write_part(
             hint=selected.why_empty or "look with `zoo info`",
         )
     # The chunks as they come, and the store that they become.
-    total = sum(entry.size for entry in store.manifest.files.values())
-    check_room(folder, 2 * total * len(rows) // max(len(store), 1))
+    check_room(folder, 2 * store.manifest.num_bytes * len(rows) // max(len(store), 1))
     part = {"name": store.info.name, "id": store.zoo_id, "num_networks": len(store), "taken": len(rows)}
     info = replace(info_of(store, destination.stem, {"subset_of": part}), parent=store.zoo_id)
     options = WriteOptions(nonfinite=nonfinite_of(store), mark_bytes=_MARK_BYTES)

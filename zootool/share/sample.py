@@ -37,8 +37,9 @@ def sample_networks(zoo: Zoo, size: int, max_image_bytes: int, seed: int) -> tup
         record: dict[str, Any] = {name: values[name][place] for name in columns}
         record["architecture"] = describe(chosen.architecture_of(place))
         record["row"] = int(chosen.rows[place])
-        record["class"] = _class_of(chosen, place, record.get("label"))
-        image = _image(chosen, place) if left > 0 else None
+        source = _source_of(chosen, place)
+        record["class"] = _class_of(source, record.get("label"))
+        image = _image(chosen, place, source) if left > 0 else None
         if image is not None:
             record["image"] = image
             left -= len(image)
@@ -69,9 +70,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _class_of(zoo: Zoo, place: int, label: Any) -> str | None:
+def _class_of(source: ImageSource | None, label: Any) -> str | None:
     """The catalog's word for a label, where the networks' images are in it."""
-    source = _source_of(zoo, place)
     known = load_catalog().image_sets.get(source.name) if source is not None else None
     if known is None or type(label) is not int or not 0 <= label < len(known.classes):
         return None
@@ -104,9 +104,10 @@ def _spread_rows(zoo: Zoo, size: int, seed: int) -> np.ndarray:
     return np.sort(rng.permutation(len(zoo))[:size])
 
 
-def _image(zoo: Zoo, place: int) -> str | None:
+def _image(zoo: Zoo, place: int, source: ImageSource | None) -> str | None:
     """The image that a network of coordinates computes, as a data URI; None for networks of other kinds."""
-    source = _source_of(zoo, place)
+    from PIL import Image
+
     architecture = zoo.architecture_of(place)
     indexing = None if source is None else indexing_of(source.grid)
     if source is None or indexing is None or source.target is None or len(source.shape) != 3:
@@ -119,21 +120,16 @@ def _image(zoo: Zoo, place: int) -> str | None:
     shrink = max(1, -(-max(height, width) // _MAX_SIDE))
     rendered = render(zoo.module(place), max(1, height // shrink), max(1, width // shrink), indexing)
     shown = np.nan_to_num((rendered - low) / (high - low) * 255, nan=0.0)
-    return _data_uri(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+    pixels = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(sink, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
 
 
 def _source_of(zoo: Zoo, place: int) -> ImageSource | None:
     sources = zoo.info.sources
     number = plain_values(zoo.nets.to_arrow(["source"])["source"].slice(place, 1))[0] if "source" in zoo.nets else 0
     return sources[number] if type(number) is int and 0 <= number < len(sources) else None
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    from PIL import Image
-
-    sink = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(sink, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
 
 
 def _histogram(zoo: Zoo, place: int) -> dict[str, Any]:

@@ -52,11 +52,6 @@ class Summary:
                     low, median, high = np.quantile(finite, [0, 0.5, 1]).tolist()
                     self.spreads[name] = Spread(len(finite), float(finite.mean()), low, median, high)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all covered files."""
-        return sum(entry.size for entry in self.store.manifest.files.values())
-
     @cached_property
     def architecture_counts(self) -> list[tuple[Architecture, int]]:
         """The architectures with how many networks each has, the most frequent first."""

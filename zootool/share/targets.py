@@ -22,7 +22,7 @@ _MARKS = ("ETag", "etag", "md5Hash")
 
 @dataclass(frozen=True)
 class Found:
-    """A file that is there already: its size in bytes, and its SHA-256 where the place's listing has it.
+    """A file that is there: its size in bytes, and its SHA-256 where the place's listing has it, or it was put there.
 
     `mark` is another whenever the file got other bytes, such as an ETag; None where the place has none.
     """
@@ -40,11 +40,8 @@ class Target(ABC):
 
     name: str
     is_atomic = False
-
-    @property
-    def public_url(self) -> str | None:
-        """Where others find the zoo, None where the name says it on this machine alone."""
-        return self.name
+    public_url: str | None = None
+    """Where others find the zoo, None where the name says it on this machine alone."""
 
     @contextmanager
     def held(self) -> Iterator[bool]:
@@ -73,9 +70,9 @@ class Target(ABC):
         Raises IntegrityError, and leaves the place as it is, where the source's bytes don't have that digest.
         """
 
-    @abstractmethod
     def put_bytes(self, path: str, content: bytes) -> None:
         """`put` of content that no digest is known of."""
+        self.put(path, content, hashlib.sha256(content).hexdigest())
 
     def create(self, path: str, content: bytes) -> bool:
         """`put_bytes`, but False where the file is there already and the place tells in the same moment."""
@@ -97,10 +94,6 @@ class LocalTarget(Target):
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
         self.folder = folder
-
-    @property
-    def public_url(self) -> str | None:
-        return None
 
     @contextmanager
     def held(self) -> Iterator[bool]:
@@ -163,7 +156,7 @@ class ObjectStoreTarget(Target):
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.name = url
+        self.name = self.public_url = url
         try:
             # What fsspec remembers of listings may be older than another process's upload.
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)

@@ -31,7 +31,7 @@ _MAX_NODES = 14
 """Nodes drawn per timestamp; of more, some evenly spaced ones are."""
 
 _MAX_TIMESTAMPS = 24
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def view_page(zoo: Zoo, *, size: int = 160, seed: int = 0) -> bytes:
@@ -39,10 +39,7 @@ def view_page(zoo: Zoo, *, size: int = 160, seed: int = 0) -> bytes:
 
     Raises UsageError for a sample that is too large for that.
     """
-    data = _data(zoo, size, seed)
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    for character, escape in _ESCAPES.items():
-        text = text.replace(character, escape)
+    text = json.dumps(_data(zoo, size, seed), separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
     parts = {name: _resource(f"page.{name}") for name in ("css", "js")}
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
@@ -66,7 +63,7 @@ def _data(zoo: Zoo, size: int, seed: int) -> dict[str, Any]:
     typical = records[ranked[len(ranked) // 2][1] if ranked else 0]
     return {
         "name": printable(zoo.info.name, 120),
-        "lead": f"{len(zoo):,} trained networks as data, {summary.num_bytes / 1e6:,.1f} MB",
+        "lead": f"{len(zoo):,} trained networks as data, {zoo.store.manifest.num_bytes / 1e6:,.1f} MB",
         "facts": _facts(summary),
         "columns": columns,
         "records": records,
@@ -102,8 +99,7 @@ def _facts(summary: Summary) -> list[list[str]]:
     if stated := info.provenance.get(SOURCE_TERMS):
         rows.append(["images", f"unnamed; their terms: {stated}"])
     for name, spread in summary.spreads.items():
-        words = f"median {spread.median:.4g}, from {spread.smallest:.4g} to {spread.largest:.4g}"
-        rows.append([name, words])
+        rows.append([name, f"median {spread.median:.4g}, from {spread.smallest:.4g} to {spread.largest:.4g}"])
     rows += [["licence", info.licence or "not stated"], ["citation", info.citation or "not stated"]]
     if info.parent:
         rows.append(["parent", info.parent])

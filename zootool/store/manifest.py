@@ -24,6 +24,11 @@ class Manifest:
     zoo_id: str
     format_version: str
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all covered files."""
+        return sum(entry.size for entry in self.files.values())
+
 
 def manifest_bytes(files: Mapping[str, FileEntry]) -> bytes:
     """The content of manifest.json for these files: canonical, so equal files give equal bytes."""

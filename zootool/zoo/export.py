@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from zootool.errors import MissingError, UsageError, printable
-from zootool.files import canonical_json, folder_atomic, write_atomic
+from zootool.files import canonical_json, folder_atomic, refuse_existing, write_atomic
 from zootool.formats.exported import (
     ARCHITECTURES_KEY,
     FILE_COLUMN,
@@ -49,8 +49,7 @@ def export(zoo: Zoo, destination: str | Path, layout: Layout = "safetensors", *,
     destination = Path(destination)
     index = index_path(destination)
     for path in (destination, index):
-        if path.exists():
-            raise UsageError(f"{path} exists", hint="choose another name, or remove it first")
+        refuse_existing(path)
     _check_selected(zoo)
     names = _NAMES[layout](zoo)
     if len(set(names)) < len(names):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.zootool.share.small_zoos import contents, write_zoo
+from zootool import files
 from zootool.errors import FormatError, MissingError, UsageError
-from zootool.share import failures
 from zootool.share.claim import LISTING
 from zootool.share.download import unfinished
 from zootool.share.failures import locked, refusals
@@ -21,13 +21,13 @@ def test_a_folder_that_went_away_before_the_lock_came_is_no_place(
     for comes_back in (False, True):
         folder.mkdir(exist_ok=True)
 
-        def late(descriptor: int, comes_back: bool = comes_back) -> bool:
+        def late(descriptor: int, wait: bool, comes_back: bool = comes_back) -> bool:
             folder.rename(tmp_path / f"gone-{comes_back}")
             if comes_back:
                 folder.mkdir()
             return True
 
-        monkeypatch.setattr(failures, "_lock", late)
+        monkeypatch.setattr(files, "_flock", late)
         with pytest.raises(UsageError, match="somebody is at it"), locked(folder, "somebody is at it"):
             pass
 
@@ -35,11 +35,11 @@ def test_a_folder_that_went_away_before_the_lock_came_is_no_place(
 def test_a_pull_that_another_finished_before_the_lock_came_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(descriptor: int) -> bool:
+    def late(descriptor: int, wait: bool) -> bool:
         (tmp_path / "y.zoo").mkdir()
         return True
 
-    monkeypatch.setattr(failures, "_lock", late)
+    monkeypatch.setattr(files, "_flock", late)
     with pytest.raises(UsageError, match=r"y\.zoo exists"), unfinished(tmp_path / "y.zoo"):
         pass
 
@@ -48,7 +48,7 @@ def test_disks_without_locks_are_published_to_under_a_claim(tmp_path: Path, monk
     def nowhere(descriptor: int, operation: int) -> None:
         raise OSError(37, "no locks available")
 
-    monkeypatch.setattr(failures.fcntl, "flock", nowhere)
+    monkeypatch.setattr(files.fcntl, "flock", nowhere)
     write_zoo(tmp_path / "x.zoo")
     publish(tmp_path / "x.zoo", str(tmp_path / "out"))
     assert contents(tmp_path / "out", *DERIVED_FILES) == contents(tmp_path / "x.zoo")
