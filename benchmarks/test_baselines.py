@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.contenders import amounting_to, compare
 from dng.bench.costs import count_flops
-from dng.methods.build import build_method
+from dng.methods.building import build_method
 from dng.methods.registry import METHODS
 from dng.models.heads import count_parameters
 from dng.models.model import Reader

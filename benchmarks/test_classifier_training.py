@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from benchmarks.contenders import Run, rate
 from tests.zootool.nets.modules import Cnn, SimpleVit
-from zootool.build.classifier.cnn import image_data, train_cnn
-from zootool.build.classifier.data import Checkpoint, ClassifierData, Labelled, levels_of
+from zootool.build.classifier.classifier_data import Checkpoint, ClassifierData, Labelled, levels_of
+from zootool.build.classifier.cnn_training import image_data, train_cnn
 from zootool.build.classifier.draws import CnnRun, draw_run
-from zootool.build.classifier.vit import train_vits
+from zootool.build.classifier.vit_training import train_vits
 from zootool.build.classifiers import MAX_STACKED
 from zootool.build.recipe import CnnRecipe, VitRecipe, load_recipe_of
 

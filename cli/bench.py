@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_table, shown
-from cli.options import DeviceOption
+from cli.groups import DeviceOption
 from dng.methods.registry import EDITORS, PREDICTORS, READERS, TWO_STAGE
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def efficiency(
     from dataclasses import asdict
 
     from dng.bench import efficiency as costs
-    from dng.bench.published import PUBLISHED_COSTS
+    from dng.bench.published_numbers import PUBLISHED_COSTS
     from zootool.files import check_writable, write_bytes_atomic
 
     if markdown is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import JsonOption, answer, progress_bars, say, shown
-from cli.options import with_groups
+from cli.groups import with_groups
 
 if TYPE_CHECKING:
     from zootool.build import BuildResult

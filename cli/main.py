@@ -10,7 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import bench, build, recipe
+from cli import bench, build
+from cli import recipes as recipe
 from cli.collect import collect
 from cli.console import errors, show_error
 from cli.demo import demo

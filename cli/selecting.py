@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.console import JsonOption, answer, progress_bars, shown
-from cli.options import NewNameOption, NewStoreArgument, StoreArgument
+from cli.groups import NewNameOption, NewStoreArgument, StoreArgument
 from zootool.errors import UsageError
 
 _WHERE = typer.Option(help='Which networks: split=test,label=3|5, or "psnr > 40 and label != 3".')

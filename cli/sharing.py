@@ -10,7 +10,7 @@ import typer
 from cli.console import JsonOption, answer, progress_bars, shown
 
 if TYPE_CHECKING:
-    from zootool.share.plan import PublishPlan
+    from zootool.share.publish_plan import PublishPlan
 
 _MAX_SHOWN = 40
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import JsonOption, answer, listed, progress_bars, shown
-from cli.options import NewStoreArgument, with_groups
+from cli.groups import NewStoreArgument, with_groups
 from zootool.errors import MissingError, UsageError, printable
 
 if TYPE_CHECKING:

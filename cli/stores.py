@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from cli.console import JsonOption, answer, listed, page_at, print_json, progress_bars, say, show_grid, shown
-from cli.options import StoreArgument
+from cli.groups import StoreArgument
 from zootool.errors import MissingError, UsageError, ZooError
 from zootool.files import is_temporary, write_bytes_atomic
 

@@ -13,7 +13,7 @@ from dng.methods.registry import METHODS, READERS, TWO_STAGE
 
 if TYPE_CHECKING:
     from dng.runs.on_zoo import Place
-    from dng.training.train import TrainResult
+    from dng.training.loop import TrainResult
     from zootool import Zoo
     from zootool.progress import Reporter
 

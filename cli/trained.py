@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.console import JsonOption, answer, progress_bars, shown
-from cli.options import DeviceOption, ModelOption, StoreArgument
+from cli.groups import DeviceOption, ModelOption, StoreArgument
 
 NewFolderOption = Annotated[Path, typer.Option(help="The folder to write.")]
 

@@ -32,10 +32,10 @@ ZOOTOOL_ORDER = (
     ("testing",),
 )
 # dng's stations, each of which imports from itself and from those before it.
-DNG_ORDER = ("data", "encoder", "models", "training", "methods", "runs", "bench")
+DNG_ORDER = ("zoo_data", "encoder", "models", "training", "methods", "runs", "bench")
 # What models and benchmarks share with zootool: the architecture, the errors that they raise, how files are written,
 # and the engines that spread work over processes.
-# Stores and loaders reach trainings and benchmarks through dng/data.py alone.
+# Stores and loaders reach trainings and benchmarks through dng/zoo_data.py alone.
 MODELS_MAY_IMPORT = {"architecture", "engines", "errors", "files", "graph", "records", "progress"}
 
 
@@ -87,7 +87,7 @@ def test_zootool_imports_downward_only(path: Path) -> None:
 @pytest.mark.parametrize("path", files("dng"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_dng_imports_what_the_table_allows(path: Path) -> None:
     assert ours(path, "cli") == []
-    if path == ROOT / "dng" / "data.py":
+    if path == ROOT / "dng" / "zoo_data.py":
         return
     stations = {name.split(".")[1] for name in ours(path, "zootool")}
     assert stations <= MODELS_MAY_IMPORT, f"{path} imports {stations - MODELS_MAY_IMPORT} of zootool"
@@ -114,6 +114,19 @@ def test_every_part_of_zootool_has_its_place() -> None:
     known = {name for group in ZOOTOOL_ORDER for name in group}
     found = {p.stem if p.is_file() else p.name for p in (ROOT / "zootool").iterdir() if not p.name.startswith("__")}
     assert found <= known, f"give {found - known} a place in ZOOTOOL_ORDER"
+
+
+def test_no_two_files_have_one_name() -> None:
+    # A newcomer finds a file by its name. The suites of zootool and of dng are each that package's `testing`.
+    names = [path.name for package in ("zootool", "dng", "cli") for path in files(package)]
+    assert {name for name in names if names.count(name) > 1} == {"__init__.py", "testing.py"}
+
+
+def test_every_folder_says_what_it_is() -> None:
+    for package in ("zootool", "dng", "cli"):
+        for path in files(package):
+            if path.name == "__init__.py":
+                assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} says nothing"
 
 
 def level(station: str) -> int:

@@ -12,11 +12,11 @@ from dng.bench.certainty import accuracy_interval, too_few
 from dng.bench.inr_classification import ClassificationResult, read_result
 from dng.bench.page import Drawing, Page, Section
 from dng.bench.pictures import decoded_images
-from dng.data import Zoo, class_names, conventions, render_network
 from dng.models.model import Model, Representation
 from dng.runs.load import load, model_dir
 from dng.runs.on_zoo import first_batch
-from dng.training.train import read_metrics
+from dng.training.loop import read_metrics
+from dng.zoo_data import Zoo, class_names, conventions, render_network
 from zootool.errors import MissingError, UsageError
 
 _GALLERY_COLUMNS = 10

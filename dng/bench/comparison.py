@@ -4,7 +4,7 @@
 an image, but labels and weights alone. What it leaves besides what every benchmark does:
 
     trials/METHOD/           short trainings, one per learning rate, where there are several
-    seed-S/METHOD/           the training (see `dng.training.train`), and answer.json behind it: what it scored on test
+    seed-S/METHOD/           the training (see `dng.training.loop`), and answer.json behind it: what it scored on test
 """
 
 import time
@@ -20,16 +20,16 @@ import torch
 from dng.bench.certainty import accuracy_interval, largest_share, percent, too_few
 from dng.bench.harness import SETTINGS, Benchmark, Case, called
 from dng.bench.page import Table
-from dng.data import Zoo
-from dng.methods.build import build_method
+from dng.methods.building import build_method
 from dng.methods.registry import METHODS, method
 from dng.models.heads import count_parameters
 from dng.models.model import Reader
 from dng.runs.on_zoo import HERE, Place, fit_reader, require_splits
 from dng.runs.tasks import Prediction, Target, read_target
-from dng.training.claim import claim, read_json
+from dng.training.loop import TrainConfig, TrainResult
+from dng.training.same_settings import claim, read_json
 from dng.training.symmetries import Symmetries
-from dng.training.train import TrainConfig, TrainResult
+from dng.zoo_data import Zoo
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter, silent

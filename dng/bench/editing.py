@@ -4,7 +4,7 @@ What a run leaves besides what every benchmark does:
 
     METHOD.settings.json      what a method is and how it learns, written first
     EDIT/references.json      what edits are compared with
-    EDIT/seed-SEED/METHOD/    a training (see `dng.training.train`); METHOD.json beside it: its answer
+    EDIT/seed-SEED/METHOD/    a training (see `dng.training.loop`); METHOD.json beside it: its answer
 """
 
 import math
@@ -39,15 +39,15 @@ from dng.bench.figures import from_pixels, gallery
 from dng.bench.harness import SETTINGS, Benchmark, Case, called
 from dng.bench.page import Drawing, Page, Section, Table
 from dng.bench.pictures import Pictures, to_pictures
-from dng.data import EndlessBatches, Loader, Zoo
 from dng.methods.registry import METHODS
 from dng.models.heads import count_parameters
 from dng.models.inr2jls import INR2JLS
 from dng.models.views import to_unit_range
 from dng.runs.on_zoo import HERE, Place, training_loaders
 from dng.runs.tasks import describe_rows, mean_over, source_images
+from dng.training.loop import train
 from dng.training.seed import seeded
-from dng.training.train import train
+from dng.zoo_data import EndlessBatches, Loader, Zoo
 from zootool.errors import NumericalError
 from zootool.graph import GraphBatch
 from zootool.progress import Reporter

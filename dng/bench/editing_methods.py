@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dng.bench.comparison import SPLITS
-from dng.data import Indexing, Loader, Zoo, indexing_of
 from dng.methods.editors import Editor, NFNEditorConfig
 from dng.methods.ng_gnn import NGGNNConfig
 from dng.methods.ng_t import NGTConfig
@@ -25,7 +24,8 @@ from dng.models.siren_rendering import render_graph
 from dng.runs.on_zoo import HERE, Place, batches_per_epoch, first_batch, require_splits
 from dng.runs.tasks import source_images
 from dng.runs.two_stage import DEMO, PAPER
-from dng.training.train import TrainConfig
+from dng.training.loop import TrainConfig
+from dng.zoo_data import Indexing, Loader, Zoo, indexing_of
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError, UsageError
 from zootool.graph import GraphBatch

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from dng.bench.costs import Latency, count_flops, latency, peak_bytes
 from dng.bench.page import Table
-from dng.bench.published import PUBLISHED_GFLOP
-from dng.data import SimpleVitConfig, simple_vit_architecture, siren_architecture
+from dng.bench.published_numbers import PUBLISHED_GFLOP
 from dng.encoder.config import INR_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.methods.inr2array import INR2Array, LatentTransformer
@@ -23,6 +22,7 @@ from dng.models.heads import LatentClassifier, count_parameters
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.latent_generator import LatentGenerator
 from dng.training.seed import derived_seed, seeded
+from dng.zoo_data import SimpleVitConfig, simple_vit_architecture, siren_architecture
 from zootool.architecture import Architecture
 from zootool.errors import MissingError, UsageError
 from zootool.graph import GraphBatch, residuals_of

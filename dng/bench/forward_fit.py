@@ -1,6 +1,6 @@
 """How well message passing on a static and on a dynamic graph fits an MLP's forward pass (paper, section 7).
 
-Each network is trained once per seed and tested once: KIND-SEED/ holds a training (see `dng.training.train`), and
+Each network is trained once per seed and tested once: KIND-SEED/ holds a training (see `dng.training.loop`), and
 fit.json behind it what it measured.
 """
 
@@ -24,8 +24,8 @@ from dng.bench.harness import SETTINGS, Benchmark, Case, called
 from dng.bench.page import Drawing, Page, Section, Table
 from dng.models.heads import count_parameters
 from dng.training.batches import TensorBatches, num_batches
+from dng.training.loop import TrainConfig, read_metrics, train
 from dng.training.seed import derived_seed, seeded
-from dng.training.train import TrainConfig, read_metrics, train
 from zootool.progress import Reporter
 
 _COLOURS: dict[Kind, str] = {

@@ -28,8 +28,7 @@ from dng.bench.generalization_page import (
 )
 from dng.bench.harness import SETTINGS, Benchmark, Case, called
 from dng.bench.page import Page, Table
-from dng.data import Zoo
-from dng.methods.build import build_method
+from dng.methods.building import build_method
 from dng.methods.plain import FlatMLP, StatisticsTrees, known_columns, stack_statistics, weight_statistics
 from dng.models.heads import count_parameters
 from dng.models.model import Reader
@@ -37,6 +36,7 @@ from dng.runs.load import load
 from dng.runs.on_zoo import HERE, Place, batches_per_epoch, fit_reader, train_reader
 from dng.runs.tasks import Target, tau_to_pick_by
 from dng.training.seed import seeded
+from dng.zoo_data import Zoo
 from zootool.progress import Reporter
 
 

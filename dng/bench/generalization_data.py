@@ -11,13 +11,13 @@ import torch
 from dng.bench.certainty import last_of_runs
 from dng.bench.comparison import SPLITS
 from dng.bench.harness import called
-from dng.data import Zoo
 from dng.encoder.config import EncoderConfig
 from dng.methods.dynamic_graph import DNG
 from dng.models.heads import count_parameters
 from dng.runs.presets import ReaderPreset, reader_preset
+from dng.training.loop import TrainConfig
 from dng.training.symmetries import Symmetries
-from dng.training.train import TrainConfig
+from dng.zoo_data import Zoo
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
 from zootool.graph import GraphBatch

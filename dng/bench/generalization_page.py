@@ -11,9 +11,9 @@ from dng.bench.certainty import Scores, chance_interval, last_of_runs, over_seed
 from dng.bench.figures import BLUE, GREY, ORANGE, dynamic_graph, panel, plain
 from dng.bench.generalization_data import AccuracyZoo
 from dng.bench.page import Drawing, Page, Section, Table
-from dng.bench.published import LAST, SCORED, Scored, published_column, published_taus
-from dng.data import Zoo
+from dng.bench.published_numbers import LAST, SCORED, Scored, published_column, published_taus
 from dng.methods.registry import METHODS, PREDICTORS
+from dng.zoo_data import Zoo
 
 NAMES = {name: METHODS[name].title for name in PREDICTORS}
 """The models, and what reports call them."""

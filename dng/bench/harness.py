@@ -23,7 +23,7 @@ from zlib import crc32
 import torch
 
 from dng.bench.page import Page, Section, Table
-from dng.training.claim import claim, read_json
+from dng.training.same_settings import claim, read_json
 from zootool.engines.claims import Claims
 from zootool.engines.engine import Engine
 from zootool.engines.job import Advance, Job, Outcome

@@ -20,7 +20,6 @@ from dng.bench.certainty import largest_share
 from dng.bench.comparison import SPLITS, updates_of
 from dng.bench.harness import RESULTS, Benchmark, Case
 from dng.bench.page import Table
-from dng.data import Loader, Zoo
 from dng.models.heads import count_parameters
 from dng.runs.codes import FOLDER, CodeClassification, Latents, predict_codes, write_classifier_spec
 from dng.runs.on_zoo import (
@@ -34,9 +33,10 @@ from dng.runs.on_zoo import (
 )
 from dng.runs.tasks import Prediction, Target, by_row, read_target
 from dng.runs.two_stage import ClassificationPreset, TwoStagePreset
-from dng.training.claim import claim, read_json
+from dng.training.loop import train
+from dng.training.same_settings import claim, read_json
 from dng.training.seed import derived_seed, seeded
-from dng.training.train import train
+from dng.zoo_data import Loader, Zoo
 from zootool.errors import BadDataError, UsageError, printable
 from zootool.files import write_atomic
 from zootool.progress import Reporter

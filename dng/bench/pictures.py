@@ -13,11 +13,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from dng.data import Convention, Zoo, conventions
 from dng.models.model import LearnsFromRenderings, Model, Representation
 from dng.runs.apply import batches_of, finite_networks, refuse_existing
 from dng.runs.load import load
 from dng.runs.on_zoo import CPU
+from dng.zoo_data import Convention, Zoo, conventions
 from zootool.errors import UsageError
 from zootool.files import folder_atomic
 from zootool.graph import GraphBatch

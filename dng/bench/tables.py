@@ -20,15 +20,15 @@ from dng.bench.generalization_data import generalization_settings
 from dng.bench.harness import SETTINGS, TRAINING, Benchmark, Case, called, measure
 from dng.bench.inr_classification import INRClassification
 from dng.bench.page import Page, Section, Table
-from dng.bench.published import CONTROLS, PUBLISHED, PUBLISHED_COSTS, published_column
+from dng.bench.published_numbers import CONTROLS, PUBLISHED, PUBLISHED_COSTS, published_column
 from dng.bench.tables_page import Cell, TablesResult, not_comparable, reasons
-from dng.data import Zoo
-from dng.methods.build import RefusedError
+from dng.methods.building import RefusedError
 from dng.methods.registry import METHODS, TWO_STAGE, zoo_kind
 from dng.runs.on_zoo import Place, batches_per_epoch
 from dng.runs.two_stage import two_stage_preset
-from dng.training.claim import read_json
 from dng.training.distributed import local_device
+from dng.training.same_settings import read_json
+from dng.zoo_data import Zoo
 from zootool.errors import UsageError, printable
 from zootool.files import write_json_atomic
 from zootool.progress import Reporter

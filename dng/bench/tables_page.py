@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from dng.bench.certainty import spread
 from dng.bench.page import Table
-from dng.bench.published import ALL, LAST, PUBLISHED, SCORED, TITLES, Scored, published
+from dng.bench.published_numbers import ALL, LAST, PUBLISHED, SCORED, TITLES, Scored, published
 from dng.methods.registry import METHODS
 
 

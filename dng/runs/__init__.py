@@ -1,4 +1,4 @@
 """Trained runs: a method trained on a zoo, kept in a folder, loaded again, and used on other networks.
 
-Imports dng.data, encoder, models, training and methods.
+Imports dng.zoo_data, encoder, models, training and methods.
 """

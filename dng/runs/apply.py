@@ -14,11 +14,11 @@ from jaxtyping import Bool, Int64
 from pyarrow import csv
 from torch import Tensor
 
-from dng.data import Zoo
 from dng.models.model import Model, Predicts, Reader
 from dng.runs.codes import load_code_classifier
 from dng.runs.load import load, model_dir
 from dng.runs.on_zoo import CPU
+from dng.zoo_data import Zoo
 from zootool.errors import BadDataError, UsageError
 from zootool.files import folder_atomic, refuse_inside, sha256_file, write_atomic, write_json_atomic
 from zootool.graph import GraphBatch

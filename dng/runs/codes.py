@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dng.data import EndlessBatches, Loader
 from dng.methods.inr2array import LatentTransformer, LatentTransformerConfig
 from dng.models.heads import CodeClassifier, CodesClassifier, LatentClassifier
 from dng.models.model import Representation
 from dng.training.batches import TensorBatches, num_batches
 from dng.training.checkpoint import load_tensors, put_weights
-from dng.training.claim import claim, read_json
-from dng.training.train import Batches
+from dng.training.loop import Batches
+from dng.training.same_settings import claim, read_json
+from dng.zoo_data import EndlessBatches, Loader
 from zootool.errors import MissingError
 from zootool.graph import GraphBatch
 from zootool.records import from_plain

@@ -14,8 +14,8 @@ from dng.models.ablations import MemoryDecoder, ReconstructionConfig, WeightDeco
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.models.model import Model, Reader
 from dng.training.checkpoint import load_tensors, put_weights
-from dng.training.claim import claim, read_json
 from dng.training.distributed import ALONE, Ranks
+from dng.training.same_settings import claim, read_json
 from zootool.architecture import Architecture
 from zootool.errors import FormatError, MissingError, did_you_mean, printable
 from zootool.records import from_plain

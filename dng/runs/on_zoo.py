@@ -1,6 +1,6 @@
 """Training a model on a zoo: `zoo train`, and the trainings inside benchmarks.
 
-What a run of `zoo train` leaves besides what `dng.training.train` does: run.json with the zoo, the target and all
+What a run of `zoo train` leaves besides what `dng.training.loop` does: run.json with the zoo, the target and all
 settings, and model.json, from which `dng.load` builds the model.
 """
 
@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from dng.data import EndlessBatches, Loader, Zoo
 from dng.methods.registry import method as method_called
 from dng.models.model import Reader, Representation
 from dng.runs.load import write_model_spec
 from dng.runs.presets import ReaderPreset
 from dng.runs.tasks import Prediction, Reconstruction, Target
 from dng.runs.two_stage import TwoStagePreset
-from dng.training.claim import claim
 from dng.training.distributed import ALONE, Ranks, Shard
+from dng.training.loop import Batches, TrainConfig, TrainResult, finished, train
+from dng.training.same_settings import claim
 from dng.training.seed import seeded
 from dng.training.symmetries import Symmetries
-from dng.training.train import Batches, TrainConfig, TrainResult, finished, train
+from dng.zoo_data import EndlessBatches, Loader, Zoo
 from zootool.errors import BadDataError, UsageError
 from zootool.graph import GraphBatch
 from zootool.progress import Reporter, silent

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from dng.encoder.config import PUBLISHED_SMALL_CNN_ENCODER, EncoderConfig
-from dng.methods.build import config_for
+from dng.methods.building import config_for
 from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.methods.registry import METHODS, ZooKind, zoo_kind
 from dng.models.heads import count_parameters
+from dng.training.loop import TrainConfig
 from dng.training.symmetries import Symmetries
-from dng.training.train import TrainConfig
 from zootool.architecture import Architecture
 from zootool.errors import UsageError, did_you_mean
 

@@ -11,10 +11,10 @@ from jaxtyping import Float, Shaped
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from dng.data import Loader, Zoo, numbers_of
 from dng.models.model import LearnsFromRenderings, Predicts, Reader, Representation
 from dng.models.views import to_unit_range
 from dng.training.symmetries import Symmetries, vary
+from dng.zoo_data import Loader, Zoo, numbers_of
 from zootool.errors import BadDataError, UsageError, did_you_mean, printable
 from zootool.graph import GraphBatch
 

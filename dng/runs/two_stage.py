@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from dng.encoder.config import EncoderConfig
-from dng.methods.build import RefusedError
+from dng.methods.building import RefusedError
 from dng.methods.inr2array import INR2Array, INR2ArrayConfig, LatentTransformerConfig
 from dng.methods.registry import TWO_STAGE
 from dng.models.ablations import MemoryDecoder, ReconstructionConfig, WeightDecoder
@@ -20,7 +20,7 @@ from dng.models.model import Representation
 from dng.models.views import NUM_VIEWS
 from dng.runs.codes import CodeClassifierSpec
 from dng.runs.presets import INR_PRESETS, ReaderPreset
-from dng.training.train import TrainConfig
+from dng.training.loop import TrainConfig
 from zootool.architecture import Architecture
 from zootool.errors import UsageError, did_you_mean
 

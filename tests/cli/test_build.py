@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli import build, recipe
+from cli import build
+from cli import recipes as recipe
 from cli.main import ZooGroup
 
 app = typer.Typer(cls=ZooGroup)

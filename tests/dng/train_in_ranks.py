@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dng.training.distributed import Ranks, Shard, joined_ranks
+from dng.training.loop import TrainConfig, train
 from dng.training.seed import seeded
-from dng.training.train import TrainConfig, train
 from zootool.errors import NumericalError
 
 CONFIG = TrainConfig(

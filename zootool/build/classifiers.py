@@ -10,7 +10,7 @@ import numpy as np
 
 from zootool.architecture import Architecture
 from zootool.build.builder import BuildResult, BuiltUnit, UnitJob, available_threads, begin_folder, build_units
-from zootool.build.classifier.data import Checkpoint, ClassifierData, classifier_data, levels_of
+from zootool.build.classifier.classifier_data import Checkpoint, ClassifierData, classifier_data, levels_of
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.extents import PlannedUnit, RunsExtent, units_of_runs
 from zootool.build.recipe import CnnRecipe, VitRecipe
@@ -135,7 +135,7 @@ Training = Callable[[list[int]], list[TrainedRun]]
 
 
 def _cnn_training(recipe: CnnRecipe, data: ClassifierData) -> Training:
-    from zootool.build.classifier.cnn import image_data, train_cnn
+    from zootool.build.classifier.cnn_training import image_data, train_cnn
 
     levels = levels_of(recipe.target)
     train, test = image_data(data.train, levels), image_data(data.test, levels)
@@ -158,7 +158,7 @@ def _vit_stacks(recipe: VitRecipe, runs: list[int]) -> list[list[int]]:
 
 
 def _vit_training(recipe: VitRecipe, data: ClassifierData) -> Training:
-    from zootool.build.classifier.vit import train_vits
+    from zootool.build.classifier.vit_training import train_vits
 
     architecture = recipe.architecture(data.image_shape[2], data.num_classes)
     common = {"recipe": recipe.name, "optimiser": "adam", "lr": recipe.lr, "batch_size": recipe.batch_size}

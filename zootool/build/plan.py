@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from zootool.build.builder import available_threads
-from zootool.build.classifier.data import ClassifierData, Labelled, levels_of
+from zootool.build.classifier.classifier_data import ClassifierData, Labelled, levels_of
 from zootool.build.classifier.draws import CnnRun, draw_run
 from zootool.build.classifiers import MAX_STACKED, checked_request
 from zootool.build.extents import Limit, extent_of
@@ -181,7 +181,7 @@ def _work(run: CnnRun, recipe: CnnRecipe, num_train: int, num_test: int) -> floa
 
 
 def _work_per_second(data: ClassifierData, recipe: CnnRecipe, runs: list[CnnRun]) -> float:
-    from zootool.build.classifier.cnn import image_data, train_cnn
+    from zootool.build.classifier.cnn_training import image_data, train_cnn
 
     levels, done, elapsed = levels_of(recipe.target), 0.0, 0.0
     train, test = image_data(_first(data.train), levels), image_data(_first(data.test), levels)
@@ -197,7 +197,7 @@ def _work_per_second(data: ClassifierData, recipe: CnnRecipe, runs: list[CnnRun]
 
 def _vit_work(data: ClassifierData, recipe: VitRecipe, count: int) -> tuple[int, float]:
     """Parameters of all networks together, and the seconds that one processor needs for them."""
-    from zootool.build.classifier.vit import train_vits
+    from zootool.build.classifier.vit_training import train_vits
 
     slots = recipe.architecture(data.image_shape[2], data.num_classes).slots
     few = ClassifierData(_first(data.train), _first(data.test), data.num_classes)

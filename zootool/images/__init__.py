@@ -4,6 +4,6 @@ Imports from fetch and untrusted and what is below them.
 """
 
 from zootool.images.images import Images
-from zootool.images.load import load_images
+from zootool.images.loading import load_images
 
 __all__ = ["Images", "load_images"]

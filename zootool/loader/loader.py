@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 
 from zootool.errors import UsageError, checked_count
 from zootool.graph import GraphBatch
-from zootool.loader.images import ImageJoin
+from zootool.loader.batch_images import ImageJoin
+from zootool.loader.batch_targets import target_columns
 from zootool.loader.order import EpochOrder, OrderConfig, epoch_order, num_batches, population_of
-from zootool.loader.targets import target_columns
 from zootool.loader.weights import Gather, Mode, mapped, read_batch, resident, window
 from zootool.store.reader import Store
 

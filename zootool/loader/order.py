@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from zootool.errors import UsageError, checked_count, checked_flag
-from zootool.loader.targets import numbers_of
+from zootool.loader.batch_targets import numbers_of
 from zootool.store.reader import Store
 
 

@@ -13,10 +13,10 @@ from zootool.errors import IntegrityError, UsageError, printable
 from zootool.files import refuse_inside
 from zootool.progress import Reporter, silent
 from zootool.share.card import derived_files
-from zootool.share.claim import LEASE_SECONDS, LISTING, Claim
 from zootool.share.failures import refusals
 from zootool.share.hub import HUB, HubTarget
-from zootool.share.plan import Place, PublishPlan, look_at, plan_upload, publication_of
+from zootool.share.lease import LEASE_SECONDS, LISTING, Claim
+from zootool.share.publish_plan import Place, PublishPlan, look_at, plan_upload, publication_of
 from zootool.share.targets import Found, LocalTarget, ObjectStoreTarget, Target
 from zootool.share.terms import GivenTerms, check_images, with_terms
 from zootool.store.reader import Store, open_store

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from zootool.build.classifier.data import classifier_data, levels_of
+from zootool.build.classifier.classifier_data import classifier_data, levels_of
 from zootool.build.recipe import RECIPE_KINDS, ClassifierRecipe
 from zootool.errors import FormatError, IntegrityError, MissingError, UsageError
 from zootool.images import load_images
-from zootool.loader.images import MAX_IMAGES, SOURCE_INDEX, ImageJoin, image_keys
+from zootool.loader.batch_images import MAX_IMAGES, SOURCE_INDEX, ImageJoin, image_keys
 from zootool.nets.network import Network, fitting_input
 from zootool.nets.rendering import GRIDS, indexing_of, psnr, render
 from zootool.progress import Reporter

@@ -117,7 +117,7 @@ class Zoo:
         The texts of a column in sorted order, over the whole zoo, and the names that the catalog has for the labels of
         the zoo's images. A loader gives these numbers as targets.
         """
-        from zootool.loader.targets import class_names
+        from zootool.loader.batch_targets import class_names
 
         return class_names(self.store, column)
 
@@ -171,7 +171,7 @@ class Zoo:
         networks are drawn, with replacement. `prefetch` batches are prepared ahead: 2 for a CUDA device, if None.
         """
         from zootool.loader import Loader, OrderConfig
-        from zootool.loader.images import ImageJoin
+        from zootool.loader.batch_images import ImageJoin
         from zootool.loader.weights import WINDOW_BYTES, choose_mode, stored_bytes
 
         mode = choose_mode(self.store, mode)
@@ -194,7 +194,7 @@ class Zoo:
     def as_torch_dataset(self, images: bool = False, targets: Sequence[str] | str | None = None) -> "GraphDataset":
         """The selected networks as a map-style Dataset; `targets` and `images` are as in `loader`."""
         from zootool.loader import GraphDataset
-        from zootool.loader.images import ImageJoin
+        from zootool.loader.batch_images import ImageJoin
 
         join = ImageJoin(self.store, self.rows) if checked_flag("images", images) else None
         return GraphDataset(self.store, self.rows, targets, join)

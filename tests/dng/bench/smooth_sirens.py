@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dng.methods.inr2array import INR2ArrayConfig, LatentTransformerConfig
 from dng.runs.two_stage import INR2ArrayPreset
-from dng.training.train import TrainConfig
+from dng.training.loop import TrainConfig
 from tests.dng.bench.editing_zoos import SIREN, sirens, write_sirens
 from zootool.architecture import Architecture
 from zootool.store.blocks import Block

@@ -1,7 +1,7 @@
 import pytest
 
 from dng.bench.certainty import MIN_TESTED, accuracy_interval, largest_share, too_few
-from dng.bench.published import ALL, LAST, SCORED
+from dng.bench.published_numbers import ALL, LAST, SCORED
 
 
 def test_intervals_are_wilsons() -> None:

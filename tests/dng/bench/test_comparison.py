@@ -24,7 +24,7 @@ from dng.bench.harness import measure, run
 from dng.methods.registry import METHODS
 from dng.models.model import Reader
 from dng.runs.tasks import Target, read_target
-from dng.training.train import TrainConfig, TrainResult
+from dng.training.loop import TrainConfig, TrainResult
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool import open_zoo
 from zootool.errors import BadDataError, UsageError

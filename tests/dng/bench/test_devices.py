@@ -13,8 +13,8 @@ from dng.bench.generalization_page import GeneralizationResult
 from dng.bench.harness import measure
 from dng.bench.inr_classification import INRClassification
 from dng.runs.on_zoo import HERE, Place
+from dng.training.loop import TrainConfig
 from dng.training.symmetries import Symmetries
-from dng.training.train import TrainConfig
 from tests.dng.bench.cnn_zoos import NARROW, write_run_zoo
 from tests.dng.bench.elsewhere import DEVICE, Elsewhere
 from tests.dng.bench.test_generalization import TINY as TINY_PREDICTION

@@ -32,7 +32,7 @@ from dng.bench.pictures import Pictures
 from dng.methods.ng_gnn import NGGNNConfig
 from dng.models.views import to_unit_range
 from dng.training.checkpoint import load_tensors
-from dng.training.train import read_metrics
+from dng.training.loop import read_metrics
 from tests.dng.bench.editing_zoos import EDITORS, METHODS, sirens, tiny_settings, write_sirens
 from zootool.errors import FormatError, UsageError
 from zootool.zoo import Zoo

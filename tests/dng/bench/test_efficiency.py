@@ -21,14 +21,14 @@ from dng.bench.efficiency import (
     rival_cases,
     run_efficiency,
 )
-from dng.bench.published import PUBLISHED_COSTS as PUBLISHED
-from dng.bench.published import PUBLISHED_GFLOP
-from dng.data import siren_architecture
+from dng.bench.published_numbers import PUBLISHED_COSTS as PUBLISHED
+from dng.bench.published_numbers import PUBLISHED_GFLOP
 from dng.encoder.config import EncoderConfig
 from dng.methods.inr2array import LatentTransformer
 from dng.models.heads import count_parameters
 from dng.models.inr2jls import INR2JLS, INR2JLSConfig
 from dng.training.seed import seeded
+from dng.zoo_data import siren_architecture
 from zootool.errors import MissingError, UsageError
 
 CASES = {case.name: case for case in efficiency_cases()}

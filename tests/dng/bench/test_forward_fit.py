@@ -22,8 +22,8 @@ from dng.bench.forward_fit_models import KINDS, Kind, MLPSamples, matching_width
 from dng.bench.harness import put_together, run
 from dng.models.heads import count_parameters
 from dng.training.checkpoint import load_tensors
+from dng.training.loop import read_metrics
 from dng.training.seed import derived_seed
-from dng.training.train import read_metrics
 from zootool.errors import FormatError, UsageError
 
 TINY = ForwardFitSettings(

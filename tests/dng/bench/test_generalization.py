@@ -23,15 +23,15 @@ from dng.bench.generalization_page import (
     verdict,
 )
 from dng.bench.harness import measure, write_report
-from dng.bench.published import published_column, published_taus
-from dng.data import EndlessBatches
+from dng.bench.published_numbers import published_column, published_taus
 from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER
 from dng.methods import plain
 from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.models.heads import count_parameters
 from dng.runs.presets import ReaderPreset
+from dng.training.loop import TrainConfig
 from dng.training.symmetries import Symmetries
-from dng.training.train import TrainConfig
+from dng.zoo_data import EndlessBatches
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from zootool.architecture import Architecture
 from zootool.errors import BadDataError, NumericalError, UsageError

@@ -17,8 +17,7 @@ from dng.bench.classification_page import write_classification_report
 from dng.bench.harness import measure
 from dng.bench.inr_classification import INRClassification
 from dng.bench.pictures import reconstruct, to_pictures
-from dng.data import Zoo
-from dng.methods.build import RefusedError
+from dng.methods.building import RefusedError
 from dng.methods.inr2array import INR2Array, LatentTransformer, LatentTransformerConfig
 from dng.models.heads import count_parameters
 from dng.models.siren_rendering import render_graph
@@ -28,8 +27,9 @@ from dng.runs.on_zoo import fit_representation, image_shape, prepare_representat
 from dng.runs.tasks import Reconstruction
 from dng.runs.two_stage import CLASSIFICATION_PRESETS, INR2ARRAY_PRESETS, two_stage_preset
 from dng.training.checkpoint import load_tensors, save_tensors
+from dng.training.loop import train
 from dng.training.metrics import read_metrics
-from dng.training.train import train
+from dng.zoo_data import Zoo
 from tests.dng.bench.cnn_zoos import NARROW, write_cnn_zoo
 from tests.dng.bench.editing_zoos import DIGITS, write_sirens
 from tests.dng.bench.smooth_sirens import NOWHERE, TINY, smooth_sirens, smooth_zoo

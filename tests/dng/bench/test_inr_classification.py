@@ -13,12 +13,12 @@ from torch import nn
 from dng.bench.classification_page import write_classification_report
 from dng.bench.harness import measure
 from dng.bench.inr_classification import INRClassification, read_result, write_predictions
-from dng.data import EndlessBatches
 from dng.models.heads import CodeClassifier
 from dng.models.model import Representation
 from dng.runs.codes import Latents
 from dng.runs.load import load
 from dng.runs.two_stage import PAPER, Ablation
+from dng.zoo_data import EndlessBatches
 from tests.dng.bench.zoos import TINY
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo

@@ -17,13 +17,13 @@ from dng.bench.certainty import accuracy_interval
 from dng.bench.comparison import EqualBudget
 from dng.bench.efficiency import efficiency_cases
 from dng.bench.harness import Case, jobs_of, put_together, run, write_report
-from dng.bench.published import CONTROLS, PUBLISHED, PUBLISHED_COSTS, published, published_column
+from dng.bench.published_numbers import CONTROLS, PUBLISHED, PUBLISHED_COSTS, published, published_column
 from dng.bench.tables import SCALES, TableCell, Tables, measure_costs, scale, table_cells
 from dng.bench.tables_page import Cell, TablesResult
-from dng.data import siren_architecture
 from dng.methods import plain
 from dng.methods.registry import METHODS
-from dng.training.train import TrainConfig
+from dng.training.loop import TrainConfig
+from dng.zoo_data import siren_architecture
 from tests.dng.bench.cnn_zoos import NARROW, WIDE, write_run_zoo
 from tests.zootool.store.small_stores import random_tensors
 from zootool import open_zoo

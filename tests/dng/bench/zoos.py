@@ -6,7 +6,7 @@ from dng.encoder.config import EncoderConfig
 from dng.methods.dynamic_graph import DNGConfig
 from dng.runs.presets import ReaderPreset
 from dng.runs.two_stage import ClassificationPreset
-from dng.training.train import TrainConfig
+from dng.training.loop import TrainConfig
 from zootool import open_zoo
 from zootool.build import build_sirens, load_recipe
 from zootool.conversion.convert import convert

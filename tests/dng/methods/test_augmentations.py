@@ -25,8 +25,8 @@ from dng.methods.registry import METHODS
 from dng.testing import random_graph
 from dng.training.batches import TensorBatches
 from dng.training.checkpoint import load_tensors
+from dng.training.loop import TrainConfig, train
 from dng.training.seed import seeded
-from dng.training.train import TrainConfig, train
 from tests.dng.graphs import small_cnn
 from tests.dng.methods.neural_graphs import SIREN, SMALL_VIT, on_meta, residual_siren
 from zootool.architecture import Activation, Architecture, Residual, Timestamp

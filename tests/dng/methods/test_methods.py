@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dng.encoder.config import EncoderConfig
-from dng.methods.build import TOLERANCE, build_method
+from dng.methods.building import TOLERANCE, build_method
 from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.methods.registry import (
     BUILT_IN,

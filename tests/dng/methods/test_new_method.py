@@ -11,7 +11,7 @@ from torch import nn
 
 import dng
 import dng.methods
-from dng.methods.build import build_method
+from dng.methods.building import build_method
 from dng.methods.registry import METHODS, Method
 from dng.testing import EncoderSuite
 from tests.dng.graphs import simple_vit

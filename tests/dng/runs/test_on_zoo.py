@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import dng
-from dng.data import EndlessBatches
 from dng.encoder.config import HETEROGENEOUS_CNN_ENCODER, PUBLISHED_SMALL_CNN_ENCODER, VIT_ENCODER, EncoderConfig
 from dng.methods.dynamic_graph import DNG, DNGConfig
 from dng.runs.on_zoo import HERE, batches_per_epoch, sharded_batches, train_codes, train_reader, training_loaders
@@ -16,7 +15,8 @@ from dng.runs.tasks import kendall_tau, read_target, tau_to_pick_by
 from dng.runs.two_stage import DEMO
 from dng.training.batches import TensorBatches, num_batches
 from dng.training.distributed import Ranks, Shard
-from dng.training.train import TrainConfig
+from dng.training.loop import TrainConfig
+from dng.zoo_data import EndlessBatches
 from tests.dng.bench.cnn_zoos import NARROW, NARROW_TOO, WIDE, write_cnn_zoo
 from tests.dng.bench.zoos import TINY
 from tests.dng.graphs import simple_vit

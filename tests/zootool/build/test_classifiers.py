@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tests.zootool.build.small import TINY, TINY_CNN, TINY_VIT, content, small_images, stamps
 from zootool.architecture import Architecture
 from zootool.build import CnnRecipe, VitRecipe, build_classifiers, build_sirens, finished_units, load_recipe_of
-from zootool.build.classifier.data import classifier_data, grey, levels_of
+from zootool.build.classifier.classifier_data import classifier_data, grey, levels_of
 from zootool.build.plan import plan_classifiers, status_of
 from zootool.conversion.convert import append, convert
 from zootool.engines.processes import ProcessEngine

@@ -7,9 +7,9 @@ import pytest
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool import files
 from zootool.errors import FormatError, MissingError, UsageError
-from zootool.share.claim import LISTING
 from zootool.share.download import unfinished
 from zootool.share.failures import locked, refusals
+from zootool.share.lease import LISTING
 from zootool.share.publish import publish
 from zootool.store.schema import DERIVED_FILES
 

@@ -11,7 +11,7 @@ from tests.zootool.share.killed import killed
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError
 from zootool.share.address import Address
-from zootool.share.claim import read_listing
+from zootool.share.lease import read_listing
 from zootool.share.publish import publish
 from zootool.share.pull import pull
 from zootool.share.targets import ObjectStoreTarget

@@ -6,9 +6,9 @@ from tests.zootool.share.killed import killed
 from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError, UsageError
 from zootool.files import is_temporary
-from zootool.share import plan as plan_module
 from zootool.share import publish as publish_module
-from zootool.share.claim import read_listing
+from zootool.share import publish_plan as plan_module
+from zootool.share.lease import read_listing
 from zootool.share.publish import publish
 from zootool.share.targets import LocalTarget
 from zootool.store.schema import DERIVED_FILES

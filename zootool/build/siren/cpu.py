@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from zootool.build.siren.kernel import Layout, Sines, Task, fit
 from zootool.build.siren.lanes import NUM_LANES, compile_kept, source_digest
 from zootool.build.siren.products import Adam
 from zootool.build.siren.settings import FitSettings
+from zootool.build.siren.siren_kernel import Layout, Sines, Task, fit
 from zootool.engines.engine import run_on_threads
 
 

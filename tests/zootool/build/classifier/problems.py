@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.zootool.nets.modules import Cnn
-from zootool.build.classifier.cnn import working_memory
+from zootool.build.classifier.cnn_kernel import ImageData, Scratch
+from zootool.build.classifier.cnn_training import working_memory
 from zootool.build.classifier.elementwise import OPTIMISER_CODES, Optimiser, State
 from zootool.build.classifier.geometry import Plan, plan_of
-from zootool.build.classifier.kernel import ImageData, Scratch
 from zootool.build.siren.products import aligned_zeros
 from zootool.nets.cnn import CnnConfig
 

@@ -11,7 +11,7 @@ from zootool.errors import ZooError
 from zootool.graph import GraphBatch
 from zootool.images import load_images
 from zootool.loader import Loader
-from zootool.loader.targets import numbers_of
+from zootool.loader.batch_targets import numbers_of
 from zootool.nets.rendering import Indexing, indexing_of, render
 from zootool.nets.siren import siren_architecture
 from zootool.nets.vit import SimpleVitConfig, simple_vit_architecture

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from zootool.architecture.kinds import attend
 from zootool.architecture.layers import sincos_positions, to_patches
-from zootool.build.classifier.data import Checkpoint, ClassifierData, Labelled, levels_of
+from zootool.build.classifier.classifier_data import Checkpoint, ClassifierData, Labelled, levels_of
 from zootool.build.classifier.draws import AUGMENTATION, shuffled, uniform_numbers
 from zootool.build.philox import stream_words
 from zootool.build.recipe import VitRecipe

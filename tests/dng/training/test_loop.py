@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dng.training.batches import TensorBatches
+from dng.training.loop import TrainConfig, read_metrics, train
 from dng.training.seed import seeded
-from dng.training.train import TrainConfig, read_metrics, train
 from zootool.errors import NumericalError, UsageError
 
 CONFIG = TrainConfig(steps=12, batch_size=4, lr=1e-2, validate_every=3, higher_is_better=False)

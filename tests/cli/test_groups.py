@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.build import Request, Workforce
-from cli.options import with_groups
+from cli.groups import with_groups
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional
 
 from tests.zootool.nets.modules import SimpleVit
-from zootool.build.classifier.data import ClassifierData, Labelled
+from zootool.build.classifier.classifier_data import ClassifierData, Labelled
 from zootool.build.classifier.draws import shuffled
-from zootool.build.classifier.vit import augmented, initial_stack, stacked_outputs, train_vits
+from zootool.build.classifier.vit_training import augmented, initial_stack, stacked_outputs, train_vits
 from zootool.build.recipe import VitRecipe
 
 RECIPE = VitRecipe(patch_size=2, dim=8, num_heads=2, head_dim=4, mlp_dim=12, seed=4, lr=1e-2, batch_size=8, crop=1)

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional
 
 from tests.zootool.build.classifier.problems import CONFIGS, SMALL, Problem, kernel_optimiser, problem, torch_optimiser
-from zootool.build.classifier.cnn import compiled_kernel
+from zootool.build.classifier.cnn_kernel import Batches
+from zootool.build.classifier.cnn_training import compiled_kernel
 from zootool.build.classifier.draws import DROPOUT
-from zootool.build.classifier.kernel import Batches
 from zootool.build.philox import random_words
 from zootool.nets.cnn import CnnConfig
 

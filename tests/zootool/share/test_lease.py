@@ -17,9 +17,9 @@ from tests.zootool.share.small_zoos import contents, write_zoo
 from zootool.errors import IntegrityError, MissingError, UsageError, ZooError
 from zootool.files import canonical_json
 from zootool.records import to_plain
-from zootool.share import claim as claim_module
+from zootool.share import lease as claim_module
 from zootool.share.address import Address
-from zootool.share.claim import LEASE_SECONDS, LISTING, Claim, Listing, read_listing
+from zootool.share.lease import LEASE_SECONDS, LISTING, Claim, Listing, read_listing
 from zootool.share.publish import open_target, publish
 from zootool.share.pull import pull
 from zootool.share.targets import LocalTarget, ObjectStoreTarget

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from zootool.build.classifier.data import Checkpoint, Labelled
+from zootool.build.classifier.classifier_data import Checkpoint, Labelled
+from zootool.build.classifier.cnn_kernel import Batches, ImageData, Scratch, evaluate, train_epoch
 from zootool.build.classifier.draws import SUBSET, CnnRun, initial_weight, shuffled
 from zootool.build.classifier.elementwise import OPTIMISER_CODES, Optimiser, State
 from zootool.build.classifier.geometry import Plan, plan_of
-from zootool.build.classifier.kernel import Batches, ImageData, Scratch, evaluate, train_epoch
 from zootool.build.recipe import CnnRecipe
 from zootool.build.siren.lanes import compile_kept, source_digest
 from zootool.build.siren.products import aligned_zeros

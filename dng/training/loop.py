@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from dng.training.checkpoint import load_tensors, put_weights, save_tensors
-from dng.training.claim import claim
 from dng.training.distributed import ALONE, Ranks, Shard
 from dng.training.metrics import LossWatch, MetricsLog, checked_score, read_metrics
 from dng.training.optimizer import WeightAverage, build_optimizer, load_optimizer, optimizer_tensors, set_learning_rate
+from dng.training.same_settings import claim
 from dng.training.seed import seeded
 from zootool.errors import UsageError
 from zootool.files import write_json_atomic

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from zootool.errors import FormatError, UsageError, printable
 from zootool.share.address import MAX_MANIFEST_BYTES
-from zootool.share.claim import LISTING, Listing, read_listing
 from zootool.share.croissant import Publication
+from zootool.share.lease import LISTING, Listing, read_listing
 from zootool.share.targets import Found, Target
 from zootool.store.manifest import Manifest, parse_manifest
 from zootool.store.reader import Store

@@ -8,7 +8,7 @@ zoo is the published one, or was fitted exactly as that was, and where both scor
 from typing import Literal
 
 from dng.bench.page import Table
-from dng.data import Zoo, siren_architecture
+from dng.zoo_data import Zoo, siren_architecture
 
 Scored = Literal["last checkpoints", "all checkpoints"]
 """The test networks that a tau is over: each run's last checkpoint, or every one."""
