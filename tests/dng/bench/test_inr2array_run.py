@@ -187,7 +187,7 @@ def test_images_of_a_zoo_in_xy_are_upright(
 
 
 def test_another_method_in_the_same_folder_is_refused(zoo: Zoo, finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="model=inr2array, this run has model=inr2jls"):
+    with pytest.raises(UsageError, match="model=inr2array, this one has model=inr2jls"):
         measure(INRClassification(zoo, "tiny", two_stage_preset("inr2jls", "demo")), finished)
     spec = json.loads((finished / "latent-classifier" / "classifier.json").read_text())
     (tmp_path / "latent-classifier").mkdir()

@@ -21,13 +21,12 @@ def test_a_folder_that_went_away_before_the_lock_came_is_no_place(
     for comes_back in (False, True):
         folder.mkdir(exist_ok=True)
 
-        def late(descriptor: int, wait: bool, comes_back: bool = comes_back) -> bool:
+        def late(descriptor: int, operation: int, comes_back: bool = comes_back) -> None:
             folder.rename(tmp_path / f"gone-{comes_back}")
             if comes_back:
                 folder.mkdir()
-            return True
 
-        monkeypatch.setattr(files, "_flock", late)
+        monkeypatch.setattr(files.fcntl, "flock", late)
         with pytest.raises(UsageError, match="somebody is at it"), locked(folder, "somebody is at it"):
             pass
 
@@ -35,11 +34,10 @@ def test_a_folder_that_went_away_before_the_lock_came_is_no_place(
 def test_a_pull_that_another_finished_before_the_lock_came_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(descriptor: int, wait: bool) -> bool:
+    def late(descriptor: int, operation: int) -> None:
         (tmp_path / "y.zoo").mkdir()
-        return True
 
-    monkeypatch.setattr(files, "_flock", late)
+    monkeypatch.setattr(files.fcntl, "flock", late)
     with pytest.raises(UsageError, match=r"y\.zoo exists"), unfinished(tmp_path / "y.zoo"):
         pass
 
