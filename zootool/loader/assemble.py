@@ -36,11 +36,12 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
     """The batch of all groups' networks. Their architectures have the same node counts."""
     timestamps = range(1, groups[0].architecture.num_layers + 1)
     names = tuple(_names_at([group.architecture for group in groups], t) for t in timestamps)
-    index = torch.zeros(len(rows), dtype=torch.int64)
-    for number, group in enumerate(groups):
+    count = len(rows)
+    index = torch.zeros(count, dtype=torch.int64)
+    for number, group in enumerate(groups[1:], start=1):
         index[group.places] = number
-    edges, masks = zip(*(_padded_edges(groups, t, len(rows)) for t in timestamps), strict=True)
-    nodes = tuple(_scattered_nodes(groups, t, names[t - 1], len(rows)) for t in timestamps)
+    edges, masks = zip(*(_padded_edges(groups, t, count) for t in timestamps), strict=True)
+    nodes = tuple(_scattered_nodes(groups, t, names[t - 1], count) for t in timestamps)
     return GraphBatch(
         rows=rows,
         edges=edges,
@@ -49,7 +50,7 @@ def assemble(groups: Sequence[Group], rows: Tensor) -> GraphBatch:
         node_names=names,
         architectures=tuple(group.architecture for group in groups),
         architecture_index=index,
-        residuals=_residuals(groups, len(rows)),
+        residuals=_residuals(groups, count),
     )
 
 

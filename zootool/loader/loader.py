@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -143,15 +143,18 @@ class Loader:
 def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
     """The same items, of which a thread keeps up to `count` ready. What the iterator raises comes at its place.
 
-    The thread ends with the iteration, also where the consumer leaves it early.
+    The consumer makes the first item itself, since it has nothing else to do. The thread ends with the iteration, also
+    where the consumer leaves it early.
     """
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="zoo-loader") as pool:
-        waiting = deque(pool.submit(next, items, end) for _ in range(count))
+        waiting: deque[Future[Item | object]] = deque()
         try:
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, items, end))
+            item = next(items, end)
+            while item is not end:
+                waiting.extend(pool.submit(next, items, end) for _ in range(count - len(waiting)))
                 yield item  # type: ignore[misc]
+                item = waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
