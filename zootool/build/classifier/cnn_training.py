@@ -55,14 +55,12 @@ def compiled_kernel() -> tuple[Callable[..., None], Callable[..., tuple[float, f
     def train_one_epoch(
         parameters: Any, state: Any, optimiser: Any, geometry: Any, scratch: Any, data: Any, batches: Any
     ) -> None:
-        _ = digest  # see compile_kept
         train_epoch(parameters, state, optimiser, geometry, scratch, data, batches)
 
     def evaluate_one(parameters: Any, geometry: Any, scratch: Any, data: Any, order: Any) -> Any:
-        _ = digest
         return evaluate(parameters, geometry, scratch, data, order)
 
-    return compile_kept(train_one_epoch), compile_kept(evaluate_one)
+    return compile_kept(train_one_epoch, digest), compile_kept(evaluate_one, digest)
 
 
 def image_data(images: Labelled, levels: Float32[np.ndarray, " 256"]) -> ImageData:

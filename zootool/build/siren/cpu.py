@@ -53,13 +53,11 @@ def fit_on_cpu(
 @cache
 def compiled_fit() -> Callable[..., np.float32]:
     """`kernel.fit`, as an entry for Python."""
-    digest = source_digest(Path(__file__).parent)
 
     def fit_network(parameters: Any, layout: Any, task: Any, sines: Any, adam: Any, steps: Any) -> Any:
-        _ = digest  # see compile_kept
         return fit(parameters, layout, task, sines, adam, steps)
 
-    return compile_kept(fit_network)
+    return compile_kept(fit_network, source_digest(Path(__file__).parent))
 
 
 def _packing(settings: FitSettings) -> tuple[Layout, Int64[np.ndarray, " parameters"]]:

@@ -66,11 +66,13 @@ def jit(function: Function) -> Function:
     return cast(Function, njit(nogil=True, error_model="numpy", **options)(function))
 
 
-def compile_kept(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_kept(function: Callable[..., Any], digest: str) -> Callable[..., Any]:
     """Compile an entry for Python when it is first called on a machine, and keep it on disk for the next processes.
 
-    Numba knows kept code by `function` and its closure, which hence holds the digest of all files that it calls.
+    Numba knows kept code by the entry's name and bytes alone, so `digest`, that of all files which it calls, goes into
+    the name: what other versions of these files left isn't even opened, since it may name modules that are gone.
     """
+    function.__qualname__ += f".{digest[:16]}"
     try:
         return njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
@@ -78,9 +80,9 @@ def compile_kept(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def source_digest(*folders: Path) -> str:
-    """The digest of all Python files in these folders."""
+    """The digest of all Python files in these folders, and of their names."""
     paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    return sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return sha256(b"".join(path.name.encode() + path.read_bytes() for path in paths)).hexdigest()
 
 
 def typed(number: int) -> int:
