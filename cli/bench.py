@@ -4,6 +4,7 @@ A command reads its options into a `dng.bench.harness.Benchmark` and hands that 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ import typer
 from cli.console import MAX_SEED, JsonOption, note, print_json, progress_bars, say, show_table, shown
 from cli.groups import DeviceOption
 from dng.methods.registry import EDITORS, PREDICTORS, READERS, TWO_STAGE
+from zootool.errors import UsageError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from dng.bench.harness import Benchmark
@@ -70,14 +72,11 @@ def inr_classification(
 
     Example: zoo bench inr-classification --zoo digits.zoo --preset demo
     """
-    from dataclasses import replace
-
     from dng.bench.comparison import ClassifierComparison, classification_budget
     from dng.bench.harness import measure
     from dng.bench.inr_classification import INRClassification
     from dng.runs.two_stage import two_stage_preset
     from zootool import open_zoo
-    from zootool.errors import UsageError
 
     if model not in TWO_STAGE:
         if control != "none" or ablation != "none" or seed:
@@ -94,9 +93,9 @@ def inr_classification(
         return
     if seeds != 1 or budget is not None or steps is not None:
         raise UsageError(f"{model} alone is no comparison: no --seeds, --budget or --steps", hint="it has --seed")
-    settings = two_stage_preset(model, preset).with_seed(seed).with_ablation(ablation)
     parts = [preset] + [part for part in (model, ablation) if part not in ("inr2jls", "none")]
     folder = out or Path("runs") / f"{Path(zoo).stem}-{'-'.join(parts)}-{seed}"
+    settings = two_stage_preset(model, preset).with_seed(seed).with_ablation(ablation)
     alone = INRClassification(open_zoo(zoo), preset, settings, control, _place(device))
     with progress_bars() as report:
         result = measure(alone, folder, report)
@@ -252,7 +251,6 @@ def efficiency(
 
     Example: zoo bench efficiency --markdown efficiency.md
     """
-    from dataclasses import asdict
 
     from dng.bench import efficiency as costs
     from dng.bench.published_numbers import PUBLISHED_COSTS
@@ -323,7 +321,6 @@ def _place(device: str) -> "Place":
 
 def _check_compared(zoo: str, names: list[str]) -> None:
     """Raise UsageError for unknown methods, and for those whose training can't be made equal to the others'."""
-    from zootool.errors import UsageError, did_you_mean
 
     for name in names:
         if name in TWO_STAGE:
@@ -352,7 +349,6 @@ def _show_accuracy(result: "ClassificationResult", folder: Path, zoo: str) -> No
 
 
 def _numbers(text: str) -> set[int]:
-    from zootool.errors import UsageError, printable
 
     try:
         return {int(word) for word in text.split(",")}

@@ -10,6 +10,7 @@ import typer
 
 from cli.console import MAX_SEED, JsonOption, print_json, progress_bars, say, shown
 from dng.methods.registry import METHODS, READERS, TWO_STAGE
+from zootool.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from dng.runs.on_zoo import Place
@@ -66,7 +67,6 @@ def train(
     Example: zoo train --model nfn-hnp --zoo cnns.zoo --target test_accuracy
     """
     from zootool import open_zoo
-    from zootool.errors import UsageError, did_you_mean
 
     chosen = name or model
     if chosen is None or (name and model and name != model):
@@ -80,11 +80,10 @@ def train(
     folder = out or Path("runs") / f"{Path(zoo).stem}-{called}-{preset}-{seed}"
     if method not in TWO_STAGE and target is None:
         raise UsageError(f"{METHODS[method].title} predicts a column of the zoo's table", hint="name the --target")
-    opened = open_zoo(zoo)
     if method in TWO_STAGE:
-        run, score = _codes(opened, method, preset, seed, words, folder), "MSE"
+        run, score = _codes(open_zoo(zoo), method, preset, seed, words, folder), "MSE"
     else:
-        run, score = _reader(opened, method, str(target), preset, variant, seed, words, folder)
+        run, score = _reader(open_zoo(zoo), method, str(target), preset, variant, seed, words, folder)
     _run(run, folder, score, device, as_json)
 
 
